@@ -1,0 +1,9 @@
+"""The one exception that means "the input is wrong", as opposed to "saepd is wrong"."""
+
+
+class InputError(ValueError):
+    """Bad input, told in one sentence: what is wrong, where, and what would be right.
+
+    The command line prints the sentence and exits with code 2; anything else that is raised is a
+    defect and keeps its traceback.
+    """

@@ -1,0 +1,344 @@
+"""Which SAE latents tell the answers of one perspective: score, select, and test for stability.
+
+Every feedback row gives a pair: the item with the answer (positive) and the item without it
+(anchor). Latents are compared over the pairs of one perspective (``anchor`` contrast; the paper's
+mean difference) or between the pairs of one perspective and all others' (``others`` contrast,
+which leaves out what merely says that a question was answered).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from jaxtyping import Float, Int
+
+from saepd.errors import InputError
+from saepd.feedback import Feedback
+from saepd.positions import prompt_mask
+from saepd.prompts import ReadoutConfig, check_lengths, item_prompt, pad_left, prompt_ids
+
+if TYPE_CHECKING:
+    from sae_lens import SAE
+    from torch import Tensor
+    from transformer_lens.model_bridge import TransformerBridge
+
+Position = Literal["last", "mean"]
+Contrast = Literal["anchor", "others"]
+_ROWS_PER_PASS = 32
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """How latents are chosen.
+
+    Attributes:
+        k: Latents kept per perspective; 0 keeps all that fire, unscreened (the paper's recipe).
+        position: Where latents are read: the text's ``last`` token, or their ``mean`` over it.
+        contrast: Against the ``anchor`` only, or also against the ``others``.
+        n_bootstrap: Draws of the feedback for the stability of the choice.
+        min_stability: Share of draws in which a latent must be among the k.
+        max_density: Latents that fire at more than this share of positions are dropped.
+        seed: Of the bootstrap.
+    """
+
+    k: int = 32
+    position: Position = "last"
+    contrast: Contrast = "anchor"
+    n_bootstrap: int = 100
+    min_stability: float = 0.5
+    max_density: float = 0.3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.k < 0:
+            raise InputError(f"k is {self.k}: keep at least one latent, or 0 for all of them")
+        if self.position not in ("last", "mean"):
+            raise InputError(f"unknown position {self.position!r}: use last or mean")
+        if self.contrast not in ("anchor", "others"):
+            raise InputError(f"unknown contrast {self.contrast!r}: use anchor or others")
+        for name in ("min_stability", "max_density"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be in 0..1")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Latents and residuals of every feedback row's positive and anchor, at one position.
+
+    Rows are those of the feedback; ``density`` is the share of counted positions at which each
+    latent fires, ``special_density`` the same over special tokens and first positions.
+    """
+
+    rows: list[Feedback]
+    positive_texts: list[str]
+    latents: Float[Tensor, "rows d_sae"]
+    residuals: Float[Tensor, "rows d_model"]
+    density: Float[Tensor, " d_sae"]
+    special_density: Float[Tensor, " d_sae"]
+    positive_latents: Float[Tensor, "rows d_sae"]
+
+    @property
+    def perspectives(self) -> list[str]:
+        """Names in the order of their first row."""
+        return list(dict.fromkeys(row.perspective for row in self.rows))
+
+    def of(self, perspective: str) -> Int[Tensor, " n"]:
+        """Indices of one perspective's rows."""
+        import torch
+
+        chosen = [i for i, row in enumerate(self.rows) if row.perspective == perspective]
+        return torch.tensor(chosen)
+
+
+@dataclass(frozen=True)
+class Features:
+    """The latents chosen for one perspective, strongest first.
+
+    Attributes:
+        perspective: Whose.
+        latents: Their ids.
+        effect: Standardised mean difference per latent; unit-free, signed.
+        value: Mean difference per latent, in SAE activation units.
+        stability: Share of bootstrap draws in which the latent was among the k.
+        density: Share of positions at which the latent fires.
+        n_candidates: Latents that passed the density screen.
+        n_unstable: Latents among the k strongest that were dropped as unstable.
+    """
+
+    perspective: str
+    latents: Int[Tensor, " k"]
+    effect: Float[Tensor, " k"]
+    value: Float[Tensor, " k"]
+    stability: Float[Tensor, " k"]
+    density: Float[Tensor, " k"]
+    n_candidates: int
+    n_unstable: int
+
+
+def pair_texts(
+    model: TransformerBridge, row: Feedback, config: ReadoutConfig
+) -> list[tuple[str, str, float]]:
+    """(anchor, positive, weight) texts of one feedback row; several where it is a distribution.
+
+    A comment follows the answer; without an answer it stands in its place.
+    """
+    anchor = item_prompt(model, row.prompt, row.options, config)
+    joint = "" if anchor[-1:].isspace() else " "
+    comment = f" {row.comment.strip()}" if row.comment else ""
+    if row.answer is not None:
+        return [(anchor, f"{anchor}{joint}{row.answer}{'.' + comment if comment else ''}", 1.0)]
+    if row.distribution is not None:
+        return [
+            (anchor, f"{anchor}{joint}{option}", float(share))
+            for option, share in zip(row.options, row.distribution, strict=True)
+            if share > 0
+        ]
+    return [(anchor, f"{anchor}{joint}{comment.strip()}", 1.0)]
+
+
+def encode_pairs(
+    model: TransformerBridge,
+    sae: SAE[Any],
+    rows: Sequence[Feedback],
+    config: FeatureConfig,
+    readout: ReadoutConfig,
+) -> Pairs:
+    """Latents of every row's positive minus its anchor; equal texts are encoded once.
+
+    Raises:
+        InputError: no rows, or a text longer than the model's context.
+    """
+    import torch
+
+    if not rows:
+        raise InputError("there is no feedback to encode")
+    texts = [pair_texts(model, row, readout) for row in rows]
+    unique = list(dict.fromkeys(t for row in texts for a, p, _ in row for t in (a, p)))
+    index = {text: i for i, text in enumerate(unique)}
+    encoded = _encode_texts(model, sae, unique, config.position)
+    positive, anchor = [], []
+    for row in texts:
+        weights = torch.tensor([w for _, _, w in row])
+        weights = weights / weights.sum()
+        positive.append((weights, [index[p] for _, p, _ in row]))
+        anchor.append(index[row[0][0]])
+    latents, residuals = encoded["latents"], encoded["residuals"]
+    positives = torch.stack([w @ latents[i] for w, i in positive])
+    return Pairs(
+        rows=list(rows),
+        positive_texts=[max(row, key=lambda t: t[2])[1] for row in texts],
+        latents=positives - latents[anchor],
+        residuals=torch.stack([w @ residuals[i] for w, i in positive]) - residuals[anchor],
+        density=encoded["density"],
+        special_density=encoded["special_density"],
+        positive_latents=positives,
+    )
+
+
+def select_features(pairs: Pairs, perspective: str, config: FeatureConfig) -> Features:
+    """Score all latents for one perspective and keep the k strongest that are stable.
+
+    The score is the mean difference over its standard error, with the median standard error of
+    the candidates added to the denominator, so that latents that hardly vary do not win by that
+    (Tusher et al. 2001, eq. 1), divided by the root of the number of rows.
+
+    Raises:
+        InputError: fewer than two rows of the perspective, or (``others``) of the rest.
+    """
+    import torch
+
+    own = pairs.of(perspective)
+    rest = torch.tensor([i for i in range(len(pairs.rows)) if i not in set(own.tolist())])
+    if len(own) < 2:
+        raise InputError(f"perspective {perspective!r} has {len(own)} feedback rows: 2 are needed")
+    if config.contrast == "others" and len(rest) < 2:
+        raise InputError("contrast 'others' needs feedback of at least one more perspective")
+    fires = pairs.latents.abs().sum(0) > 0
+    if config.k == 0:
+        value = _mean_difference(pairs, own, rest, config)
+        latents = fires.nonzero().squeeze(-1)
+        none = torch.full((len(latents),), float("nan"))
+        density = pairs.density[latents]
+        return Features(
+            perspective, latents, none, value[latents], none, density, len(latents), 0
+        )
+    candidates = fires & (pairs.density <= config.max_density)
+    # A latent that is silent at counted positions but not at the others only marks the template.
+    candidates &= ~((pairs.density == 0) & (pairs.special_density > 0))
+    ids = candidates.nonzero().squeeze(-1)
+    if len(ids) == 0:
+        raise InputError(
+            f"no latent passes the density screen for {perspective!r}: raise max_density "
+            f"(it is {config.max_density})"
+        )
+    k = min(config.k, len(ids))
+    generator = torch.Generator().manual_seed(config.seed)
+    ones = torch.ones(1, len(own)), torch.ones(1, max(1, len(rest)))
+    effect = _effect(pairs.latents[:, ids], own, rest, *ones, config.contrast)[0]
+    draws = [
+        torch.stack(
+            [
+                torch.bincount(
+                    torch.randint(n, (n,), generator=generator), minlength=n
+                ).float()
+                for _ in range(config.n_bootstrap)
+            ]
+        )
+        for n in (len(own), max(1, len(rest)))
+    ]
+    strength = _effect(pairs.latents[:, ids], own, rest, *draws, config.contrast).abs()
+    chosen_in = torch.zeros_like(strength).scatter_(1, strength.topk(k, dim=1).indices, 1.0)
+    stability = chosen_in.mean(0)
+    best = effect.abs().topk(k).indices
+    stable = best[stability[best] >= config.min_stability]
+    if len(stable) == 0:
+        # Nothing is stable: say so through the counts, and keep the single most stable latent.
+        stable = best[stability[best].argmax()].unsqueeze(0)
+    latents = ids[stable]
+    return Features(
+        perspective=perspective,
+        latents=latents,
+        effect=effect[stable],
+        value=_mean_difference(pairs, own, rest, config)[latents],
+        stability=stability[stable],
+        density=pairs.density[latents],
+        n_candidates=len(ids),
+        n_unstable=k - len(stable),
+    )
+
+
+def overlap(features: Sequence[Features]) -> dict[tuple[str, str], float]:
+    """Jaccard index of the chosen latents of every two perspectives; 0 disjoint, 1 the same."""
+    result = {}
+    for i, a in enumerate(features):
+        for b in features[i + 1 :]:
+            first, second = set(a.latents.tolist()), set(b.latents.tolist())
+            union = first | second
+            result[a.perspective, b.perspective] = len(first & second) / max(1, len(union))
+    return result
+
+
+def _mean_difference(
+    pairs: Pairs, own: Tensor, rest: Tensor, config: FeatureConfig
+) -> Float[Tensor, " d_sae"]:
+    value = pairs.latents[own].mean(0)
+    return value - pairs.latents[rest].mean(0) if config.contrast == "others" else value
+
+
+def _effect(
+    latents: Float[Tensor, "rows k"],
+    own: Int[Tensor, " n"],
+    rest: Int[Tensor, " m"],
+    own_counts: Float[Tensor, "draws n"],
+    rest_counts: Float[Tensor, "draws m"],
+    contrast: Contrast,
+) -> Float[Tensor, "draws k"]:
+    """Moderated standardised mean difference for every draw of the rows."""
+    mean, variance = _moments(latents[own], own_counts)
+    squared_error = variance / len(own)
+    if contrast == "others":
+        other_mean, other_variance = _moments(latents[rest], rest_counts)
+        mean = mean - other_mean
+        squared_error = squared_error + other_variance / len(rest)
+    error = squared_error.sqrt()
+    return mean / (error + error.median(dim=1, keepdim=True).values + 1e-12) / len(own) ** 0.5
+
+
+def _moments(rows: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    weights = counts / counts.sum(1, keepdim=True)
+    mean = weights @ rows
+    return mean, (weights @ rows.square() - mean.square()).clamp(min=0)
+
+
+def _encode_texts(
+    model: TransformerBridge, sae: SAE[Any], texts: Sequence[str], position: Position
+) -> dict[str, Tensor]:
+    """Latents and residuals at one position of each text, and how often each latent fires."""
+    import torch
+
+    from saepd.saes import sae_hook_name
+
+    hook_name = sae_hook_name(sae)
+    rows = [prompt_ids(model.tokenizer, text) for text in texts]
+    check_lengths(model, rows)
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    latents = torch.empty(len(rows), sae.cfg.d_sae)
+    residuals = torch.empty(len(rows), int(model.cfg.d_model))
+    counted_fires, special_fires = torch.zeros(sae.cfg.d_sae), torch.zeros(sae.cfg.d_sae)
+    n_counted = n_special = 0
+    found: list[Tensor] = []
+    for first in range(0, len(order), _ROWS_PER_PASS):
+        chosen = order[first : first + _ROWS_PER_PASS]
+        batch = pad_left(model, [rows[i] for i in chosen])
+        found.clear()
+        with torch.inference_mode():
+            model.run_with_hooks(
+                batch.tokens,
+                attention_mask=batch.attention,
+                position_ids=batch.position_ids,
+                fwd_hooks=[(hook_name, lambda h, hook: found.append(h))],
+                stop_at_layer=1 + int(hook_name.split(".")[1]),
+            )
+            h = found[0].float()
+            f = sae.encode(h)
+            counted = prompt_mask("all", batch.tokens, batch.attention, model.tokenizer)
+            special = batch.attention.bool() & ~counted
+            counted_fires += (f[counted] > 0).sum(0).cpu()
+            special_fires += (f[special] > 0).sum(0).cpu()
+            n_counted += int(counted.sum())
+            n_special += int(special.sum())
+            if position == "last":
+                h, f = h[:, -1], f[:, -1]
+            else:
+                weights = counted.float() / counted.sum(1, keepdim=True).clamp(min=1)
+                h = torch.einsum("bt,btd->bd", weights, h)
+                f = torch.einsum("bt,btd->bd", weights, f)
+        latents[chosen], residuals[chosen] = f.cpu(), h.cpu()
+    return {
+        "latents": latents,
+        "residuals": residuals,
+        "density": counted_fires / max(1, n_counted),
+        "special_density": special_fires / max(1, n_special),
+    }

@@ -1,0 +1,168 @@
+"""From branches to answers: how probable each option is, by its letter or by its whole text.
+
+``letter`` reads the token that names the option after a prompt that lists the options. ``text``
+sums the log-likelihood of each option's whole text as the continuation of the prompt. Small
+models often have no content in their letters while their texts have some, so both are kept, and
+how much probability the options hold together is always reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from saepd.branches import Branch, next_token_log_probs, score_continuations
+from saepd.errors import InputError
+from saepd.feedback import Item
+from saepd.prompts import ReadoutConfig, continuation_ids, item_prompt, letters
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformer_lens.model_bridge import TransformerBridge
+
+# Letters that hold less than this together say nothing about the options.
+MIN_LETTER_MASS = 0.01
+
+
+@dataclass(frozen=True)
+class OptionScores:
+    """What every branch says about one item's options.
+
+    Attributes:
+        scores: Log-probs in nats, not normalised over the options.
+        mass: Probability that the options hold together, per branch.
+        warning: Why the scores should not be trusted, or an empty string.
+    """
+
+    scores: Float[Tensor, "branches options"]
+    mass: Float[Tensor, " branches"]
+    warning: str = ""
+
+    def log_probs(self, temperature: float = 1.0) -> Float[Tensor, "branches options"]:
+        """Normalised log-probs over the options, in nats.
+
+        Raises:
+            InputError: a temperature that is not positive.
+        """
+        if not temperature > 0:
+            raise InputError(f"the temperature is {temperature}: it must be positive")
+        return (self.scores / temperature).log_softmax(-1)
+
+
+def read_options(
+    model: TransformerBridge,
+    items: Sequence[Item],
+    directions: Sequence[Branch],
+    config: ReadoutConfig | None = None,
+    *,
+    prefix: str = "",
+) -> list[OptionScores]:
+    """Scores of every item's options under the base model and every branch.
+
+    Args:
+        model: The language model.
+        items: Items with options.
+        directions: The branches; without any, only the base is read.
+        config: How to read; text in plain style by default.
+        prefix: Text in front of every prompt, such as examples.
+
+    Raises:
+        InputError: an item without options, options that cannot be told apart by this readout,
+            or whatever `saepd.branches` refuses.
+    """
+    config = config or ReadoutConfig()
+    for item in items:
+        if not item.options:
+            raise InputError(f"item {item.id!r} has no options to read: generate text instead")
+    prompts = [prefix + item_prompt(model, item.prompt, item.options, config) for item in items]
+    if config.readout == "letter":
+        return _read_letters(model, items, prompts, directions)
+    return _read_texts(model, items, prompts, directions, config)
+
+
+def fit_temperature(
+    scores: Sequence[Float[Tensor, " options"]],
+    targets: Sequence[Float[np.ndarray, " options"]],
+) -> float:
+    """Temperature that minimises cross-entropy to target distributions (Guo et al. 2017, sec. 4.2).
+
+    Args:
+        scores: Unnormalised log-probs of one branch, one row an answer.
+        targets: What was answered: one-hot rows, or distributions.
+
+    Raises:
+        InputError: no rows, or rows that do not match.
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
+    if not scores or len(scores) != len(targets):
+        raise InputError("a temperature needs as many target rows as score rows, at least one")
+    rows = [np.asarray(s, dtype=np.float64) for s in scores]
+
+    def cross_entropy(log_temperature: float) -> float:
+        t = np.exp(log_temperature)
+        return float(
+            np.mean([-(y @ log_softmax(s / t)) for s, y in zip(rows, targets, strict=True)])
+        )
+
+    bounds = (np.log(0.05), np.log(200.0))
+    return float(np.exp(minimize_scalar(cross_entropy, bounds=bounds, method="bounded").x))
+
+
+def _read_letters(
+    model: TransformerBridge,
+    items: Sequence[Item],
+    prompts: Sequence[str],
+    directions: Sequence[Branch],
+) -> list[OptionScores]:
+    chosen = []
+    for item, prompt in zip(items, prompts, strict=True):
+        first = [
+            continuation_ids(model.tokenizer, prompt, letter)[0]
+            for letter in letters(len(item.options))
+        ]
+        if len(set(first)) < len(first):
+            raise InputError(f"item {item.id!r}: two letters share a token: use the text readout")
+        chosen.append(first)
+    log_probs = next_token_log_probs(model, prompts, directions)
+    result = []
+    for item, tokens, rows in zip(items, chosen, log_probs, strict=True):
+        scores = rows[:, tokens]
+        mass = scores.logsumexp(-1).exp()
+        low = float(mass.min())
+        warning = ""
+        if low < MIN_LETTER_MASS:
+            warning = f"item {item.id!r}: the letters hold only {low:.1e} of the probability"
+        result.append(OptionScores(scores, mass, warning))
+    return result
+
+
+def _read_texts(
+    model: TransformerBridge,
+    items: Sequence[Item],
+    prompts: Sequence[str],
+    directions: Sequence[Branch],
+    config: ReadoutConfig,
+) -> list[OptionScores]:
+    import torch
+
+    for item, prompt in zip(items, prompts, strict=True):
+        tokens = [tuple(continuation_ids(model.tokenizer, prompt, o)) for o in item.options]
+        if len(set(tokens)) < len(tokens):
+            raise InputError(f"item {item.id!r}: two options have the same tokens: reword one")
+    scored = score_continuations(model, prompts, [item.options for item in items], directions)
+    result = []
+    for item, (scores, lengths) in zip(items, scored, strict=True):
+        mass = scores.logsumexp(-1).exp()
+        warning = ""
+        if not bool(torch.isfinite(scores).all()):
+            warning = f"item {item.id!r}: an option has probability zero in some branch"
+        if config.length_normalised:
+            scores = scores / torch.tensor(lengths)
+        result.append(OptionScores(scores, mass, warning))
+    return result
