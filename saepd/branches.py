@@ -117,7 +117,7 @@ def next_token_log_probs(
     """`branch`, but without directions the base is read alone: [batch, 1, vocab]."""
     import torch
 
-    rows = _checked_rows(model, prompts)
+    rows = check_prompts(model, prompts)
     plan = make_plan(model, directions)
     result: list[torch.Tensor] = [torch.empty(0)] * len(rows)
     for indices in packs([len(row) for row in rows], plan.n_branches):
@@ -136,7 +136,8 @@ def score_continuations(
 ) -> list[tuple[Float[Tensor, "branches options"], list[int]]]:
     """Log-likelihood of each continuation of each prompt, under the base and every branch.
 
-    Without directions only the base is scored. The prompt runs once; its continuations are short rows on top of its keys and values.
+    Without directions only the base is scored. The prompt runs once; its continuations are short
+    rows on top of its keys and values.
 
     Returns:
         For each prompt: summed log-probs in nats, and the number of tokens of each continuation.
@@ -146,7 +147,7 @@ def score_continuations(
     """
     import torch
 
-    rows = _checked_rows(model, prompts)
+    rows = check_prompts(model, prompts)
     plan = make_plan(model, directions)
     if len(continuations) != len(rows) or not all(continuations):
         raise InputError("every prompt needs at least one option to score")
@@ -157,9 +158,7 @@ def score_continuations(
     for row, tokens in zip(rows, options, strict=True):
         check_lengths(model, [row], room=max(map(len, tokens)))
     result: list[tuple[torch.Tensor, list[int]]] = [(torch.empty(0), [])] * len(rows)
-    widths = [
-        len(row) + sum(map(len, tokens)) for row, tokens in zip(rows, options, strict=True)
-    ]
+    widths = [len(row) + sum(map(len, tokens)) for row, tokens in zip(rows, options, strict=True)]
     for indices in packs(widths, plan.n_branches):
         state = start(plan, pad_left(model, [rows[i] for i in indices]), keep_cache=True)
         scores = _score_options(state, [options[i] for i in indices])
@@ -214,7 +213,8 @@ def start(plan: Plan, batch: PromptBatch, *, keep_cache: bool = False) -> State:
     first = min(int(edited.int().argmax()) if bool(edited.any()) else length - 1, length - 1)
     if first < _MIN_SHARED:
         first = 0
-    cache = DynamicCache(config=model.original_model.config)
+    hf_config: Any = model.original_model.config
+    cache = DynamicCache(config=hf_config)
     with torch.inference_mode():
         if first:
             _forward(model, batch, slice(0, first), cache, read=1)
@@ -229,9 +229,9 @@ def start(plan: Plan, batch: PromptBatch, *, keep_cache: bool = False) -> State:
 
 def widen_cache(plan: Plan, cache: DynamicCache) -> None:
     """Repeat the keys and values of the blocks that run wide, K+1 rows for each prompt."""
-    for layer in cache.layers[plan.first_wide_block :]:
-        layer.keys = layer.keys.repeat_interleave(plan.n_branches, dim=0)
-        layer.values = layer.values.repeat_interleave(plan.n_branches, dim=0)
+    layers: list[Any] = cache.layers[plan.first_wide_block :]
+    for layer in layers:
+        layer.batch_repeat_interleave(plan.n_branches)
 
 
 def extend(
@@ -278,9 +278,7 @@ def _score_options(state: State, options: list[list[list[int]]]) -> list[Tensor]
         rows = _select_rows(state, owner)
         log_probs = extend(rows, padded[:, :-1], real[:, :-1])
         following = padded[:, 1:].unsqueeze(1).unsqueeze(-1)
-        each = log_probs.gather(
-            3, following.expand(-1, state.plan.n_branches, -1, -1)
-        ).squeeze(-1)
+        each = log_probs.gather(3, following.expand(-1, state.plan.n_branches, -1, -1)).squeeze(-1)
         total = total + (each * real[:, 1:].unsqueeze(1)).sum(-1)
     return list(total.T.split([len(texts) for texts in options], dim=1))
 
@@ -291,9 +289,9 @@ def _select_rows(state: State, owner: Int[Tensor, " rows"]) -> State:
 
     n = state.plan.n_branches
     wide = (owner.unsqueeze(1) * n + torch.arange(n, device=owner.device)).flatten()
-    for index, layer in enumerate(state.cache.layers):
-        chosen = owner if index < state.plan.first_wide_block else wide
-        layer.keys, layer.values = layer.keys[chosen], layer.values[chosen]
+    layers: list[Any] = state.cache.layers
+    for index, layer in enumerate(layers):
+        layer.batch_select_indices(owner if index < state.plan.first_wide_block else wide)
     return State(state.plan, state.cache, state.attention[owner], state.log_probs[owner])
 
 
@@ -409,7 +407,12 @@ def _hooked(plan: Plan, batch: PromptBatch) -> Float[Tensor, "batch branches voc
     return torch.stack(rows, dim=1)
 
 
-def _checked_rows(model: TransformerBridge, prompts: Sequence[str]) -> list[list[int]]:
+def check_prompts(model: TransformerBridge, prompts: Sequence[str]) -> list[list[int]]:
+    """Token ids of prompts that can be run.
+
+    Raises:
+        InputError: no prompts, an empty one, or one longer than the model's context.
+    """
     if isinstance(prompts, str) or not prompts:
         raise InputError("give a list of at least one prompt")
     rows = [prompt_ids(model.tokenizer, prompt) for prompt in prompts]

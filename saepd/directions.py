@@ -95,6 +95,11 @@ class Direction:
         return int(self.hook_name.split(".")[1])
 
     @property
+    def width(self) -> int:
+        """Size of the activations it edits."""
+        return len(self.vector) if self.vector is not None else self._edit.rows.shape[1]
+
+    @property
     def constant(self) -> Float[Tensor, " d_model"] | None:
         """The vector it adds wherever it acts, or None where that depends on the activation."""
         if self.vector is not None:
@@ -144,7 +149,7 @@ def check_fits(model: TransformerBridge, directions: Sequence[Direction]) -> Non
                 f"{where}: this model has no site {direction.hook_name!r}: its blocks are "
                 f"0..{len(model.blocks) - 1}, their residual sites blocks.N.hook_resid_post"
             )
-        found = len(direction.vector) if direction.vector is not None else direction._edit.rows.shape[1]
+        found = direction.width
         if found != width:
             raise InputError(f"{where} has width {found}, but the model's residual has {width}")
         made_for = direction.lineage.get("model")

@@ -1,4 +1,4 @@
-"""What a latent means: the tokens it promotes, the feedback that excites it, what pushing it does."""
+"""What a latent means: tokens it promotes, feedback that excites it, what pushing it does."""
 
 from __future__ import annotations
 
@@ -153,9 +153,7 @@ def explain(
     return result
 
 
-def _mean_residual_norm(
-    model: TransformerBridge, hook_name: str, prompts: Sequence[str]
-) -> float:
+def _mean_residual_norm(model: TransformerBridge, hook_name: str, prompts: Sequence[str]) -> float:
     import torch
 
     norms: list[float] = []

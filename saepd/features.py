@@ -9,15 +9,15 @@ which leaves out what merely says that a question was answered).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from jaxtyping import Float, Int
 
 from saepd.errors import InputError
-from saepd.feedback import Feedback
 from saepd.positions import prompt_mask
 from saepd.prompts import ReadoutConfig, check_lengths, item_prompt, pad_left, prompt_ids
+from saepd.schema import Feedback
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -83,6 +83,19 @@ class Pairs:
     def perspectives(self) -> list[str]:
         """Names in the order of their first row."""
         return list(dict.fromkeys(row.perspective for row in self.rows))
+
+    def select(self, rows: Sequence[Feedback]) -> Pairs:
+        """The pairs of some of the rows, in their order, without encoding anything again."""
+        index = {row.id: i for i, row in enumerate(self.rows)}
+        chosen = [index[row.id] for row in rows]
+        return replace(
+            self,
+            rows=list(rows),
+            positive_texts=[self.positive_texts[i] for i in chosen],
+            latents=self.latents[chosen],
+            residuals=self.residuals[chosen],
+            positive_latents=self.positive_latents[chosen],
+        )
 
     def of(self, perspective: str) -> Int[Tensor, " n"]:
         """Indices of one perspective's rows."""
@@ -201,9 +214,7 @@ def select_features(pairs: Pairs, perspective: str, config: FeatureConfig) -> Fe
         latents = fires.nonzero().squeeze(-1)
         none = torch.full((len(latents),), float("nan"))
         density = pairs.density[latents]
-        return Features(
-            perspective, latents, none, value[latents], none, density, len(latents), 0
-        )
+        return Features(perspective, latents, none, value[latents], none, density, len(latents), 0)
     candidates = fires & (pairs.density <= config.max_density)
     # A latent that is silent at counted positions but not at the others only marks the template.
     candidates &= ~((pairs.density == 0) & (pairs.special_density > 0))
@@ -216,19 +227,17 @@ def select_features(pairs: Pairs, perspective: str, config: FeatureConfig) -> Fe
     k = min(config.k, len(ids))
     generator = torch.Generator().manual_seed(config.seed)
     ones = torch.ones(1, len(own)), torch.ones(1, max(1, len(rest)))
-    effect = _effect(pairs.latents[:, ids], own, rest, *ones, config.contrast)[0]
+    effect = _effect(pairs.latents[:, ids], own, rest, ones[0], ones[1], config.contrast)[0]
     draws = [
         torch.stack(
             [
-                torch.bincount(
-                    torch.randint(n, (n,), generator=generator), minlength=n
-                ).float()
+                torch.bincount(torch.randint(n, (n,), generator=generator), minlength=n).float()
                 for _ in range(config.n_bootstrap)
             ]
         )
         for n in (len(own), max(1, len(rest)))
     ]
-    strength = _effect(pairs.latents[:, ids], own, rest, *draws, config.contrast).abs()
+    strength = _effect(pairs.latents[:, ids], own, rest, draws[0], draws[1], config.contrast).abs()
     chosen_in = torch.zeros_like(strength).scatter_(1, strength.topk(k, dim=1).indices, 1.0)
     stability = chosen_in.mean(0)
     best = effect.abs().topk(k).indices

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from saepd.directions import DEFAULT_POSITIONS, Direction
 from saepd.errors import InputError
 from saepd.features import FeatureConfig, Features, Pairs, encode_pairs, select_features
-from saepd.feedback import Feedback, feedback_hash
+from saepd.feedback import feedback_hash
 from saepd.injection import Mode
 from saepd.positions import parse_positions
 from saepd.prompts import ReadoutConfig
 from saepd.scales import fit_kl_budget
+from saepd.schema import Feedback
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -82,14 +83,17 @@ def fit(
         InputError: whatever `encode_pairs`, `select_features` or `Direction` refuses.
     """
     config = config or FitConfig()
-    pairs = encode_pairs(model, sae, rows, config.features, config.readout)
+    return fit_pairs(
+        model, sae, encode_pairs(model, sae, rows, config.features, config.readout), config
+    )
+
+
+def fit_pairs(model: TransformerBridge, sae: SAE[Any], pairs: Pairs, config: FitConfig) -> Fit:
+    """`fit` for feedback that is already encoded."""
     features = [select_features(pairs, name, config.features) for name in pairs.perspectives]
-    story = lineage(model, sae, rows, config)
-    directions = [
-        scaled_to_config(model, _direction(sae, pairs, chosen, config, story), config.direction)
-        for chosen in features
-    ]
-    return Fit(directions, features, pairs)
+    story = lineage(model, sae, pairs.rows, config)
+    directions = [_direction(sae, pairs, chosen, config, story) for chosen in features]
+    return Fit(scaled_to_config(model, directions, config.direction), features, pairs)
 
 
 def lineage(
@@ -116,12 +120,12 @@ def lineage(
 
 
 def scaled_to_config(
-    model: TransformerBridge, direction: Direction, config: DirectionConfig
-) -> Direction:
-    """The direction with the coefficient that the configuration asks for."""
+    model: TransformerBridge, directions: Sequence[Direction], config: DirectionConfig
+) -> list[Direction]:
+    """The directions with the coefficients that the configuration asks for."""
     if config.kl_budget:
-        return direction.scaled(fit_kl_budget(model, direction, config.kl_budget))
-    return direction.scaled(config.coefficient)
+        return fit_kl_budget(model, directions, config.kl_budget)
+    return [direction.scaled(config.coefficient) for direction in directions]
 
 
 def _direction(

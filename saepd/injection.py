@@ -46,9 +46,7 @@ def check_supported(sae: SAE[Any]) -> None:
         )
 
 
-def decoder_rows(
-    sae: SAE[Any], latents: Int[Tensor, " k"]
-) -> Float[Tensor, "k d_in"]:
+def decoder_rows(sae: SAE[Any], latents: Int[Tensor, " k"]) -> Float[Tensor, "k d_in"]:
     """What one unit of each latent adds to the reconstruction, before run-time rescaling."""
     rows = sae.W_dec.detach()[latents].float()
     if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
@@ -108,10 +106,10 @@ class LatentEdit:
         self._narrow = narrow(sae, self.latents) if per_latent and encodes else None
 
     def encode(self, h: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch k"]:
-        """Activations of the edited latents only."""
+        """Activations of the edited latents only, in float32."""
         if self._narrow is not None:
-            return self._narrow.encode(h)
-        return self.sae.encode(h)[..., self.latents]
+            return self._narrow.encode(h).float()
+        return self.sae.encode(h)[..., self.latents].float()
 
     def delta(self, h: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
         """decode(edit(encode(h))) - decode(encode(h)), in the dtype of h."""

@@ -53,7 +53,7 @@ class MergeConfig:
     reading: str = "magnitude-sized"
     weights: tuple[float, ...] | None = None
 
-    def __post_init__(self) -> None:  # noqa: D105
+    def __post_init__(self) -> None:
         _check_name("merge operator", self.operator, OPERATORS)
         _check_name("reading", self.reading, READINGS)
         if not 0 <= self.alpha < math.inf:

@@ -101,7 +101,7 @@ def load_model(
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             source, dtype=torch_dtype, device_map=device_map, **options
         )
     except Exception as error:
@@ -109,7 +109,7 @@ def load_model(
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise InputError(f"cannot load the model {name!r}: {first_line}") from error
     if device_map is None:
-        model = model.to(device or _best_device())
+        model.to(torch.device(device or _best_device()))
     model.eval()
     model.requires_grad_(False)
     if tokenizer.pad_token_id is None:

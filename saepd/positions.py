@@ -124,11 +124,13 @@ def _first_token_after(ids: list[int], marker: str, tokenizer: Any) -> int:
     found = text.rfind(marker)
     if found < 0:
         raise InputError(f"the marker {marker!r} does not occur in the prompt {text[-80:]!r}")
+    end = found + len(marker)
     low, high = 0, len(ids)
-    # Decoded length grows with the number of tokens, so the boundary is found by bisection.
+    # More tokens decode to more text, so the boundary is found by bisection. Text is compared and
+    # not its length, since a character that is cut off decodes to a replacement character.
     while low < high:
         middle = (low + high) // 2
-        if len(tokenizer.decode(ids[:middle])) >= found + len(marker):
+        if tokenizer.decode(ids[:middle])[:end] == text[:end]:
             high = middle
         else:
             low = middle + 1

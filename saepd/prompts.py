@@ -108,9 +108,10 @@ def check_lengths(model: TransformerBridge, rows: Sequence[list[int]], room: int
     limit = int(model.cfg.n_ctx)
     for index, row in enumerate(rows):
         if len(row) + room > limit:
+            wanted = f" and needs {room} more" if room else ""
             raise InputError(
-                f"prompt {index} has {len(row)} tokens" + (f" and needs {room} more" if room else "")
-                + f", but the model's context holds {limit}: shorten it"
+                f"prompt {index} has {len(row)} tokens{wanted}, but the model's context holds "
+                f"{limit}: shorten it"
             )
 
 

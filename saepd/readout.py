@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
 from saepd.branches import Branch, next_token_log_probs, score_continuations
 from saepd.errors import InputError
-from saepd.feedback import Item
 from saepd.prompts import ReadoutConfig, continuation_ids, item_prompt, letters
+from saepd.schema import Item
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,7 +111,8 @@ def fit_temperature(
         )
 
     bounds = (np.log(0.05), np.log(200.0))
-    return float(np.exp(minimize_scalar(cross_entropy, bounds=bounds, method="bounded").x))
+    best: Any = minimize_scalar(cross_entropy, bounds=bounds, method="bounded")
+    return float(np.exp(best.x))
 
 
 def _read_letters(

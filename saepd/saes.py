@@ -70,12 +70,12 @@ def load_sae(
     Raises:
         InputError: no such SAE, unreadable or pickled files, or an SAE that does not fit.
     """
+    name = str(DEFAULT_BLOCK if source is None else source)
     if sae_id is not None:
-        sae = _from_release(str(source), sae_id)
-    elif source is None or str(source).isdecimal():
-        sae = _from_folder(_shipped(DEFAULT_BLOCK if source is None else int(str(source))))
+        sae = _from_release(name, sae_id)
     else:
-        sae = _from_folder(Path(source).expanduser())
+        # A digit string counts as a block, because that is how a block comes from a command line.
+        sae = _from_folder(_shipped(int(name)) if name.isdecimal() else Path(name).expanduser())
     sae.eval()
     sae.requires_grad_(False)
     if model is not None:

@@ -41,44 +41,59 @@ def kl_to_base(
 
 def fit_kl_budget(
     model: TransformerBridge,
-    direction: Direction,
+    directions: Sequence[Direction],
     budget: float,
     prompts: Sequence[str] = NEUTRAL_PROMPTS,
-) -> float:
-    """Largest coefficient up to which the mean KL to the base stays within a budget.
+) -> list[Direction]:
+    """Give each direction the largest coefficient whose mean KL to the base is within a budget.
 
-    The KL is of the next token after neutral prompts. Coefficients from 1/64 to 256 are tried as
-    branches of one pass, then the interval in which the budget is crossed is refined.
+    The KL is of the next token after neutral prompts. All directions at coefficients from 1/64 to
+    256 run as branches of one pass; a second pass refines the interval in which each of them
+    crosses the budget, to within a factor of 2^(1/9).
 
     Args:
         model: The language model.
-        direction: Its own coefficient is replaced by those tried.
+        directions: Their own coefficients are replaced.
         budget: Nats; positive.
         prompts: Texts that have nothing to do with the feedback.
 
     Raises:
-        InputError: a budget that is not positive, or one that even the smallest coefficient
-            exceeds.
+        InputError: a budget that is not positive, or one that even the smallest coefficient of a
+            direction exceeds.
     """
     if not budget > 0:
         raise InputError(f"the KL budget is {budget}: it must be positive")
-
-    def within(coefficients: list[float]) -> int:
-        """How many coefficients in a row, from the smallest, keep within the budget."""
-        branches = [direction.scaled(c) for c in coefficients]
-        over = (kl_to_base(branch(model, prompts, branches)) > budget).tolist()
-        return over.index(True) if True in over else len(over)
-
-    n_within = within(_GRID)
-    if n_within == 0:
-        raise InputError(
-            f"direction {direction.perspective!r}: even a coefficient of {_GRID[0]} exceeds the KL "
-            f"budget of {budget} nats: raise the budget"
-        )
-    low = _GRID[n_within - 1]
-    if n_within == len(_GRID):
-        return low
+    coarse = _within(model, directions, [_GRID] * len(directions), budget, prompts)
+    for direction, n in zip(directions, coarse, strict=True):
+        if n == 0:
+            raise InputError(
+                f"direction {direction.perspective!r}: even a coefficient of {_GRID[0]} exceeds "
+                f"the KL budget of {budget} nats: raise the budget"
+            )
+    low = [_GRID[n - 1] for n in coarse]
     step = 2.0 ** (1 / (_REFINED + 1))
-    finer = [low * step**i for i in range(1, _REFINED + 1)]
-    n_finer = within(finer)
-    return finer[n_finer - 1] if n_finer else low
+    finer = [[c * step**i for i in range(_REFINED + 1)] for c in low]
+    n_finer = _within(model, directions, finer, budget, prompts)
+    return [
+        # The first of the finer ones was within the budget a moment ago.
+        direction.scaled(tried[max(1, n) - 1] if c < _GRID[-1] else c)
+        for direction, tried, n, c in zip(directions, finer, n_finer, low, strict=True)
+    ]
+
+
+def _within(
+    model: TransformerBridge,
+    directions: Sequence[Direction],
+    coefficients: Sequence[Sequence[float]],
+    budget: float,
+    prompts: Sequence[str],
+) -> list[int]:
+    """For each direction, how many of its coefficients in a row keep within the budget."""
+    branches = [
+        direction.scaled(c)
+        for direction, tried in zip(directions, coefficients, strict=True)
+        for c in tried
+    ]
+    over = kl_to_base(branch(model, prompts, branches)) > budget
+    groups = over.split([len(tried) for tried in coefficients])
+    return [int(g.int().argmax()) if bool(g.any()) else len(g) for g in groups]

@@ -14,7 +14,7 @@ from importlib.resources.abc import Traversable
 import numpy as np
 
 from saepd.errors import InputError
-from saepd.feedback import Feedback, Item
+from saepd.schema import Feedback, Item
 
 SURVEY_PERSPECTIVES = ("Democrat", "Independent", "Republican")
 
