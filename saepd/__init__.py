@@ -1,0 +1,113 @@
+"""Sparse feedback in, plural answers out: steer a language model towards several perspectives.
+
+The names below are loaded when first used, so that ``import saepd`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from saepd.branches import branch, score_continuations
+    from saepd.directions import Direction
+    from saepd.errors import InputError
+    from saepd.evidence import explain
+    from saepd.experiment import ExperimentConfig, run_experiment
+    from saepd.features import FeatureConfig, encode_pairs, overlap, select_features
+    from saepd.feedback import load_feedback, load_items, sample_feedback, stream_feedback
+    from saepd.fit import DirectionConfig, FitConfig, fit_directions
+    from saepd.generation import SamplingConfig, generate
+    from saepd.merge import MergeConfig, merge_branches
+    from saepd.models import load_model
+    from saepd.prompts import ReadoutConfig
+    from saepd.readout import read_options
+    from saepd.saes import load_sae
+    from saepd.schema import Feedback, Item
+    from saepd.steering import load_from_disk, save_to_disk
+    from saepd.survey import survey_feedback, survey_items
+    from saepd.uncertainty import branch_disagreement
+
+_HOME = {
+    "Direction": "directions",
+    "DirectionConfig": "fit",
+    "ExperimentConfig": "experiment",
+    "FeatureConfig": "features",
+    "Feedback": "schema",
+    "FitConfig": "fit",
+    "InputError": "errors",
+    "Item": "schema",
+    "MergeConfig": "merge",
+    "ReadoutConfig": "prompts",
+    "SamplingConfig": "generation",
+    "branch": "branches",
+    "branch_disagreement": "uncertainty",
+    "encode_pairs": "features",
+    "explain": "evidence",
+    "fit_directions": "fit",
+    "generate": "generation",
+    "load_feedback": "feedback",
+    "load_from_disk": "steering",
+    "load_items": "feedback",
+    "load_model": "models",
+    "load_sae": "saes",
+    "merge_branches": "merge",
+    "overlap": "features",
+    "read_options": "readout",
+    "run_experiment": "experiment",
+    "sample_feedback": "feedback",
+    "save_to_disk": "steering",
+    "score_continuations": "branches",
+    "select_features": "features",
+    "stream_feedback": "feedback",
+    "survey_feedback": "survey",
+    "survey_items": "survey",
+}
+
+__all__ = [
+    "Direction",
+    "DirectionConfig",
+    "ExperimentConfig",
+    "FeatureConfig",
+    "Feedback",
+    "FitConfig",
+    "InputError",
+    "Item",
+    "MergeConfig",
+    "ReadoutConfig",
+    "SamplingConfig",
+    "branch",
+    "branch_disagreement",
+    "encode_pairs",
+    "explain",
+    "fit_directions",
+    "generate",
+    "load_feedback",
+    "load_from_disk",
+    "load_items",
+    "load_model",
+    "load_sae",
+    "merge_branches",
+    "overlap",
+    "read_options",
+    "run_experiment",
+    "sample_feedback",
+    "save_to_disk",
+    "score_continuations",
+    "select_features",
+    "stream_feedback",
+    "survey_feedback",
+    "survey_items",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'saepd' has no attribute {name!r}")
+    value = getattr(import_module(f"saepd.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -24,6 +24,7 @@ from saepd.prompts import PromptBatch, check_lengths, continuation_ids, pad_left
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformer_lens.hook_points import HookPoint
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import DynamicCache
 
@@ -40,17 +41,21 @@ class Plan:
 
     model: TransformerBridge
     branches: list[list[Direction]]
-    sites: list[str] = field(init=False)
+    edits: dict[HookPoint, list[tuple[int, Direction]]] = field(init=False, default_factory=dict)
     widen_in_hook: bool = field(init=False)
     first_wide_block: int = field(init=False)
 
     def __post_init__(self) -> None:
         flat = [direction for branch in self.branches for direction in branch]
         check_fits(self.model, flat)
-        self.sites = list(dict.fromkeys(d.hook_name for d in flat))
+        points = self.model.hook_dict
+        # By hook point, because one may have several names.
+        for index, branch in enumerate(self.branches, 1):
+            for direction in branch:
+                self.edits.setdefault(points[direction.hook_name], []).append((index, direction))
         lowest = min((d.block for d in flat), default=len(self.model.blocks) - 1)
-        at_lowest = {self.model.hook_dict[d.hook_name] for d in flat if d.block == lowest}
-        end = self.model.hook_dict[f"blocks.{lowest}.hook_resid_post"]
+        at_lowest = {points[d.hook_name] for d in flat if d.block == lowest}
+        end = points[f"blocks.{lowest}.hook_resid_post"]
         # Edits inside a block need its input widened; edits of its output can widen that.
         self.widen_in_hook = at_lowest <= {end}
         self.first_wide_block = lowest + 1 if self.widen_in_hook else lowest
@@ -155,8 +160,7 @@ def score_continuations(
         [continuation_ids(model.tokenizer, prompt, text) for text in texts]
         for prompt, texts in zip(prompts, continuations, strict=True)
     ]
-    for row, tokens in zip(rows, options, strict=True):
-        check_lengths(model, [row], room=max(map(len, tokens)))
+    check_lengths(model, rows, room=[max(map(len, tokens)) for tokens in options])
     result: list[tuple[torch.Tensor, list[int]]] = [(torch.empty(0), [])] * len(rows)
     widths = [len(row) + sum(map(len, tokens)) for row, tokens in zip(rows, options, strict=True)]
     for indices in packs(widths, plan.n_branches):
@@ -361,36 +365,29 @@ def _widening(plan: Plan, masks: dict[str, Bool[Tensor, "batch seq"]]) -> Iterat
         for block in list(plan.model.blocks)[plan.first_wide_block :]:
             handle = block.register_forward_pre_hook(widen_block_input, with_kwargs=True)
             stack.callback(handle.remove)
-        for site in plan.sites:
-            point = plan.model.hook_dict[site]
 
-            def edit(
-                module: object, _args: object, h: Tensor, site: str = site
-            ) -> Float[Tensor, "rows seq d_model"]:
-                if module is widened_at:
-                    wide = h.unsqueeze(1).expand(-1, n, -1, -1)
-                else:
-                    wide = h.view(-1, n, *h.shape[1:])
-                return _edited(plan, site, wide, masks).flatten(0, 1)
+        def edit(module: Any, _args: object, h: Tensor) -> Float[Tensor, "rows seq d_model"]:
+            if module is widened_at:
+                wide = h.unsqueeze(1).expand(-1, n, -1, -1)
+            else:
+                wide = h.view(-1, n, *h.shape[1:])
+            return _edited(plan.edits[module], wide, masks).flatten(0, 1)
 
+        for point in plan.edits:
             stack.callback(point.register_forward_hook(edit).remove)
         yield
 
 
 def _edited(
-    plan: Plan,
-    site: str,
+    edits: list[tuple[int, Direction]],
     wide: Float[Tensor, "batch branches seq d_model"],
     masks: dict[str, Bool[Tensor, "batch seq"]],
 ) -> Float[Tensor, "batch branches seq d_model"]:
     """Each branch's rows with its own directions at a site added."""
     out = wide.clone()
-    for index, directions in enumerate(plan.branches, 1):
-        for direction in directions:
-            if direction.hook_name != site:
-                continue
-            mask = masks[direction.positions].unsqueeze(-1)
-            out[:, index] += direction.delta(wide[:, index]) * mask.to(wide.dtype)
+    for index, direction in edits:
+        mask = masks[direction.positions].unsqueeze(-1)
+        out[:, index] += direction.delta(wide[:, index]) * mask.to(wide.dtype)
     return out
 
 

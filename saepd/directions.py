@@ -173,8 +173,11 @@ def apply_all(
     step = _ForwardStep(model)
     with ExitStack() as stack:
         stack.enter_context(step.watching())
-        for hook_name in dict.fromkeys(d.hook_name for d in directions):
-            here = [d for d in directions if d.hook_name == hook_name]
+        hooks = model.hook_dict
+        points = [hooks[d.hook_name] for d in directions]
+        # By hook point, because one may have several names.
+        for point in dict.fromkeys(points):
+            here = [d for d, its in zip(directions, points, strict=True) if its is point]
 
             def edit(
                 _module: object, _args: object, h: torch.Tensor, here: list[Direction] = here
@@ -183,8 +186,7 @@ def apply_all(
                     d.delta(h) * step.mask(d.positions).unsqueeze(-1).to(h) for d in here
                 )
 
-            handle = model.hook_dict[hook_name].register_forward_hook(edit)
-            stack.callback(handle.remove)
+            stack.callback(point.register_forward_hook(edit).remove)
         yield model
 
 
@@ -237,11 +239,16 @@ class _ForwardStep:
                 self._generating = False
 
         stream = name == "generate_stream"
+        # An enclosing `apply` has wrapped it already; its wrapper comes back afterwards.
+        outer = vars(self.model).get(name)
         object.__setattr__(self.model, name, wrapped_stream if stream else wrapped)
         try:
             yield
         finally:
-            object.__delattr__(self.model, name)
+            if outer is None:
+                object.__delattr__(self.model, name)
+            else:
+                object.__setattr__(self.model, name, outer)
 
     def _note(self, _module: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         import torch

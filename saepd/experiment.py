@@ -20,7 +20,7 @@ from saepd.directions import Direction
 from saepd.features import encode_pairs
 from saepd.feedback import sample_feedback
 from saepd.fit import Fit, FitConfig, fit_pairs, scaled_to_config
-from saepd.merge import MergeConfig, merge
+from saepd.merge import MergeConfig, merge_branches
 from saepd.prompts import ReadoutConfig
 from saepd.readout import OptionScores, fit_temperature, read_options
 from saepd.schema import Feedback, Item
@@ -250,7 +250,7 @@ class _Fold:
             ]
         )
         config = replace(self.config.merge, operator=operator)
-        return merge(log_probs, config).exp().double().numpy()
+        return merge_branches(log_probs, config).exp().double().numpy()
 
     def predictions(self, perspectives: Sequence[str]) -> list[Prediction]:
         return [

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
-Position = Literal["last", "mean"]
+ReadAt = Literal["last", "mean"]
 Contrast = Literal["anchor", "others"]
 _ROWS_PER_PASS = 32
 
@@ -35,27 +35,27 @@ class FeatureConfig:
 
     Attributes:
         k: Latents kept per perspective; 0 keeps all that fire, unscreened (the paper's recipe).
-        position: Where latents are read: the text's ``last`` token, or their ``mean`` over it.
+        read_at: Where latents are read: the text's ``last`` token, or their ``mean`` over it.
         contrast: Against the ``anchor`` only, or also against the ``others``.
         n_bootstrap: Draws of the feedback for the stability of the choice.
         min_stability: Share of draws in which a latent must be among the k.
         max_density: Latents that fire at more than this share of positions are dropped.
-        seed: Of the bootstrap.
+        bootstrap_seed: Of those draws.
     """
 
     k: int = 32
-    position: Position = "last"
+    read_at: ReadAt = "last"
     contrast: Contrast = "anchor"
     n_bootstrap: int = 100
     min_stability: float = 0.5
     max_density: float = 0.3
-    seed: int = 0
+    bootstrap_seed: int = 0
 
     def __post_init__(self) -> None:
         if self.k < 0:
             raise InputError(f"k is {self.k}: keep at least one latent, or 0 for all of them")
-        if self.position not in ("last", "mean"):
-            raise InputError(f"unknown position {self.position!r}: use last or mean")
+        if self.read_at not in ("last", "mean"):
+            raise InputError(f"unknown read_at {self.read_at!r}: use last or mean")
         if self.contrast not in ("anchor", "others"):
             raise InputError(f"unknown contrast {self.contrast!r}: use anchor or others")
         for name in ("min_stability", "max_density"):
@@ -170,7 +170,7 @@ def encode_pairs(
     texts = [pair_texts(model, row, readout) for row in rows]
     unique = list(dict.fromkeys(t for row in texts for a, p, _ in row for t in (a, p)))
     index = {text: i for i, text in enumerate(unique)}
-    encoded = _encode_texts(model, sae, unique, config.position)
+    encoded = _encode_texts(model, sae, unique, config.read_at)
     positive, anchor = [], []
     for row in texts:
         weights = torch.tensor([w for _, _, w in row])
@@ -225,7 +225,7 @@ def select_features(pairs: Pairs, perspective: str, config: FeatureConfig) -> Fe
             f"(it is {config.max_density})"
         )
     k = min(config.k, len(ids))
-    generator = torch.Generator().manual_seed(config.seed)
+    generator = torch.Generator().manual_seed(config.bootstrap_seed)
     ones = torch.ones(1, len(own)), torch.ones(1, max(1, len(rest)))
     effect = _effect(pairs.latents[:, ids], own, rest, ones[0], ones[1], config.contrast)[0]
     draws = [
@@ -302,7 +302,7 @@ def _moments(rows: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _encode_texts(
-    model: TransformerBridge, sae: SAE[Any], texts: Sequence[str], position: Position
+    model: TransformerBridge, sae: SAE[Any], texts: Sequence[str], read_at: ReadAt
 ) -> dict[str, Tensor]:
     """Latents and residuals at one position of each text, and how often each latent fires."""
     import torch
@@ -338,7 +338,7 @@ def _encode_texts(
             special_fires += (f[special] > 0).sum(0).cpu()
             n_counted += int(counted.sum())
             n_special += int(special.sum())
-            if position == "last":
+            if read_at == "last":
                 h, f = h[:, -1], f[:, -1]
             else:
                 weights = counted.float() / counted.sum(1, keepdim=True).clamp(min=1)

@@ -72,6 +72,11 @@ class Loaded(NamedTuple, Generic[_Row]):
     rows: list[_Row]
     problems: list[Problem]
 
+    @property
+    def n_bad(self) -> int:
+        """Rows left out."""
+        return len({problem.line for problem in self.problems})
+
 
 def stream_feedback(
     path: str | Path, *, problems: list[Problem] | None = None

@@ -65,7 +65,7 @@ class Fit:
     pairs: Pairs
 
 
-def fit(
+def fit_directions(
     model: TransformerBridge,
     sae: SAE[Any],
     rows: Sequence[Feedback],
@@ -89,7 +89,7 @@ def fit(
 
 
 def fit_pairs(model: TransformerBridge, sae: SAE[Any], pairs: Pairs, config: FitConfig) -> Fit:
-    """`fit` for feedback that is already encoded."""
+    """`fit_directions` for feedback that is already encoded."""
     features = [select_features(pairs, name, config.features) for name in pairs.perspectives]
     story = lineage(model, sae, pairs.rows, config)
     directions = [_direction(sae, pairs, chosen, config, story) for chosen in features]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from saepd.branches import Branch, check_prompts, extend, make_plan, start
 from saepd.errors import InputError
-from saepd.merge import MergeConfig, merge
+from saepd.merge import MergeConfig, merge_branches
 from saepd.prompts import check_lengths, pad_left
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def generate(
     written: list[int] = []
     shown = ""
     for _ in range(sampling.max_new_tokens):
-        merged = merge(log_probs, merge_config)
+        merged = merge_branches(log_probs, merge_config)
         if sampling.temperature == 0:
             token = merged.argmax(-1, keepdim=True)
         else:

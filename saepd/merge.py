@@ -51,7 +51,7 @@ class MergeConfig:
     alpha: float = 1.0
     tau: float = 0.1
     reading: str = "magnitude-sized"
-    weights: tuple[float, ...] | None = None
+    weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         _check_name("merge operator", self.operator, OPERATORS)
@@ -60,16 +60,16 @@ class MergeConfig:
             raise InputError(f"alpha is {self.alpha}: it must be finite and not negative")
         if not 0 < self.tau <= 1:
             raise InputError(f"tau is {self.tau}: it is a ratio of probabilities, in (0, 1]")
-        if (self.weights is not None) != (self.operator == "weighted"):
-            wanted = "needs weights" if self.weights is None else "takes no weights"
+        if bool(self.weights) != (self.operator == "weighted"):
+            wanted = "takes no weights" if self.weights else "needs weights"
             raise InputError(f"the merge operator {self.operator!r} {wanted}")
-        if self.weights is not None and not (
+        if self.weights and not (
             min(self.weights, default=-1) >= 0 and abs(sum(self.weights) - 1) <= _TOLERANCE
         ):
             raise InputError(f"weights are {self.weights}: none may be negative, the sum must be 1")
 
 
-def merge(branches: Branches, config: MergeConfig) -> Merged:
+def merge_branches(branches: Branches, config: MergeConfig) -> Merged:
     """Merge branches by the operator that the config names.
 
     Args:
@@ -220,7 +220,7 @@ OPERATORS: dict[str, Callable[[Tensor, MergeConfig], Tensor]] = {
     "product": lambda branches, config: product(branches),
     "cad": lambda branches, config: cad(branches, config.alpha),
     "dcd": lambda branches, config: dcd(branches),
-    "weighted": lambda branches, config: weighted(branches, config.weights or ()),
+    "weighted": lambda branches, config: weighted(branches, config.weights),
     "saepd-released": lambda branches, config: saepd_released(branches, config.alpha),
 }
 

@@ -123,6 +123,8 @@ def load_model(
         device=None if device_map is not None else torch.device(device or _best_device()),
     )
     bridge.eval()
+    # The bridge has added modules of its own, such as zero biases and separate q, k and v.
+    bridge.original_model.requires_grad_(False)
     bridge.cfg.model_name = label
     return bridge
 

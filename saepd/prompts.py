@@ -99,16 +99,24 @@ def pad_left(model: TransformerBridge, rows: Sequence[list[int]]) -> PromptBatch
     return PromptBatch(tokens.to(device), attention.to(device))
 
 
-def check_lengths(model: TransformerBridge, rows: Sequence[list[int]], room: int = 0) -> None:
-    """Refuse prompts that leave no room for ``room`` further tokens in the model's context.
+def check_lengths(
+    model: TransformerBridge, rows: Sequence[list[int]], room: int | Sequence[int] = 0
+) -> None:
+    """Refuse prompts that leave no room for further tokens in the model's context.
+
+    Args:
+        model: The language model.
+        rows: Token ids of each prompt.
+        room: How many further tokens: for all prompts, or for each of them.
 
     Raises:
         InputError: a prompt is too long.
     """
     limit = int(model.cfg.n_ctx)
-    for index, row in enumerate(rows):
-        if len(row) + room > limit:
-            wanted = f" and needs {room} more" if room else ""
+    rooms = [room] * len(rows) if isinstance(room, int) else room
+    for index, (row, more) in enumerate(zip(rows, rooms, strict=True)):
+        if len(row) + more > limit:
+            wanted = f" and needs {more} more" if more else ""
             raise InputError(
                 f"prompt {index} has {len(row)} tokens{wanted}, but the model's context holds "
                 f"{limit}: shorten it"

@@ -47,15 +47,13 @@ class Tracker:
     """One run's record; made by `track`. Without a W&B run behind it, every method is silent."""
 
     def __init__(self, run: Any = None) -> None:
-        self._run = run
-        self._warned = False
+        self._run, self._warned = run, False
 
     @property
     def location(self) -> str | None:
         """The run's page, its folder if it is offline, or None if it is not tracked."""
-        if self._run is None:
-            return None
-        return str(Path(self._run.dir).parent) if self._run.offline else self._run.url
+        run = self._run
+        return run and (str(Path(run.dir).parent) if run.offline else run.url)
 
     def log(self, metrics: Mapping[str, Any]) -> None:
         """Record one step of metrics."""
@@ -85,7 +83,7 @@ class Tracker:
         except Exception as error:
             # One value that W&B refuses must neither end the work nor lose the rest of the record.
             if not self._warned:
-                _log.warning("W&B does not record everything of this run: %r", error)
+                _log.warning("W&B misses part of this run: %s: %s", type(error).__name__, error)
             self._warned = True
 
 
@@ -122,11 +120,10 @@ def _start(config: TrackingConfig, run_config: dict[str, Any], job_type: str | N
         # Without reinit, a run that the caller has open would be written into and then ended;
         # a captured console breaks progress bars.
         settings = wandb.Settings(console="off", silent=True, reinit="create_new")
-        where: Any = asdict(config)
-        return wandb.init(**where, config=run_config, job_type=job_type, settings=settings)
+        return wandb.init(**asdict(config), config=run_config, job_type=job_type, settings=settings)
     except Exception as error:
         # An import fails in whatever W&B depends on, and init raises a family of classes.
-        _log.warning("W&B is not available, so this run is not tracked: %r", error)
+        _log.warning("no W&B, run not tracked: %s: %s", type(error).__name__, error)
         return None
 
 

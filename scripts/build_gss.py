@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from saepd.feedback import Item
+from saepd.schema import Item
 from saepd.survey import SURVEY_PERSPECTIVES
 
 DATA = Path(__file__).resolve().parent.parent / "saepd" / "data"

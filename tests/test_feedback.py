@@ -9,8 +9,6 @@ from pydantic import ValidationError
 
 from saepd.errors import InputError
 from saepd.feedback import (
-    Feedback,
-    Item,
     feedback_hash,
     load_feedback,
     load_items,
@@ -18,6 +16,7 @@ from saepd.feedback import (
     stream_feedback,
     write_feedback,
 )
+from saepd.schema import Feedback, Item
 
 GOOD = {
     "id": "r1",

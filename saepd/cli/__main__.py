@@ -1,0 +1,7 @@
+"""``python -m saepd.cli``."""
+
+import sys
+
+from saepd.cli import main
+
+sys.exit(main())

@@ -1,0 +1,100 @@
+"""``saepd answer``: one question, every perspective's answer, and the merged one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simple_parsing import field as option
+
+from saepd.cli.options import ModelOptions, print_json, spinning
+from saepd.errors import InputError
+from saepd.generation import SamplingConfig
+from saepd.merge import MergeConfig
+from saepd.prompts import ReadoutConfig
+
+if TYPE_CHECKING:
+    from saepd.directions import Direction
+
+EXAMPLES = """\
+  saepd fit --out steering
+  saepd answer "Should buses be free?" --options Yes No Unsure --steering steering
+  saepd answer "What should the city build next?" --steering steering"""
+
+
+@dataclass
+class Options:
+    """What is asked.
+
+    Attributes:
+        question: The question itself, without its options.
+        steering: Folder that `saepd fit` wrote.
+        options: Two or more; none for an answer in free text.
+        answer_temperature: Of the option distributions; 1 is the model's own.
+        json: Print as JSON.
+    """
+
+    steering: Path
+    question: str = option(positional=True)
+    options: list[str] = field(default_factory=list)
+    answer_temperature: float = 1.0
+    json: bool = False
+    where: ModelOptions = field(default_factory=ModelOptions)
+    readout: ReadoutConfig = field(default_factory=ReadoutConfig)
+    merge: MergeConfig = field(default_factory=MergeConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+
+def run(options: Options) -> None:
+    """Answer and print."""
+    from saepd.prompts import item_prompt
+    from saepd.steering import load_from_disk
+
+    if len(options.options) == 1:
+        raise InputError("one option is no choice: give two or more, or none for free text")
+    model, sae = options.where.load()
+    directions = load_from_disk(options.steering, model, sae)
+    if options.options:
+        _choose(options, model, directions)
+        return
+    from saepd.cli.generate import write
+
+    prompt = item_prompt(model, options.question, (), options.readout)
+    write(model, prompt, directions, options.merge, options.sampling, as_json=options.json)
+
+
+def _choose(options: Options, model, directions: Sequence[Direction]) -> None:  # noqa: ANN001
+    import sys
+
+    from saepd.cli.show import show_distributions
+    from saepd.merge import merge_branches
+    from saepd.readout import read_options
+    from saepd.schema import Item
+    from saepd.uncertainty import branch_disagreement
+
+    item = Item(id="question", prompt=options.question, options=tuple(options.options))
+    with spinning("asking every branch"):
+        [scores] = read_options(model, [item], directions, options.readout)
+    log_probs = scores.log_probs(options.answer_temperature)
+    merged = merge_branches(log_probs, options.merge)
+    disagreement = float(branch_disagreement(log_probs))
+    names = ["base", *(d.perspective for d in directions)]
+    found = {
+        "question": options.question,
+        "options": options.options,
+        "branches": {n: p.exp().tolist() for n, p in zip(names, log_probs, strict=True)},
+        "mass": dict(zip(names, scores.mass.tolist(), strict=True)),
+        "merged": merged.exp().tolist(),
+        "operator": options.merge.operator,
+        "disagreement_nats": disagreement,
+    }
+    if scores.warning:
+        print(f"warning: {scores.warning}", file=sys.stderr)
+    if options.json:
+        print_json(found)
+        return
+    rows = {**found["branches"], f"merged ({options.merge.operator})": found["merged"]}
+    show_distributions(options.question, options.options, rows)
+    print(f"disagreement of the branches: {disagreement:.4f} nats")

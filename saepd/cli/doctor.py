@@ -1,0 +1,44 @@
+"""``saepd doctor``: what is there, and whether it fits together."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from saepd.cli.options import print_json, print_table, spinning
+
+EXAMPLES = """\
+  saepd doctor
+  saepd doctor --load --json"""
+
+
+@dataclass
+class Options:
+    """How closely to look.
+
+    Attributes:
+        load: Also load the default model and every shipped SAE, and measure that they fit.
+        json: Print as JSON.
+    """
+
+    load: bool = False
+    json: bool = False
+
+
+def run(options: Options) -> None:
+    """Diagnose and print."""
+    from saepd.doctor import diagnose
+    from saepd.errors import InputError
+
+    with spinning("looking"):
+        checks = diagnose(load=options.load)
+    if options.json:
+        print_json([asdict(check) for check in checks])
+    else:
+        print_table(
+            "saepd doctor",
+            ["", "check", "found", "advice"],
+            [["ok" if c.ok else "!!", c.name, c.detail, c.advice] for c in checks],
+        )
+    bad = [check.name for check in checks if not check.ok]
+    if bad:
+        raise InputError(f"not all is well: {', '.join(bad)}")

@@ -1,0 +1,73 @@
+"""``saepd features``: which latents encode whose feedback, and the evidence for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from saepd.cli.fit import FeedbackOptions
+from saepd.cli.options import ModelOptions, print_json, spinning
+from saepd.features import FeatureConfig
+from saepd.prompts import ReadoutConfig
+
+EXAMPLES = """\
+  saepd features
+  saepd features --feedback mine.jsonl --top 10 --contrast others
+  saepd features --block 20 --json > features.json"""
+
+
+@dataclass
+class Options:
+    """What is shown.
+
+    Attributes:
+        top: Latents shown per perspective.
+        json: Print as JSON, contexts included.
+        out: Also write the JSON to this file.
+    """
+
+    top: int = 5
+    json: bool = False
+    out: Path | None = None
+    rows: FeedbackOptions = field(default_factory=FeedbackOptions)
+    where: ModelOptions = field(default_factory=ModelOptions)
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    readout: ReadoutConfig = field(default_factory=ReadoutConfig)
+
+
+def run(options: Options) -> None:
+    """Select features and explain the strongest."""
+    from saepd.cli.show import show_evidence
+    from saepd.evidence import explain
+    from saepd.features import encode_pairs, overlap, select_features
+    from saepd.files import write_json
+    from saepd.report import evidence_dict
+    from saepd.saes import sae_hook_name
+
+    rows = options.rows.load()
+    model, sae = options.where.load()
+    with spinning(f"encoding {len(rows)} rows"):
+        pairs = encode_pairs(model, sae, rows, options.features, options.readout)
+        chosen = [select_features(pairs, name, options.features) for name in pairs.perspectives]
+        evidence = [
+            explain(model, sae, sae_hook_name(sae), pairs, features, options.top)
+            for features in chosen
+        ]
+    shared = {f"{a} / {b}": share for (a, b), share in overlap(chosen).items()}
+    found = {
+        "features": [evidence_dict(e) for group in evidence for e in group],
+        "overlap": shared,
+    }
+    if options.out is not None:
+        write_json(options.out, found)
+    if options.json:
+        print_json(found)
+        return
+    for group, features in zip(evidence, chosen, strict=True):
+        title = (
+            f"{features.perspective}: {len(features.latents)} stable of {features.n_candidates} "
+            f"candidates ({features.n_unstable} strong ones dropped as unstable)"
+        )
+        show_evidence(group, title)
+    for names, share in shared.items():
+        print(f"latents shared by {names}: {share:.0%}")

@@ -1,0 +1,134 @@
+"""What commands share: options from dataclasses, loading of model and SAE, progress, output."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from saepd.errors import InputError
+
+if TYPE_CHECKING:
+    from sae_lens import SAE
+    from transformer_lens.model_bridge import TransformerBridge
+
+T = TypeVar("T")
+
+
+@dataclass
+class ModelOptions:
+    """Which model and which SAE.
+
+    Attributes:
+        model: Hub id, folder or .gguf file; the packaged default if not given.
+        sae: SAELens release or folder; the shipped one of the default model if not given.
+        sae_id: Id within a SAELens release.
+        block: Block of the shipped SAE: 10, 15 or 20.
+        device: cpu, cuda, cuda:1, mps; the best there is if not given.
+        dtype: float32, bfloat16 or float16.
+    """
+
+    model: str | None = None
+    sae: str | None = None
+    sae_id: str | None = None
+    block: int = 15
+    device: str | None = None
+    dtype: str = "float32"
+
+    def load_model(self) -> TransformerBridge:
+        """The language model."""
+        from saepd.models import load_model
+
+        with spinning("loading the model (the first time, it is converted into the cache)"):
+            return load_model(self.model, device=self.device, dtype=self.dtype)
+
+    def load(self) -> tuple[TransformerBridge, SAE[Any]]:
+        """The language model and a dictionary that is known to fit it."""
+        from saepd.saes import load_sae
+
+        model = self.load_model()
+        if self.sae is None and self.model is not None:
+            raise InputError("a model of your own needs an SAE of its own: name it with --sae")
+        return model, load_sae(self.sae or self.block, self.sae_id, model=model)
+
+
+def parse(name: str, summary: str, options: type[T], examples: str, arguments: list[str]) -> T:
+    """Options of a command from the command line; nested dataclasses become option groups."""
+    from simple_parsing import ArgumentParser, DashVariant
+
+    parser = ArgumentParser(
+        prog=f"saepd {name}",
+        description=f"saepd {name}: {summary}",
+        epilog=f"examples:\n{examples}",
+        add_option_string_dash_variants=DashVariant.DASH,
+    )
+    dataclass: Any = options
+    parser.add_arguments(dataclass, dest="options")
+    return parser.parse_args(arguments).options
+
+
+def quiet_libraries() -> None:
+    """Keep what libraries say about themselves off the terminal; saepd's own words stay."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    logging.basicConfig(level=logging.WARNING, format="saepd: %(message)s", stream=sys.stderr)
+    for noisy in ("transformers", "sae_lens", "httpx", "huggingface_hub"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    import os
+
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+@contextmanager
+def spinning(what: str) -> Iterator[None]:
+    """A spinner on the terminal while something of unknown length runs."""
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on the terminal; call it with what is being done, the step, the steps."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(what, total=None)
+
+        def report(description: str, step: int, steps: int) -> None:
+            bar.update(task, description=description, completed=step, total=steps)
+
+        yield report
+
+
+def print_json(value: Any) -> None:
+    """Results for machines, on standard output."""
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Results for people, on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)

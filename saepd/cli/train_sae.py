@@ -1,0 +1,63 @@
+"""``saepd train-sae``: dictionaries for a model, trained on one's own text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from saepd.errors import InputError
+from saepd.train_sae import TrainConfig
+
+EXAMPLES = """\
+  saepd train-sae --corpus corpus/*.jsonl.gz --work work --out saes
+  saepd train-sae --corpus prose.txt --sites blocks.4.hook_resid_post --tokens 200000 \\
+      --training-tokens 1000000 --work work --out saes
+
+The same command continues an interrupted run."""
+
+
+@dataclass
+class Options:
+    """What is trained on what.
+
+    Attributes:
+        corpus: .txt, .jsonl or .jsonl.gz files ("text" field).
+        work: Folder for cached activations and checkpoints; large.
+        out: Folder for one SAELens folder per site.
+        model: Hub id, folder or .gguf file; the packaged default if not given.
+        eval_texts: NAME=FILE, ...: further texts the card measures on.
+    """
+
+    corpus: list[Path]
+    work: Path
+    out: Path
+    model: str | None = None
+    eval_texts: list[str] = field(default_factory=list)
+    training: TrainConfig = field(default_factory=TrainConfig)
+
+
+def run(options: Options) -> None:
+    """Train, measure and say where the results are."""
+    import os
+
+    from saepd.corpus import read_documents
+    from saepd.train_sae import train_saes
+
+    texts = {}
+    for pair in options.eval_texts:
+        name, _, path = pair.partition("=")
+        if not path:
+            raise InputError(f"--eval-texts {pair!r}: write NAME=FILE")
+        texts[name] = read_documents([Path(path)])
+    # The one command whose progress is a library's own bar.
+    os.environ.pop("TQDM_DISABLE", None)
+    folders = train_saes(
+        options.training,
+        options.model,
+        options.corpus,
+        options.out,
+        options.work,
+        eval_texts=texts,
+    )
+    for folder in folders:
+        print(folder)
