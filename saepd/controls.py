@@ -28,7 +28,8 @@ def random_latents(direction: Direction, pairs: Pairs, seed: int) -> Direction:
     chosen = pool[torch.randperm(len(pool), generator=generator)[:n]]
     order = torch.randperm(len(direction.values), generator=generator)[:n]
     other = replace(direction, latents=chosen, values=direction.values[order])
-    before, after = direction.constant, other.constant
+    # At one strength, so that a direction with coefficient 0 has a random partner too.
+    before, after = direction.scaled(1.0).constant, other.scaled(1.0).constant
     if before is None or after is None:
         return other
     return other.scaled(other.coefficient * float(before.norm() / after.norm()))

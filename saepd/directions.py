@@ -141,10 +141,11 @@ def check_fits(model: TransformerBridge, directions: Sequence[Direction]) -> Non
         InputError: a site the model does not have, another width, or another model's name.
     """
     width = int(model.cfg.d_model)
+    hooks = model.hook_dict
     for direction in directions:
         where = f"direction {direction.perspective!r}"
         parts = direction.hook_name.split(".")
-        if parts[0] != "blocks" or direction.hook_name not in model.hook_dict:
+        if parts[0] != "blocks" or direction.hook_name not in hooks:
             raise InputError(
                 f"{where}: this model has no site {direction.hook_name!r}: its blocks are "
                 f"0..{len(model.blocks) - 1}, their residual sites blocks.N.hook_resid_post"

@@ -58,6 +58,9 @@ def logit_lens(
     with torch.no_grad():
         W_U = model.W_U.float()
         rows = decoder_rows(sae, latents).to(W_U.device)
+        if model.cfg.normalization_type in ("LN", "LNPre"):
+            # LayerNorm takes the mean off whatever is written.
+            rows = rows - rows.mean(-1, keepdim=True)
         gain = getattr(model.ln_final, "weight", None)
         if isinstance(gain, torch.Tensor):
             # Gemma stores the gain as its distance from one.

@@ -1,16 +1,18 @@
 """Which SAE latents tell the answers of one perspective: score, select, and test for stability.
 
-Every feedback row gives a pair: the item with the answer (positive) and the item without it
-(anchor). Latents are compared over the pairs of one perspective (``anchor`` contrast; the paper's
-mean difference) or between the pairs of one perspective and all others' (``others`` contrast,
-which leaves out what merely says that a question was answered).
+Every feedback row gives a pair: the item with the answer (positive) and something to compare it
+with. That is the item with each of its options in turn (``options``), the item without an answer
+(``anchor``, as in the paper), or the pairs of all other perspectives (``others``). Against the
+bare item, the strongest latents are those that tell the end of a prompt from the end of an answer,
+whatever was answered; the options take these out, and the other perspectives take out what all
+agree on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from jaxtyping import Float, Int
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 ReadAt = Literal["last", "mean"]
-Contrast = Literal["anchor", "others"]
+Contrast = Literal["options", "anchor", "others"]
 _ROWS_PER_PASS = 32
 
 
@@ -36,7 +38,7 @@ class FeatureConfig:
     Attributes:
         k: Latents kept per perspective; 0 keeps all that fire, unscreened (the paper's recipe).
         read_at: Where latents are read: the text's ``last`` token, or their ``mean`` over it.
-        contrast: Against the ``anchor`` only, or also against the ``others``.
+        contrast: Against the item's ``options``, its bare ``anchor``, or the ``others``' answers.
         n_bootstrap: Draws of the feedback for the stability of the choice.
         min_stability: Share of draws in which a latent must be among the k.
         max_density: Latents that fire at more than this share of positions are dropped.
@@ -45,7 +47,7 @@ class FeatureConfig:
 
     k: int = 32
     read_at: ReadAt = "last"
-    contrast: Contrast = "anchor"
+    contrast: Contrast = "options"
     n_bootstrap: int = 100
     min_stability: float = 0.5
     max_density: float = 0.3
@@ -56,8 +58,11 @@ class FeatureConfig:
             raise InputError(f"k is {self.k}: keep at least one latent, or 0 for all of them")
         if self.read_at not in ("last", "mean"):
             raise InputError(f"unknown read_at {self.read_at!r}: use last or mean")
-        if self.contrast not in ("anchor", "others"):
-            raise InputError(f"unknown contrast {self.contrast!r}: use anchor or others")
+        if self.contrast not in get_args(Contrast):
+            known = ", ".join(get_args(Contrast))
+            raise InputError(f"unknown contrast {self.contrast!r}: use one of {known}")
+        if self.n_bootstrap < 1:
+            raise InputError(f"n_bootstrap is {self.n_bootstrap}: draw at least once")
         for name in ("min_stability", "max_density"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be in 0..1")
@@ -130,25 +135,47 @@ class Features:
     n_unstable: int
 
 
-def pair_texts(
-    model: TransformerBridge, row: Feedback, config: ReadoutConfig
-) -> list[tuple[str, str, float]]:
-    """(anchor, positive, weight) texts of one feedback row; several where it is a distribution.
+@dataclass(frozen=True)
+class PairTexts:
+    """The texts of one feedback row; a mean over several texts is weighted."""
 
-    A comment follows the answer; without an answer it stands in its place.
+    positive: list[tuple[str, float]]
+    anchor: list[tuple[str, float]]
+
+
+def pair_texts(
+    model: TransformerBridge, row: Feedback, contrast: Contrast, readout: ReadoutConfig
+) -> PairTexts:
+    """What one feedback row compares with what.
+
+    A comment follows the answer, or stands in its place. A distribution is the weighted mean of
+    its options. Items without options can only be compared with the bare item.
+
+    Raises:
+        InputError: contrast ``options`` and a row without options.
     """
-    anchor = item_prompt(model, row.prompt, row.options, config)
-    joint = "" if anchor[-1:].isspace() else " "
-    comment = f" {row.comment.strip()}" if row.comment else ""
+    bare = item_prompt(model, row.prompt, row.options, readout)
+    joint = "" if bare[-1:].isspace() else " "
+    comment = row.comment.strip() if row.comment else ""
     if row.answer is not None:
-        return [(anchor, f"{anchor}{joint}{row.answer}{'.' + comment if comment else ''}", 1.0)]
-    if row.distribution is not None:
-        return [
-            (anchor, f"{anchor}{joint}{option}", float(share))
+        said = [(f"{row.answer}. {comment}" if comment else row.answer, 1.0)]
+    elif row.distribution is not None:
+        said = [
+            (option, share)
             for option, share in zip(row.options, row.distribution, strict=True)
             if share > 0
         ]
-    return [(anchor, f"{anchor}{joint}{comment.strip()}", 1.0)]
+    else:
+        said = [(comment, 1.0)]
+    positive = [(f"{bare}{joint}{text}", weight) for text, weight in said]
+    if contrast != "options":
+        return PairTexts(positive, [(bare, 1.0)])
+    if not row.options:
+        raise InputError(
+            f"feedback {row.id!r} has no options to compare its answer with: use contrast anchor"
+        )
+    share = 1 / len(row.options)
+    return PairTexts(positive, [(f"{bare}{joint}{option}", share) for option in row.options])
 
 
 def encode_pairs(
@@ -167,23 +194,24 @@ def encode_pairs(
 
     if not rows:
         raise InputError("there is no feedback to encode")
-    texts = [pair_texts(model, row, readout) for row in rows]
-    unique = list(dict.fromkeys(t for row in texts for a, p, _ in row for t in (a, p)))
+    texts = [pair_texts(model, row, config.contrast, readout) for row in rows]
+    unique = list(dict.fromkeys(text for t in texts for text, _ in (*t.positive, *t.anchor)))
     index = {text: i for i, text in enumerate(unique)}
     encoded = _encode_texts(model, sae, unique, config.read_at)
-    positive, anchor = [], []
-    for row in texts:
-        weights = torch.tensor([w for _, _, w in row])
-        weights = weights / weights.sum()
-        positive.append((weights, [index[p] for _, p, _ in row]))
-        anchor.append(index[row[0][0]])
+
+    def mean(values: Tensor, weighted: list[tuple[str, float]]) -> Tensor:
+        weights = torch.tensor([weight for _, weight in weighted])
+        return weights / weights.sum() @ values[[index[text] for text, _ in weighted]]
+
     latents, residuals = encoded["latents"], encoded["residuals"]
-    positives = torch.stack([w @ latents[i] for w, i in positive])
+    positives = torch.stack([mean(latents, t.positive) for t in texts])
     return Pairs(
         rows=list(rows),
-        positive_texts=[max(row, key=lambda t: t[2])[1] for row in texts],
-        latents=positives - latents[anchor],
-        residuals=torch.stack([w @ residuals[i] for w, i in positive]) - residuals[anchor],
+        positive_texts=[max(t.positive, key=lambda part: part[1])[0] for t in texts],
+        latents=positives - torch.stack([mean(latents, t.anchor) for t in texts]),
+        residuals=torch.stack(
+            [mean(residuals, t.positive) - mean(residuals, t.anchor) for t in texts]
+        ),
         density=encoded["density"],
         special_density=encoded["special_density"],
         positive_latents=positives,

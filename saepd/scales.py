@@ -94,6 +94,7 @@ def _within(
         for direction, tried in zip(directions, coefficients, strict=True)
         for c in tried
     ]
-    over = kl_to_base(branch(model, prompts, branches)) > budget
+    # Written so that NaN, which half precision overflows to, is over the budget too.
+    over = ~(kl_to_base(branch(model, prompts, branches)) <= budget)
     groups = over.split([len(tried) for tried in coefficients])
     return [int(g.int().argmax()) if bool(g.any()) else len(g) for g in groups]

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 WEIGHTS_FILE = "steering.safetensors"
 CONFIG_FILE = "steering.json"
 _FORMAT = 1
+_ENTRY = {
+    "perspective": str,
+    "hook_name": str,
+    "mode": str,
+    "positions": str,
+    "coefficient": (int, float),
+    "lineage": dict,
+}
 
 
 def save_to_disk(directions: Sequence[Direction], folder: str | Path) -> None:
@@ -37,7 +45,8 @@ def save_to_disk(directions: Sequence[Direction], folder: str | Path) -> None:
         for name in ("latents", "values", "vector"):
             value = getattr(direction, name)
             if value is not None:
-                tensors[f"{i}.{name}"] = value.detach().cpu().contiguous()
+                # Copied, since scaled directions share their tensors and safetensors refuses that.
+                tensors[f"{i}.{name}"] = value.detach().cpu().clone().contiguous()
         entries.append(
             {
                 "perspective": direction.perspective,
@@ -83,13 +92,19 @@ def load_from_disk(
         story = json.loads((folder / CONFIG_FILE).read_text())
         tensors = load(payload)
         entries = story["directions"]
-        intact = story["format"] == _FORMAT and story["sha256"] == _sha256(payload)
+        matches = story["format"] == _FORMAT and story["sha256"] == _sha256(payload)
     except OSError as error:
         raise InputError(f"{folder} holds no directions: {error}") from error
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise InputError(f"the directions in {folder} are damaged: {error}") from error
-    if not intact:
+    if not matches:
         raise InputError(f"the directions in {folder} are damaged: hash or format do not match")
+    if not isinstance(entries, list) or not all(map(_is_entry, entries)):
+        raise InputError(
+            f"the directions in {folder} are damaged: an entry of {CONFIG_FILE} needs "
+            f"{', '.join(_ENTRY)}"
+        )
+    fingerprint = sae_fingerprint(sae) if sae is not None else None
     directions = []
     for i, entry in enumerate(entries):
         lineage = entry["lineage"]
@@ -97,10 +112,7 @@ def load_from_disk(
         latents = tensors.get(f"{i}.latents")
         if latents is not None and sae is None:
             raise InputError(f"{where} is made of SAE latents: load its SAE, {lineage.get('sae')}")
-        if latents is not None and lineage.get("sae_fingerprint") not in (
-            None,
-            sae_fingerprint(sae) if sae is not None else None,
-        ):
+        if latents is not None and lineage.get("sae_fingerprint") not in (None, fingerprint):
             raise InputError(f"{where} was made with another SAE: {lineage.get('sae')}")
         directions.append(
             Direction(
@@ -121,6 +133,12 @@ def load_from_disk(
     if made_with - {weights_fingerprint(model)}:
         raise InputError(f"the directions in {folder} were made with other weights of this model")
     return directions
+
+
+def _is_entry(entry: object) -> bool:
+    return isinstance(entry, dict) and all(
+        isinstance(entry.get(name), kind) for name, kind in _ENTRY.items()
+    )
 
 
 def _units(direction: Direction) -> str:

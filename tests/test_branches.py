@@ -259,7 +259,9 @@ def scored_by_hand(model, prompt, texts, directions, mask_by_hand):
         for row, edits in enumerate([[], *directions]):
             handles = []
             for edit in edits if isinstance(edits, list) else [edits]:
-                mask = mask_by_hand(edit.positions, tokens[0].tolist(), len(before), model.tokenizer)
+                mask = mask_by_hand(
+                    edit.positions, tokens[0].tolist(), len(before), model.tokenizer
+                )
                 places = torch.tensor(mask).view(1, -1, 1).float()
                 point = model.hook_dict[edit.hook_name]
                 handles.append(

@@ -18,7 +18,7 @@ FLAT = torch.full((3,), 1 / 3).log()
 
 def config(operator, n_branches, **numbers):
     uneven = tuple(float(w) for w in np.arange(1, n_branches + 1) / math.comb(n_branches + 1, 2))
-    return MergeConfig(operator, weights=uneven if operator == "weighted" else None, **numbers)
+    return MergeConfig(operator, weights=uneven if operator == "weighted" else (), **numbers)
 
 
 def random_branches(*shape):
@@ -254,7 +254,7 @@ def test_released_code_is_contrast_with_the_mean(tau):
     assert_same(merged, (weights @ contrasts).log_softmax(-1))
 
 
-UNUSABLE_WEIGHTS = ((), (0.7, 0.7), (1.5, -0.5), (math.nan, 1.0), (1.0, math.nan))
+UNUSABLE_WEIGHTS = ((0.7, 0.7), (1.5, -0.5), (math.nan, 1.0), (1.0, math.nan))
 BAD_CONFIGS = [
     ({"operator": "mixtur"}, "'mixtur': did you mean 'mixture'"),
     ({"reading": "magnitud"}, "'magnitud': did you mean 'magnitude'"),
