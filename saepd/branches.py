@@ -42,7 +42,7 @@ class Plan:
     model: TransformerBridge
     branches: list[list[Direction]]
     edits: dict[HookPoint, list[tuple[int, Direction]]] = field(init=False, default_factory=dict)
-    widen_in_hook: bool = field(init=False)
+    widened_at: HookPoint | None = field(init=False)
     first_wide_block: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -57,8 +57,8 @@ class Plan:
         at_lowest = {points[d.hook_name] for d in flat if d.block == lowest}
         end = points[f"blocks.{lowest}.hook_resid_post"]
         # Edits inside a block need its input widened; edits of its output can widen that.
-        self.widen_in_hook = at_lowest <= {end}
-        self.first_wide_block = lowest + 1 if self.widen_in_hook else lowest
+        self.widened_at = end if at_lowest <= {end} else None
+        self.first_wide_block = lowest if self.widened_at is None else lowest + 1
 
     @property
     def n_branches(self) -> int:
@@ -331,11 +331,6 @@ def _widening(plan: Plan, masks: dict[str, Bool[Tensor, "batch seq"]]) -> Iterat
     """Hooks that turn each row into K+1 rows at the lowest site, and edit every site."""
     n = plan.n_branches
     batch = next(iter(masks.values())).shape[0]
-    widened_at = (
-        plan.model.hook_dict[f"blocks.{plan.first_wide_block - 1}.hook_resid_post"]
-        if plan.widen_in_hook
-        else None
-    )
 
     def widen(value: Any) -> Any:
         import torch
@@ -357,7 +352,7 @@ def _widening(plan: Plan, masks: dict[str, Bool[Tensor, "batch seq"]]) -> Iterat
             hidden, place, key = kwargs["hidden_states"], wide_kwargs, "hidden_states"
         else:
             hidden, place, key = args[0], wide_args, 0
-        widen_here = is_first and not plan.widen_in_hook
+        widen_here = is_first and plan.widened_at is None
         place[key] = hidden.repeat_interleave(n, dim=0) if widen_here else hidden  # type: ignore[index]
         return tuple(wide_args), wide_kwargs
 
@@ -367,7 +362,7 @@ def _widening(plan: Plan, masks: dict[str, Bool[Tensor, "batch seq"]]) -> Iterat
             stack.callback(handle.remove)
 
         def edit(module: Any, _args: object, h: Tensor) -> Float[Tensor, "rows seq d_model"]:
-            if module is widened_at:
+            if module is plan.widened_at:
                 wide = h.unsqueeze(1).expand(-1, n, -1, -1)
             else:
                 wide = h.view(-1, n, *h.shape[1:])

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from saepd.directions import Direction
-from saepd.features import Pairs
+from saepd.features import Contrast, Pairs, mean_difference
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -35,9 +35,12 @@ def random_latents(direction: Direction, pairs: Pairs, seed: int) -> Direction:
     return other.scaled(other.coefficient * float(before.norm() / after.norm()))
 
 
-def dense_difference(pairs: Pairs, direction: Direction) -> Direction:
-    """Difference in means of the residual itself, without any SAE, at the direction's place."""
-    vector = pairs.residuals[pairs.of(direction.perspective)].mean(0)
+def dense_difference(pairs: Pairs, direction: Direction, contrast: Contrast) -> Direction:
+    """Difference in means of the residual itself, without any SAE, at the direction's place.
+
+    With the contrast of the features it is a control for, so that only the SAE differs.
+    """
+    vector = mean_difference(pairs, pairs.residuals, direction.perspective, contrast)
     return Direction(
         perspective=direction.perspective,
         hook_name=direction.hook_name,

@@ -7,6 +7,7 @@ A direction knows what it writes (latents, values, mode), where (site, positions
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 DEFAULT_POSITIONS = "answer"
+
+# What these hold is, or is added to, the residual stream. (The bridge's hook_resid_mid is only the
+# MLP's input: an edit there never enters the stream.)
+_SITE = re.compile(
+    r"blocks\.\d+\.(hook_(resid_pre|resid_post|in|out|attn_out|mlp_out)|(attn|mlp)\.hook_out)"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,11 +151,15 @@ def check_fits(model: TransformerBridge, directions: Sequence[Direction]) -> Non
     hooks = model.hook_dict
     for direction in directions:
         where = f"direction {direction.perspective!r}"
-        parts = direction.hook_name.split(".")
-        if parts[0] != "blocks" or direction.hook_name not in hooks:
+        if direction.hook_name not in hooks:
             raise InputError(
                 f"{where}: this model has no site {direction.hook_name!r}: its blocks are "
                 f"0..{len(model.blocks) - 1}, their residual sites blocks.N.hook_resid_post"
+            )
+        if not _SITE.fullmatch(direction.hook_name):
+            raise InputError(
+                f"{where}: an edit at {direction.hook_name!r} would not reach the residual stream: "
+                "use a block's hook_resid_pre, hook_resid_post, hook_attn_out or hook_mlp_out"
             )
         found = direction.width
         if found != width:

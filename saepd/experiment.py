@@ -8,7 +8,7 @@ fold's questions. So each question is predicted once, by methods that never saw 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,13 +16,19 @@ from jaxtyping import Float
 
 from saepd.baselines import answered, few_shot_scores, train_mean, uniform
 from saepd.controls import dense_difference, random_latents
-from saepd.directions import Direction
 from saepd.features import encode_pairs
 from saepd.feedback import sample_feedback
 from saepd.fit import Fit, FitConfig, fit_pairs, scaled_to_config
 from saepd.merge import MergeConfig, merge_branches
 from saepd.prompts import ReadoutConfig
-from saepd.readout import OptionScores, fit_temperature, read_options
+from saepd.readout import (
+    OptionScores,
+    centred,
+    cross_entropy,
+    fit_temperature,
+    option_offsets,
+    read_options,
+)
 from saepd.schema import Feedback, Item
 from saepd.survey import folds
 
@@ -36,6 +42,7 @@ METHODS = (
     "uniform",
     "train-mean",
     "zero-shot",
+    "zero-shot, centred",
     "few-shot prompt",
     "dense difference in means",
     "random latents",
@@ -55,6 +62,8 @@ class ExperimentConfig:
         n_folds: Parts the questions are split into; each is held out once.
         seed: Of the folds, the draw of the feedback and the random controls.
         few_shot_tokens: Most tokens of examples in the few-shot prompt.
+        coefficients: Multiples at which every direction is tried; each perspective uses the one
+            that makes its feedback most probable. A single one is used as it is.
         fit: From feedback to directions.
         merge: The pluralistic merge; the other merges take its alpha and tau.
     """
@@ -63,6 +72,7 @@ class ExperimentConfig:
     n_folds: int = 5
     seed: int = 0
     few_shot_tokens: int = 512
+    coefficients: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)
     fit: FitConfig = field(default_factory=FitConfig)
     merge: MergeConfig = field(default_factory=MergeConfig)
 
@@ -144,11 +154,11 @@ def run_experiment(
         report(f"fold {number + 1}: directions", 1 + 2 * number, n_steps)
         fold = _Fold(model, items, rows, set(held_out), config)
         fitted = fit_pairs(model, sae, pairs.select(rows), config.fit)
-        fold.steer(fitted, config.seed + number)
+        fitted = fold.steer(fitted, config.seed + number)
         report(f"fold {number + 1}: few-shot prompts", 2 + 2 * number, n_steps)
         n_few_shot += fold.prompt_with_examples()
         predictions += fold.predictions(perspectives)
-        warnings += [scores.warning for scores in fold.scores.values() if scores.warning]
+        warnings += [scores.warning for scores in fold.raw.values() if scores.warning]
         if first is None:
             first = fitted, fold.example(perspectives)
     report("done", n_steps, n_steps)
@@ -157,7 +167,10 @@ def run_experiment(
 
 
 class _Fold:
-    """One split: what the methods saw, and what they say about the questions they did not see."""
+    """One split: what the methods saw, and what they say about the questions they did not see.
+
+    A steered branch is named by (method, perspective, coefficient); all are scored in one pass.
+    """
 
     def __init__(
         self,
@@ -169,29 +182,74 @@ class _Fold:
     ) -> None:
         self.model, self.items, self.rows, self.config = model, items, rows, config
         self.test = [item for item in items if item.id in held_out]
+        self.train = [item for item in items if item.id not in held_out]
         self.perspectives = list(dict.fromkeys(row.perspective for row in rows))
+        self.raw: dict[str, OptionScores] = {}
         self.scores: dict[str, OptionScores] = {}
         self.few_shot: dict[str, dict[str, Tensor]] = {}
-        self.names: list[tuple[str, str]] = []
+        self.branches: list[tuple[str, str, float]] = []
+        self.chosen: dict[tuple[str, str], tuple[int, float]] = {}
 
     @property
     def readout(self) -> ReadoutConfig:
         return self.config.fit.readout
 
-    def steer(self, fitted: Fit, seed: int) -> None:
-        """Score all questions, seen and unseen, under all directions in one branched pass."""
-        dense = [dense_difference(fitted.pairs, d) for d in fitted.directions]
-        random = [random_latents(d, fitted.pairs, seed) for d in fitted.directions]
-        controls = scaled_to_config(self.model, [*dense, *random], self.config.fit.direction)
-        groups: list[tuple[str, Sequence[Direction]]] = [
-            ("SAE directions", fitted.directions),
-            ("dense difference in means", controls[: len(dense)]),
-            ("random latents", controls[len(dense) :]),
+    def steer(self, fitted: Fit, seed: int) -> Fit:
+        """Score all questions under all directions in one pass, then choose the coefficients.
+
+        Returns the fit with the coefficients that were chosen.
+        """
+        dense = [
+            dense_difference(fitted.pairs, d, self.config.fit.features.contrast)
+            for d in fitted.directions
         ]
-        self.names = [(method, d.perspective) for method, group in groups for d in group]
-        directions = [d for _, group in groups for d in group]
-        scores = read_options(self.model, self.items, directions, self.readout)
-        self.scores = {item.id: s for item, s in zip(self.items, scores, strict=True)}
+        random = [random_latents(d, fitted.pairs, seed) for d in fitted.directions]
+        groups = {
+            "SAE directions": fitted.directions,
+            "dense difference in means": scaled_to_config(
+                self.model, dense, self.config.fit.direction
+            ),
+            "random latents": random,
+        }
+        tried = [
+            (method, direction, c * direction.coefficient)
+            for method, directions in groups.items()
+            for direction in directions
+            for c in self.config.coefficients
+        ]
+        self.branches = [(method, d.perspective, c) for method, d, c in tried]
+        scores = read_options(
+            self.model, self.items, [d.scaled(c) for _, d, c in tried], self.readout
+        )
+        self.raw = {item.id: s for item, s in zip(self.items, scores, strict=True)}
+        offsets = option_offsets([self.raw[item.id] for item in self.train], self.train)
+        self.scores = {
+            item.id: s
+            for item, s in zip(self.items, centred(scores, self.items, offsets), strict=True)
+        }
+        self.chosen = {
+            (method, p): self._best_branch(method, p)
+            for method in groups
+            for p in self.perspectives
+        }
+        directions = [
+            d.scaled(self.branches[self.chosen["SAE directions", d.perspective][0] - 1][2])
+            for d in fitted.directions
+        ]
+        return replace(fitted, directions=directions)
+
+    def _best_branch(self, method: str, perspective: str) -> tuple[int, float]:
+        """Index and temperature of the branch that makes the perspective's feedback likeliest."""
+        rows = [row for row in self.rows if row.perspective == perspective]
+        targets = [answered(row) for row in rows]
+        fitted = []
+        for index, (name, whose, _) in enumerate(self.branches, 1):
+            if (name, whose) == (method, perspective):
+                scores = [self.scores[row.item].scores[index] for row in rows]
+                t = fit_temperature(scores, targets)
+                fitted.append((cross_entropy(scores, targets, t), index, t))
+        _, index, t = min(fitted)
+        return index, t
 
     def prompt_with_examples(self) -> list[int]:
         """Few-shot scores for every perspective; returns how many examples each prompt held."""
@@ -207,15 +265,13 @@ class _Fold:
             counts.append(n_examples)
         return counts
 
-    def branch_index(self, method: str, perspective: str) -> int:
-        return 0 if method == "zero-shot" else 1 + self.names.index((method, perspective))
-
-    def temperature(self, method: str, perspective: str) -> float:
-        """Fitted on the perspective's own feedback, from the branch that will be read."""
-        branch = self.branch_index(method, perspective)
-        own = [row for row in self.rows if row.perspective == perspective]
+    def base_temperature(
+        self, scores: dict[str, OptionScores], perspective: str | None = None
+    ) -> float:
+        """Temperature of the unsteered model, fitted on a perspective's feedback or on all."""
+        rows = [row for row in self.rows if perspective in (None, row.perspective)]
         return fit_temperature(
-            [self.scores[row.item].scores[branch] for row in own], [answered(row) for row in own]
+            [scores[row.item].scores[0] for row in rows], [answered(row) for row in rows]
         )
 
     def distribution(self, method: str, perspective: str, item: Item) -> Distribution:
@@ -223,32 +279,27 @@ class _Fold:
             return uniform(item)
         if method == "train-mean":
             return train_mean(self.rows, perspective, item)
-        if method == "few-shot prompt":
-            # Its own answers stand in the prompt, so its temperature cannot be fitted on them.
-            t = self.temperature("zero-shot", perspective)
-            return _softmax(self.few_shot[perspective][item.id], t)
         if method in MERGED:
             return self.merged(method, item)
-        branch = self.branch_index(method, perspective)
-        t = self.temperature(method, perspective)
-        return _softmax(self.scores[item.id].scores[branch], t)
+        if method in ("zero-shot", "zero-shot, centred"):
+            scores = self.raw if method == "zero-shot" else self.scores
+            t = self.base_temperature(scores, perspective)
+            return _softmax(scores[item.id].scores[0], t)
+        if method == "few-shot prompt":
+            # Its own answers stand in the prompt, so its temperature cannot be fitted on them.
+            t = self.base_temperature(self.raw, perspective)
+            return _softmax(self.few_shot[perspective][item.id], t)
+        index, t = self.chosen[method, perspective]
+        return _softmax(self.scores[item.id].scores[index], t)
 
     def merged(self, operator: str, item: Item) -> Distribution:
         """One answer for everybody: the base and every perspective's SAE branch, merged."""
-        from dataclasses import replace
-
         import torch
 
-        rows = [("zero-shot", self.perspectives[0])]
-        rows += [("SAE directions", p) for p in self.perspectives]
-        log_probs = torch.stack(
-            [
-                (
-                    self.scores[item.id].scores[self.branch_index(m, p)] / self.temperature(m, p)
-                ).log_softmax(-1)
-                for m, p in rows
-            ]
-        )
+        chosen = [(0, self.base_temperature(self.scores))]
+        chosen += [self.chosen["SAE directions", p] for p in self.perspectives]
+        scores = self.scores[item.id].scores
+        log_probs = torch.stack([(scores[i] / t).log_softmax(-1) for i, t in chosen])
         config = replace(self.config.merge, operator=operator)
         return merge_branches(log_probs, config).exp().double().numpy()
 
@@ -274,7 +325,8 @@ class _Fold:
             return float((golds.max(0) - golds.min(0)).max())
 
         item = max(self.test, key=spread)
-        branches = {"base": self.distribution("zero-shot", perspectives[0], item)}
+        t = self.base_temperature(self.scores)
+        branches = {"base": _softmax(self.scores[item.id].scores[0], t)}
         for p in perspectives:
             branches[p] = self.distribution("SAE directions", p, item)
         gold = {p: np.asarray(item.distributions[p]) for p in perspectives}

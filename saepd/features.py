@@ -47,7 +47,7 @@ class FeatureConfig:
 
     k: int = 32
     read_at: ReadAt = "last"
-    contrast: Contrast = "options"
+    contrast: Contrast = "others"
     n_bootstrap: int = 100
     min_stability: float = 0.5
     max_density: float = 0.3
@@ -235,10 +235,13 @@ def select_features(pairs: Pairs, perspective: str, config: FeatureConfig) -> Fe
     if len(own) < 2:
         raise InputError(f"perspective {perspective!r} has {len(own)} feedback rows: 2 are needed")
     if config.contrast == "others" and len(rest) < 2:
-        raise InputError("contrast 'others' needs feedback of at least one more perspective")
+        raise InputError(
+            "contrast 'others' needs feedback of at least one more perspective: add some, or use "
+            "contrast options or anchor"
+        )
     fires = pairs.latents.abs().sum(0) > 0
     if config.k == 0:
-        value = _mean_difference(pairs, own, rest, config)
+        value = mean_difference(pairs, pairs.latents, perspective, config.contrast)
         latents = fires.nonzero().squeeze(-1)
         none = torch.full((len(latents),), float("nan"))
         density = pairs.density[latents]
@@ -278,7 +281,7 @@ def select_features(pairs: Pairs, perspective: str, config: FeatureConfig) -> Fe
         perspective=perspective,
         latents=latents,
         effect=effect[stable],
-        value=_mean_difference(pairs, own, rest, config)[latents],
+        value=mean_difference(pairs, pairs.latents, perspective, config.contrast)[latents],
         stability=stability[stable],
         density=pairs.density[latents],
         n_candidates=len(ids),
@@ -297,11 +300,16 @@ def overlap(features: Sequence[Features]) -> dict[tuple[str, str], float]:
     return result
 
 
-def _mean_difference(
-    pairs: Pairs, own: Tensor, rest: Tensor, config: FeatureConfig
-) -> Float[Tensor, " d_sae"]:
-    value = pairs.latents[own].mean(0)
-    return value - pairs.latents[rest].mean(0) if config.contrast == "others" else value
+def mean_difference(
+    pairs: Pairs, values: Float[Tensor, "rows width"], perspective: str, contrast: Contrast
+) -> Float[Tensor, " width"]:
+    """Mean of one perspective's rows; less the mean of all other rows for contrast ``others``."""
+    import torch
+
+    own = torch.zeros(len(pairs.rows), dtype=torch.bool)
+    own[pairs.of(perspective)] = True
+    mean = values[own].mean(0)
+    return mean - values[~own].mean(0) if contrast == "others" else mean
 
 
 def _effect(

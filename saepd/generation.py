@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -34,8 +35,8 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise InputError(f"max_new_tokens is {self.max_new_tokens}: write at least one")
-        if self.temperature < 0:
-            raise InputError(f"the temperature is {self.temperature}: it must be 0 or more")
+        if not 0 <= self.temperature < math.inf:
+            raise InputError(f"the temperature is {self.temperature}: give 0 or more")
         if not 0 < self.top_p <= 1:
             raise InputError(f"top_p is {self.top_p}: it must be in (0, 1]")
 
@@ -65,7 +66,7 @@ def generate(
     check_lengths(model, [row], room=sampling.max_new_tokens)
     warpers = LogitsProcessorList()
     if sampling.temperature not in (0.0, 1.0):
-        warpers.append(TemperatureLogitsWarper(sampling.temperature))
+        warpers.append(TemperatureLogitsWarper(float(sampling.temperature)))
     if sampling.top_p < 1:
         warpers.append(TopPLogitsWarper(sampling.top_p))
     stops = _stop_ids(model)

@@ -106,8 +106,7 @@ def load_model(
         )
     except Exception as error:
         # transformers, safetensors and huggingface_hub raise unrelated classes for a bad source.
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise InputError(f"cannot load the model {name!r}: {first_line}") from error
+        raise InputError(f"cannot load the model {name!r}: {_first_line(error)}") from error
     if device_map is None:
         model.to(torch.device(device or _best_device()))
     model.eval()
@@ -178,11 +177,14 @@ def _converted(gguf: Path, expected_sha256: str | None) -> Path:
         files = {p.name: _sha256(p) for p in sorted(work.iterdir())}
         manifest = {"source": gguf.name, "source_sha256": source_sha256, "files": files}
         (work / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+        # Another process may have finished the same conversion first and be reading its copy,
+        # which is as good.
+        if _is_intact(folder, source_sha256):
+            return folder
         shutil.rmtree(folder, ignore_errors=True)
         try:
             os.replace(work, folder)
         except OSError:
-            # Another process finished the same conversion first; its copy is as good.
             if not _is_intact(folder, source_sha256):
                 raise
     finally:
@@ -204,7 +206,7 @@ def _convert(gguf: Path, out: Path) -> None:
         )
     except Exception as error:
         # The GGUF readers raise whatever their parsers stumble over.
-        raise InputError(f"{gguf} cannot be read as a GGUF model: {error}") from error
+        raise InputError(f"{gguf} cannot be read as a GGUF model: {_first_line(error)}") from error
     tokenizer.save_pretrained(out)
     model.save_pretrained(out)
 
@@ -222,6 +224,11 @@ def _is_intact(folder: Path, source_sha256: str) -> bool:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else repr(error)
 
 
 def _torch_dtype(dtype: str | torch.dtype) -> torch.dtype:

@@ -8,8 +8,8 @@ how much probability the options hold together is always reported.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -84,6 +84,40 @@ def read_options(
     return _read_texts(model, items, prompts, directions, config)
 
 
+def option_offsets(
+    scores: Sequence[OptionScores], items: Sequence[Item]
+) -> dict[tuple[str, ...], Float[Tensor, " options"]]:
+    """How much the base model likes each option whatever is asked: its mean score over questions.
+
+    Long or rare options score low for every question. Taking the mean off leaves what the
+    question itself does (contextual calibration, Zhao et al. 2021, with other questions in the
+    place of an empty one; no answer is needed for it). Only sets of options that at least two
+    questions share have an offset.
+    """
+    import torch
+
+    groups: dict[tuple[str, ...], list[torch.Tensor]] = {}
+    for item, row in zip(items, scores, strict=True):
+        groups.setdefault(item.options, []).append(row.scores[0])
+    return {options: torch.stack(g).mean(0) for options, g in groups.items() if len(g) > 1}
+
+
+def centred(
+    scores: Sequence[OptionScores],
+    items: Sequence[Item],
+    offsets: Mapping[tuple[str, ...], Float[Tensor, " options"]],
+) -> list[OptionScores]:
+    """The scores less the base model's offsets, the same for every branch.
+
+    A branch that shifts an option for all questions keeps that shift. Items whose options have no
+    offset stay as they are.
+    """
+    return [
+        replace(row, scores=row.scores - offsets[item.options]) if item.options in offsets else row
+        for item, row in zip(items, scores, strict=True)
+    ]
+
+
 def fit_temperature(
     scores: Sequence[Float[Tensor, " options"]],
     targets: Sequence[Float[np.ndarray, " options"]],
@@ -98,21 +132,34 @@ def fit_temperature(
         InputError: no rows, or rows that do not match.
     """
     from scipy.optimize import minimize_scalar
-    from scipy.special import log_softmax
 
     if not scores or len(scores) != len(targets):
         raise InputError("a temperature needs as many target rows as score rows, at least one")
-    rows = [np.asarray(s, dtype=np.float64) for s in scores]
-
-    def cross_entropy(log_temperature: float) -> float:
-        t = np.exp(log_temperature)
-        return float(
-            np.mean([-(y @ log_softmax(s / t)) for s, y in zip(rows, targets, strict=True)])
-        )
-
     bounds = (np.log(0.05), np.log(200.0))
-    best: Any = minimize_scalar(cross_entropy, bounds=bounds, method="bounded")
+    best: Any = minimize_scalar(
+        lambda log_t: cross_entropy(scores, targets, float(np.exp(log_t))),
+        bounds=bounds,
+        method="bounded",
+    )
     return float(np.exp(best.x))
+
+
+def cross_entropy(
+    scores: Sequence[Float[Tensor, " options"]],
+    targets: Sequence[Float[np.ndarray, " options"]],
+    temperature: float,
+) -> float:
+    """Mean cross-entropy of the temperature-scaled scores to the targets, in nats."""
+    from scipy.special import log_softmax
+
+    return float(
+        np.mean(
+            [
+                -(y @ log_softmax(np.asarray(s, dtype=np.float64) / temperature))
+                for s, y in zip(scores, targets, strict=True)
+            ]
+        )
+    )
 
 
 def _read_letters(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -77,14 +78,15 @@ def example_dict(example: Example) -> dict[str, Any]:
 
 
 def evidence_dict(evidence: LatentEvidence) -> dict[str, Any]:
-    """What is known about one latent, as JSON values."""
+    """What is known about one latent, as JSON values; None where a score was never computed."""
     return {
         "latent": evidence.latent,
         "perspective": evidence.perspective,
         "tokens": evidence.tokens,
         "contexts": [{"text": t, "activation": a} for t, a in evidence.contexts],
         "effect": evidence.effect,
-        "stability": evidence.stability,
+        # Latents that were kept without being screened have none.
+        "stability": None if math.isnan(evidence.stability) else evidence.stability,
         "density": evidence.density,
         "output_score": evidence.output_score,
     }

@@ -13,7 +13,7 @@ MODES = ("dense", "add", "scale", "clamp", "ablate", "reconstruct")
 EARLY = ("all", "prompt")
 # Of these the long prompts' shared part is longer than branches._MIN_SHARED.
 LATE = ("answer", "generated", "last(3)", 'after("::")')
-SITES = ("resid_pre", "resid_post", "resid_mid", "mlp_out", "attn_out")
+SITES = ("resid_pre", "resid_post", "mlp_out", "attn_out")
 PROMPTS = (
     "Is it so? Say:: yes",
     "a::b",

@@ -116,7 +116,7 @@ def test_random_latents_where_few_others_fire(direction, pairs):
 
 
 def test_dense_difference_is_the_mean_of_the_residuals(direction, pairs, llama):
-    dense = dense_difference(pairs, direction)
+    dense = dense_difference(pairs, direction, "options")
     expected = pairs.residuals[10:25].sum(0) / 15
     torch.testing.assert_close(dense.vector, expected)
     assert (dense.sae, dense.latents, dense.mode) == (None, None, "add")

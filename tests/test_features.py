@@ -119,16 +119,22 @@ def test_a_latent_that_hardly_varies_does_not_win_by_that():
     latents[:, 3] = 0.01 + 1e-5 * latents[:, 3]
     latents[:, 9] += 1.5
     pairs = make_pairs(latents, ["ours"] * 30)
-    assert select_features(pairs, "ours", FeatureConfig(k=1)).latents.tolist() == [9]
+    assert select_features(
+        pairs, "ours", FeatureConfig(k=1, contrast="anchor")
+    ).latents.tolist() == [9]
 
 
 def test_noise_is_not_stable():
     pairs = make_pairs(noise(20, 300), ["ours"] * 20)
-    found = select_features(pairs, "ours", FeatureConfig(k=10, min_stability=0.9))
+    found = select_features(
+        pairs, "ours", FeatureConfig(k=10, min_stability=0.9, contrast="anchor")
+    )
     assert found.n_unstable >= 8
     assert len(found.latents) == 10 - found.n_unstable
     # The same choice without the screen, to see what was dropped.
-    unscreened = select_features(pairs, "ours", FeatureConfig(k=10, min_stability=0))
+    unscreened = select_features(
+        pairs, "ours", FeatureConfig(k=10, min_stability=0, contrast="anchor")
+    )
     assert len(unscreened.latents) == 10
     assert unscreened.n_unstable == 0
     kept = unscreened.latents[unscreened.stability >= 0.9].tolist()
@@ -138,8 +144,10 @@ def test_noise_is_not_stable():
 
 def test_where_nothing_is_stable_the_most_stable_is_kept():
     pairs = make_pairs(noise(20, 300), ["ours"] * 20)
-    unscreened = select_features(pairs, "ours", FeatureConfig(k=10, min_stability=0))
-    found = select_features(pairs, "ours", FeatureConfig(k=10, min_stability=1))
+    unscreened = select_features(
+        pairs, "ours", FeatureConfig(k=10, min_stability=0, contrast="anchor")
+    )
+    found = select_features(pairs, "ours", FeatureConfig(k=10, min_stability=1, contrast="anchor"))
     assert unscreened.stability.max() < 1
     assert found.latents.tolist() == [unscreened.latents[unscreened.stability.argmax()].item()]
     assert found.n_unstable == 9
@@ -165,7 +173,7 @@ def test_draws_are_those_of_the_seed():
     pairs = make_pairs(noise(20, 100), ["ours"] * 20)
 
     def stability(seed):
-        config = FeatureConfig(k=20, min_stability=0, bootstrap_seed=seed)
+        config = FeatureConfig(k=20, min_stability=0, bootstrap_seed=seed, contrast="anchor")
         return select_features(pairs, "ours", config).stability
 
     assert torch.equal(stability(0), stability(0))
@@ -180,17 +188,24 @@ def test_latents_that_fire_everywhere_or_only_in_the_template_are_left_out():
     density[2], special[2] = 0, 0.4
     density[3], special[3] = 0, 0
     pairs = make_pairs(latents, ["ours"] * 20, density, special)
-    found = select_features(pairs, "ours", FeatureConfig(k=3))
+    found = select_features(pairs, "ours", FeatureConfig(k=3, contrast="anchor"))
     # 0 is too dense, 2 marks the template, and 5 never fires.
     assert found.latents.tolist() == [1, 3, 4]
     assert found.n_candidates == 7
     assert torch.equal(found.density, density[found.latents])
-    assert 0 in select_features(pairs, "ours", FeatureConfig(k=3, max_density=0.5)).latents
+    assert (
+        0
+        in select_features(
+            pairs, "ours", FeatureConfig(k=3, max_density=0.5, contrast="anchor")
+        ).latents
+    )
 
 
 def test_fewer_candidates_than_k_are_all_taken():
     pairs = make_pairs(noise(20, 4) + 3, ["ours"] * 20)
-    assert sorted(select_features(pairs, "ours", FeatureConfig(k=32)).latents) == [0, 1, 2, 3]
+    assert sorted(
+        select_features(pairs, "ours", FeatureConfig(k=32, contrast="anchor")).latents
+    ) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("contrast", CONTRASTS)
@@ -209,10 +224,14 @@ def test_without_k_all_latents_that_fire_are_taken(contrast):
 def test_choices_that_cannot_be_made_are_refused():
     pairs = make_pairs(noise(5, 10), ["ours"] * 4 + ["single"])
     for name, config, match in [
-        ("single", FeatureConfig(), "'single' has 1 feedback rows: 2 are needed"),
-        ("nobody", FeatureConfig(), "'nobody' has 0 feedback rows"),
+        ("single", FeatureConfig(contrast="anchor"), "'single' has 1 feedback rows: 2 are needed"),
+        ("nobody", FeatureConfig(contrast="anchor"), "'nobody' has 0 feedback rows"),
         ("ours", FeatureConfig(contrast="others"), "needs feedback of at least one more"),
-        ("ours", FeatureConfig(max_density=0.05), "no latent passes the density screen for 'ours'"),
+        (
+            "ours",
+            FeatureConfig(max_density=0.05, contrast="anchor"),
+            "no latent passes the density screen for 'ours'",
+        ),
     ]:
         with pytest.raises(InputError, match=match):
             select_features(pairs, name, config)
@@ -415,7 +434,9 @@ def test_a_distribution_is_the_weighted_mean_of_its_answers(llama, random_sae):
         feedback(3, distribution=(0.2, 0.5, 0.3)),
         feedback(4, distribution=(1, 0, 0)),
     ]
-    pairs = encode_pairs(llama, random_sae(), rows, FeatureConfig(), ReadoutConfig())
+    pairs = encode_pairs(
+        llama, random_sae(), rows, FeatureConfig(contrast="anchor"), ReadoutConfig()
+    )
     shares = torch.tensor([0.2, 0.5, 0.3])
     for values in (pairs.latents, pairs.residuals, pairs.positive_latents):
         torch.testing.assert_close(values[3], shares @ values[:3], atol=1e-5, rtol=1e-4)
@@ -429,4 +450,6 @@ def test_feedback_that_cannot_be_encoded_is_refused(llama, random_sae):
         ([feedback(0, prompt="long " * 60)], "tokens, but the model's context holds 256"),
     ]:
         with pytest.raises(InputError, match=match):
-            encode_pairs(llama, random_sae(), rows, FeatureConfig(), ReadoutConfig())
+            encode_pairs(
+                llama, random_sae(), rows, FeatureConfig(contrast="anchor"), ReadoutConfig()
+            )

@@ -1,0 +1,160 @@
+"""The slow tier: the packaged model and the shipped SAEs, as a user meets them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import saepd
+from saepd.branches import next_token_log_probs
+from saepd.directions import apply_all
+from saepd.models import DEFAULT_MODEL, default_gguf, weights_fingerprint
+from saepd.report import result_rows
+from saepd.saes import sae_hook_name
+
+pytestmark = pytest.mark.slow
+
+PROMPTS = [
+    "A survey asked: Should libraries open on Sundays?\nMost people answered:",
+    "Every spring the council publishes what it spent in the year before, on roads, on schools "
+    "and on the swimming pool, and every spring the same three people read all of it. This year",
+    "Bread",
+]
+
+
+@pytest.fixture(scope="module")
+def model():
+    try:
+        default_gguf()
+    except saepd.InputError as error:
+        pytest.skip(str(error))
+    return saepd.load_model()
+
+
+@pytest.fixture(scope="module")
+def sae(model):
+    return saepd.load_sae(15, model=model)
+
+
+def directions(sae, positions, modes=("add", "scale", "clamp", "ablate")):
+    latents = torch.arange(40)
+    return [
+        saepd.Direction(
+            f"{mode} {positions}",
+            sae_hook_name(sae),
+            mode=mode,
+            positions=positions,
+            latents=latents,
+            values=torch.full((40,), 3.0),
+            sae=sae,
+        )
+        for mode in modes
+    ]
+
+
+def test_the_default_model_is_named_and_frozen(model):
+    assert model.cfg.model_name == DEFAULT_MODEL
+    assert not any(p.requires_grad for p in model.original_model.parameters())
+    assert len(weights_fingerprint(model)) == 16
+
+
+@pytest.mark.parametrize("block", [10, 15, 20])
+def test_shipped_saes_fit(model, block):
+    sae = saepd.load_sae(block, model=model)
+    assert sae_hook_name(sae) == f"blocks.{block}.hook_resid_post"
+    assert sae.cfg.metadata.probe_explained_variance > 0.7
+
+
+@pytest.mark.parametrize("positions", ["answer", "all", "last(3)", 'after("e")'])
+def test_captured_branches_equal_hooked_ones(model, sae, positions):
+    steered = directions(sae, positions)
+    prompts = PROMPTS[:2] if "after" in positions else PROMPTS
+    captured = saepd.branch(model, prompts, steered)
+    hooked = saepd.branch(model, prompts, steered, reference=True)
+    torch.testing.assert_close(captured, hooked, atol=1e-4, rtol=0)
+    assert float((captured[:, 1:] - captured[:, :1]).abs().max()) > 1e-2
+    alone = torch.cat([saepd.branch(model, [prompt], steered) for prompt in prompts])
+    torch.testing.assert_close(captured, alone, atol=1e-4, rtol=0)
+
+
+def test_option_texts_score_as_in_one_uncached_pass(model, sae):
+    prompt, options = PROMPTS[0], ["Yes, every week", "No"]
+    [direction] = directions(sae, "generated", modes=("add",))
+    [(scores, lengths)] = saepd.score_continuations(model, [prompt], [options], [direction])
+    before = model.tokenizer(prompt).input_ids
+    for column, option in enumerate(options):
+        tokens = torch.tensor([model.tokenizer(f"{prompt} {option}").input_ids])
+        added = tokens[0, len(before) :]
+        assert lengths[column] == len(added)
+        with torch.inference_mode():
+            log_probs = model.original_model(input_ids=tokens).logits[0].log_softmax(-1)
+        expected = log_probs[len(before) - 1 : -1].gather(1, added.unsqueeze(1)).sum()
+        torch.testing.assert_close(scores[0, column], expected, atol=1e-3, rtol=0)
+
+
+def test_an_exception_inside_apply_leaves_the_model_as_it_was(model, sae):
+    tokens = torch.tensor([model.tokenizer(PROMPTS[0]).input_ids])
+    [direction] = directions(sae, "all", modes=("add",))
+    with torch.inference_mode():
+        before = model(tokens)
+        with pytest.raises(RuntimeError), direction.apply(model):
+            steered = model(tokens)
+            raise RuntimeError
+        after = model(tokens)
+    assert torch.equal(before, after)
+    assert not torch.equal(before, steered)
+
+
+def test_generation_is_steered_beyond_the_first_token(model, sae):
+    [direction] = directions(sae, "generated", modes=("add",))
+    tokens = torch.tensor([model.tokenizer(PROMPTS[1]).input_ids])
+    plain = model.generate(tokens, max_new_tokens=6, do_sample=False, verbose=False)
+    with direction.scaled(20.0).apply(model):
+        cached = model.generate(tokens, max_new_tokens=6, do_sample=False, verbose=False)
+        whole = model.generate(
+            tokens, max_new_tokens=6, do_sample=False, verbose=False, use_past_kv_cache=False
+        )
+    assert torch.equal(cached, whole)
+    # The first generated token is read at the prompt's last position, which is not edited.
+    assert torch.equal(cached[:, : tokens.shape[1] + 1], plain[:, : tokens.shape[1] + 1])
+    assert not torch.equal(cached, plain)
+
+
+def test_several_directions_at_one_site_add_up(model, sae):
+    a, b = directions(sae, "answer", modes=("add", "clamp"))
+    together = saepd.branch(model, PROMPTS[:1], [[a, b]])[0, 1]
+    with apply_all(model, [a, b]):
+        expected = next_token_log_probs(model, PROMPTS[:1], [])[0, 0]
+    torch.testing.assert_close(together, expected, atol=1e-4, rtol=0)
+
+
+def test_the_experiment_depends_on_the_seed_and_on_the_weights(model, sae):
+    items = [item for item in saepd.survey_items() if item.topic == "abortion"][:4]
+    known = {item.id for item in items}
+    feedback = [row for row in saepd.survey_feedback() if row.item in known][:900]
+
+    def distances(seed):
+        config = saepd.ExperimentConfig(
+            n_feedback=8, n_folds=2, seed=seed, few_shot_tokens=128, coefficients=(4.0,)
+        )
+        outcome = saepd.run_experiment(model, sae, items, feedback, config)
+        rows = result_rows(outcome.predictions, seed)
+        return {row["method"]: row["js_distance"] for row in rows if row["perspective"] == "all"}
+
+    first, again, other = distances(0), distances(0), distances(1)
+    assert first == again
+    assert first["uniform"] == other["uniform"]
+    assert first["train-mean"] != other["train-mean"]
+    weight = model.original_model.get_input_embeddings().weight
+    kept = weight.clone()
+    try:
+        with torch.no_grad():
+            weight += 0.05 * torch.randn(
+                weight.shape, generator=torch.Generator().manual_seed(0)
+            ).to(weight)
+        changed = distances(0)
+    finally:
+        with torch.no_grad():
+            weight.copy_(kept)
+    for method in first:
+        assert (changed[method] == first[method]) == (method in ("uniform", "train-mean")), method
