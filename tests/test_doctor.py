@@ -14,7 +14,7 @@ import torch
 from test_saes import SITE, save_tiny_sae
 from tiny import save_tiny_model
 
-from saepd import doctor
+from saepd import doctor, saes
 from saepd.doctor import Check, diagnose
 from saepd.errors import InputError
 from saepd.models import load_model
@@ -31,7 +31,7 @@ def by_name(checks: list[Check]) -> dict[str, Check]:
 
 @pytest.fixture(autouse=True)
 def no_shipped_saes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_shipped_folders", list)
+    monkeypatch.setattr(doctor, "shipped_folders", list)
     monkeypatch.setenv("SAEPD_CACHE", str(tmp_path / "cache"))
 
 
@@ -69,7 +69,7 @@ def card(sae_folder: Path, **changes: Any) -> dict[str, Any]:
 def sae_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = save_tiny_sae(tmp_path / SITE)
     (folder / "card.json").write_text(json.dumps(card(folder)))
-    monkeypatch.setattr(doctor, "_shipped_folders", lambda: [folder])
+    monkeypatch.setattr(doctor, "shipped_folders", lambda: [folder])
     return folder
 
 
@@ -87,7 +87,7 @@ def test_this_environment_has_what_the_project_asks_for():
 def test_versions_are_read_without_importing_the_packages():
     code = """
 import sys
-from saepd import doctor
+from saepd import doctor, saes
 assert all(check.ok for check in doctor._versions())
 heavy = {"torch", "transformers", "transformer_lens", "sae_lens", "wandb"} & set(sys.modules)
 assert not heavy, heavy
@@ -156,7 +156,7 @@ def test_a_torch_that_does_not_work_is_told(monkeypatch: pytest.MonkeyPatch):
     def broken() -> str:
         raise OSError("libcudart.so: cannot open shared object file")
 
-    monkeypatch.setattr(doctor, "_best_device", broken)
+    monkeypatch.setattr(doctor, "best_device", broken)
     check = by_name(diagnose())["device"]
     assert not check.ok
     assert "libcudart.so" in check.detail
@@ -248,15 +248,15 @@ def test_shipped_folders_are_those_of_the_package_or_the_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.undo()
-    monkeypatch.setattr(doctor, "__file__", str(tmp_path / "saepd" / "doctor.py"))
-    assert doctor._shipped_folders() == []
+    monkeypatch.setattr(saes, "__file__", str(tmp_path / "saepd" / "doctor.py"))
+    assert saes.shipped_folders() == []
     checkout = tmp_path / "artifacts" / "saes"
     for block in (10, 5):
         (checkout / f"blocks.{block}.hook_resid_post").mkdir(parents=True)
-    assert [f.name.split(".")[1] for f in doctor._shipped_folders()] == ["5", "10"]
+    assert [f.name.split(".")[1] for f in saes.shipped_folders()] == ["5", "10"]
     packaged = tmp_path / "saepd" / "saes_shipped" / SITE
     packaged.mkdir(parents=True)
-    assert doctor._shipped_folders() == [packaged]
+    assert saes.shipped_folders() == [packaged]
 
 
 @pytest.fixture(scope="module")
@@ -303,7 +303,7 @@ def test_loading_tells_what_does_not_fit(
 @pytest.mark.slow
 def test_the_installation_of_this_machine_is_sound(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.undo()
-    if not doctor._shipped_folders():
+    if not saes.shipped_folders():
         pytest.skip("no SAE is shipped yet: artifacts/saes is empty")
     # What else runs on the machine is no property of the installation.
     passing = {"memory", "threads"}

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ CONFIG = ExperimentConfig(
     n_feedback=5,
     n_folds=3,
     few_shot_tokens=110,
+    coefficients=(1.0, 4.0),
     fit=FitConfig(FeatureConfig(k=4, n_bootstrap=8, min_stability=0.0, max_density=1.0)),
 )
 DRAWN = ("train-mean", "few-shot prompt", "random latents", "SAE directions", "pluralistic")
@@ -105,7 +107,7 @@ def test_methods_differ_and_merges_are_for_everybody(outcome):
             np.abs(found[method, "left", i.id] - found[method, "right", i.id]).max() for i in ITEMS
         ]
         assert max(apart) > 1e-3, method
-    for one, other in zip(METHODS, METHODS[1:], strict=False):
+    for one, other in pairwise(METHODS):
         rows = [
             np.abs(found[one, p, i.id] - found[other, p, i.id]).max()
             for p in PERSPECTIVES
@@ -167,6 +169,7 @@ def test_the_fit_and_the_example_are_of_the_first_fold(outcome):
     assert len(rows) == CONFIG.n_feedback * len(PERSPECTIVES)
     assert not {row.item for row in rows} & first
     assert [d.perspective for d in outcome.fit.directions] == list(PERSPECTIVES)
+    assert {d.coefficient for d in outcome.fit.directions} <= set(CONFIG.coefficients)
     example, found = outcome.example, predicted(outcome)
     assert example.item.id in first
     assert list(example.branches) == ["base", *PERSPECTIVES]

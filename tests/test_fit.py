@@ -14,7 +14,7 @@ from saepd.scales import NEUTRAL_PROMPTS, kl_to_base
 from saepd.schema import Feedback
 
 OPTIONS = ("Yes", "No")
-CHOICE = FeatureConfig(k=6, min_stability=0.2, max_density=1.0, n_bootstrap=30)
+CHOICE = FeatureConfig(contrast="options", k=6, min_stability=0.2, max_density=1.0, n_bootstrap=30)
 
 
 @pytest.fixture(scope="module")

@@ -245,7 +245,7 @@ def test_a_conversion_is_made_once_and_appears_whole(source, conversions, cache,
     monkeypatch.setattr(models, "_convert", watched)
     folder = models._converted(source, None)
     assert seen == []
-    assert folder == converted_folder(source, models._sha256(source))
+    assert folder == converted_folder(source, models.file_sha256(source))
     assert folder.parent == cache
     assert (folder / "weights").read_bytes() == b"some weights"
     assert models._converted(source, None) == folder

@@ -63,8 +63,14 @@ def run(options: Options) -> None:
                 f"{options.items}: item {item.id!r} has no distribution of {sorted(lacking)[0]!r}: "
                 "every item needs one for each perspective of the feedback"
             )
-    known = {item.id for item in items.rows}
+    known = {item.id: item for item in items.rows}
     asked = [row for row in feedback.rows if row.item in known]
+    for row in asked:
+        if row.options != known[row.item].options:
+            raise InputError(
+                f"{options.feedback}: feedback {row.id!r} has other options than item {row.item!r} "
+                f"in {options.items}: write the same ones in the same order"
+            )
     if not asked:
         raise InputError(
             f'{options.feedback}: no row\'s item is an id of {options.items}: write it as "item"'

@@ -1,0 +1,534 @@
+import contextlib
+import importlib
+import io
+import json
+import logging
+import os
+import pkgutil
+import subprocess
+import sys
+import types
+
+import pytest
+from safetensors.torch import load_file
+from test_saes import save_tiny_sae
+from tiny import save_tiny_model
+
+import saepd
+from saepd.cli import COMMANDS, main
+from saepd.steering import CONFIG_FILE, WEIGHTS_FILE
+
+OPTIONS = ["Yes", "No", "Unsure"]
+# So little feedback on so small a model: nothing is screened out.
+LENIENT = ["--k", "4", "--n-bootstrap", "8", "--min-stability", "0", "--max-density", "1"]
+
+
+@pytest.fixture(autouse=True)
+def as_before():
+    """What a command changes for its process does not reach other tests."""
+    environment = set(os.environ)
+    loggers = [logging.getLogger(n) for n in ("transformers", "sae_lens", "httpx")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for name in set(os.environ) - environment:
+        del os.environ[name]
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+
+
+def feedback_row(i, perspective, **more):
+    return {
+        "id": f"{perspective}{i}",
+        "perspective": perspective,
+        "prompt": f"Q{i % 4}?",
+        "item": f"q{i % 4}",
+        "options": OPTIONS,
+        "answer": OPTIONS[(i + (perspective == "left")) % 2],
+        **more,
+    }
+
+
+def write_rows(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Paths of a tiny model, an SAE that fits it, and feedback."""
+    folder = tmp_path_factory.mktemp("cli")
+    rows = [feedback_row(i, p) for p in ("left", "right") for i in range(8)]
+    return types.SimpleNamespace(
+        folder=folder,
+        model=str(save_tiny_model("llama", folder / "model")),
+        sae=str(save_tiny_sae(folder / "sae")),
+        feedback=write_rows(folder / "feedback.jsonl", rows),
+    )
+
+
+@pytest.fixture(scope="module")
+def where(files):
+    return ["--model", files.model, "--sae", files.sae, "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def steering(files, where):
+    out = files.folder / "steering"
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert main(["fit", "--feedback", files.feedback, "--out", str(out), *where, *LENIENT]) == 0
+    return str(out)
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command in this process: exit code, standard output, standard error."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        try:
+            code = main([str(a) for a in arguments])
+        except SystemExit as exit:
+            # argparse leaves by itself where it cannot read an option.
+            code = exit.code
+        return types.SimpleNamespace(code=code, **capsys.readouterr()._asdict())
+
+    return run
+
+
+def in_a_process(*arguments):
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def refused(done, *expected):
+    """The last line says what is wrong; nothing was printed as a result."""
+    assert (done.code, done.out) == (2, "")
+    # A bar of transformers' may stand before it: here, it was imported before it could be quieted.
+    *before, line = done.err.splitlines()
+    assert line.startswith("saepd")
+    assert not any(text.startswith(("saepd", "Traceback")) for text in before)
+    for text in expected:
+        assert text in line
+
+
+# --- what the commands do ---
+
+
+def test_fit_writes_a_direction_for_each_perspective(run, files, where, tmp_path):
+    out = tmp_path / "steering"
+    done = run("fit", "--feedback", files.feedback, "--out", out, "--json", *where, *LENIENT)
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["out"] == str(out)
+    assert [d["perspective"] for d in found["directions"]] == ["left", "right"]
+    assert [d["n_feedback"] for d in found["directions"]] == [8, 8]
+    assert {d["n_latents"] for d in found["directions"]} == {4}
+    assert list(found["overlap"]) == ["left / right"]
+    story = json.loads((out / CONFIG_FILE).read_text())
+    assert [d["perspective"] for d in story["directions"]] == ["left", "right"]
+    assert story["directions"][0]["lineage"]["model"] == "model"
+    assert load_file(out / WEIGHTS_FILE)["0.latents"].shape == (4,)
+    assert sorted(p.name for p in out.iterdir()) == sorted([CONFIG_FILE, WEIGHTS_FILE])
+
+
+def test_fit_draws_as_much_feedback_as_it_is_told(run, files, where, tmp_path):
+    done = run(
+        *("fit", "--feedback", files.feedback, "--out", tmp_path, "--json", "--n-feedback", 3),
+        *(*where, *LENIENT, "--coefficient", 2.5, "--positions", "last(2)"),
+    )
+    directions = json.loads(done.out)["directions"]
+    assert [d["n_feedback"] for d in directions] == [3, 3]
+    assert {(d["coefficient"], d["positions"]) for d in directions} == {(2.5, "last(2)")}
+
+
+def test_features_are_explained(run, files, where, tmp_path):
+    out = tmp_path / "features.json"
+    done = run(
+        "features", "--feedback", files.feedback, "--top", 2, "--json", "--out", out, *where,
+        *LENIENT,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found == json.loads(out.read_text())
+    assert [f["perspective"] for f in found["features"]] == ["left"] * 2 + ["right"] * 2
+    for feature in found["features"]:
+        assert 0 <= feature["latent"] < 64
+        assert set(feature["effect"]) == {"left", "right"}
+        assert len(feature["tokens"]) == 10
+
+
+def test_features_without_a_screen_are_json_too(run, files, where, tmp_path):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    arguments = ("--feedback", files.feedback, "--k", 0, "--top", 2, "--json", *where)
+    done = run("features", *arguments, "--out", tmp_path / "features.json")
+    assert done.code == 0, done.err
+    features = json.loads(done.out, parse_constant=refuse)["features"]
+    assert [f["stability"] for f in features] == [None] * 4
+
+
+def test_answer_gives_every_branch_and_the_merge(run, where, steering):
+    question = ("answer", "So?", "--options", *OPTIONS, "--steering", steering, *where)
+    done = run(*question, "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert (found["question"], found["options"]) == ("So?", OPTIONS)
+    assert list(found["branches"]) == list(found["mass"]) == ["base", "left", "right"]
+    for p in (*found["branches"].values(), found["merged"]):
+        assert len(p) == 3
+        assert sum(p) == pytest.approx(1, abs=1e-5)
+    assert found["branches"]["left"] != found["branches"]["right"]
+    assert 0 < found["disagreement_nats"] < 1.0987
+    mixed = json.loads(run(*question, "--json", "--operator", "mixture").out)
+    assert mixed["operator"] == "mixture"
+    for i, p in enumerate(mixed["merged"]):
+        assert p == pytest.approx(sum(row[i] for row in mixed["branches"].values()) / 3, abs=1e-5)
+    table = run(*question).out
+    assert all(word in table for word in ("base", "left", "right", "merged (pluralistic)", "nats"))
+
+
+def test_generate_prints_what_its_json_holds(run, where, steering):
+    asked = ("generate", "So what", "--style", "plain", "--steering", steering, *where)
+    options = ("--max-new-tokens", 12, "--temperature", 2, "--seed", 3)
+    done = run(*asked, *options, "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["prompt"] == "So what"
+    assert found["text"]
+    assert run(*asked, *options).out == found["text"] + "\n"
+    chat = json.loads(run("generate", "So what", "--steering", steering, "--json", *where).out)
+    assert chat["prompt"] == "<|start|>user\nSo what<|end|>\n<|start|>assistant\n"
+
+
+def test_answer_without_options_is_free_text(run, where, steering):
+    done = run(
+        "answer", "So?", "--steering", steering, "--max-new-tokens", 8, "--json", *where
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["prompt"] == "A survey asked: So?\nMost people answered:"
+    assert found["text"]
+
+
+@pytest.fixture
+def items(tmp_path):
+    rows = [
+        {"id": f"q{i}", "prompt": f"Q{i}?", "options": OPTIONS, "perspective": p}
+        | {"distribution": [0.5, 0.3, 0.2] if p == "left" else [0.1, 0.1 * i, 0.9 - 0.1 * i]}
+        for i in range(4)
+        for p in ("left", "right")
+    ]
+    return write_rows(tmp_path / "items.jsonl", rows)
+
+
+def test_evaluate_compares_and_writes(run, files, where, items, tmp_path):
+    out = tmp_path / "out"
+    done = run(
+        *("evaluate", "--items", items, "--feedback", files.feedback, "--out", out, "--json"),
+        *("--n-feedback", 3, "--n-folds", 2, "--few-shot-tokens", 80, *where, *LENIENT),
+        *("--coefficients", 1, 4),
+    )
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found == json.loads((out / "results.json").read_text())
+    methods = {row["method"] for row in found["rows"]}
+    assert {"uniform", "zero-shot", "SAE directions", "pluralistic"} <= methods
+    assert len(found["rows"]) == 3 * len(methods)
+    assert {row["n_items"] for row in found["rows"]} == {4}
+    table = (out / "table.md").read_text()
+    assert table.endswith("|\n")
+    assert all(f"| {method} |" in table for method in methods)
+    assert (out / "steering" / CONFIG_FILE).is_file()
+    assert set(found["coefficients"]) == {"left", "right"}
+    assert set(found["coefficients"].values()) <= {1, 4}
+
+
+def test_evaluate_needs_items_and_feedback_that_belong_together(run, files, where, items, tmp_path):
+    def evaluated(rows):
+        feedback = write_rows(tmp_path / "feedback.jsonl", rows)
+        out = tmp_path / "out"
+        done = run("evaluate", "--items", items, "--feedback", feedback, "--out", out, *where)
+        assert not out.exists()
+        return done
+
+    rows = [feedback_row(i, p) for p in ("left", "right") for i in range(8)]
+    turned = [row | {"options": OPTIONS[::-1]} for row in rows]
+    refused(evaluated(turned), "'left0' has other options than item 'q0'")
+    refused(
+        evaluated([row | {"item": f"other {row['item']}"} for row in rows]),
+        "no row's item is an id of",
+    )
+    third = feedback_row(0, "third")
+    refused(evaluated([*rows, third]), "item 'q0' has no distribution of 'third'")
+
+
+# --- bad rows ---
+
+BAD = {
+    2: ('{"id": "half", "perspective": ', "row", "not JSON"),
+    4: (json.dumps(feedback_row(1, "left", answer="Maybe")), "answer", "'Maybe' is not an option"),
+    5: (json.dumps(feedback_row(2, "left", opinion="x")), "opinion", "no such field"),
+    7: (json.dumps(feedback_row(3, "")), "perspective", "empty"),
+    8: (json.dumps(feedback_row(0, "left")), "id", "used by an earlier row"),
+}
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """Feedback in which five rows are wrong, each in its own way; eight are good."""
+    good = iter([json.dumps(feedback_row(i, p)) for i in range(4) for p in ("left", "right")])
+    lines = [BAD[n][0] if n in BAD else next(good) for n in range(1, 14)]
+    path = tmp_path / "mixed.jsonl"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_all_bad_rows_are_reported_at_once_and_nothing_is_written(run, where, mixed, tmp_path):
+    out = tmp_path / "steering"
+    done = run("fit", "--feedback", mixed, "--out", out, *where, *LENIENT)
+    assert (done.code, done.out) == (2, "")
+    first, *lines = done.err.splitlines()
+    assert first == f"saepd fit: {mixed}: 5 bad rows"
+    assert len(lines) == len(BAD)
+    for line, (number, (_, field, message)) in zip(lines, BAD.items(), strict=True):
+        assert line.startswith(f"{mixed}, line {number}, {field}: ")
+        assert message in line
+    assert not out.exists()
+
+
+def test_bad_rows_can_be_left_out(run, where, mixed, tmp_path):
+    out = tmp_path / "steering"
+    done = run(
+        "fit", "--feedback", mixed, "--out", out, "--skip-bad", "--json", *where, *LENIENT
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert f"{mixed}: went on without 5 bad rows" in done.err
+    assert [d["n_feedback"] for d in json.loads(done.out)["directions"]] == [4, 4]
+    assert (out / WEIGHTS_FILE).is_file()
+
+
+# --- other bad input ---
+
+
+def test_an_unknown_command_is_refused(run):
+    refused(run("anser"), "unknown command 'anser': did you mean answer?")
+    refused(run("zzzz"), f"unknown command 'zzzz': use one of {', '.join(COMMANDS)}")
+
+
+def test_one_option_is_no_choice(run, where, steering):
+    done = run("answer", "So?", "--options", "Yes", "--steering", steering, *where)
+    refused(done, "saepd answer: one option is no choice: give two or more, or none for free text")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("--operator", "mixtur"), "unknown merge operator 'mixtur': did you mean 'mixture'?"),
+        (("--tau", 0), "tau is 0"),
+        (("--temperature", -1), "the temperature is -1"),
+        (("--answer-temperature", 0), "the temperature is 0"),
+        (("--dtype", "float12"), "unknown dtype 'float12'"),
+    ],
+)
+def test_settings_out_of_range_are_refused(run, where, steering, settings, message):
+    asked = ("answer", "So?", "--options", "Yes", "No", "--steering", steering)
+    refused(run(*asked, *where, *settings), message)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("fit",), ("answer", "So?", "--no-such-option"), ("fit", "--k", "many")]
+)
+def test_options_that_cannot_be_read_are_refused(run, arguments):
+    done = run(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert f"saepd {arguments[0]}: error:" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_missing_files_are_named(run, files, where, tmp_path):
+    none = tmp_path / "none"
+    fit = ("fit", "--out", tmp_path / "out")
+    refused(run(*fit, "--feedback", f"{none}.jsonl", *where), f"cannot read {none}.jsonl")
+    model = ("--model", f"{none}", "--sae", files.sae)
+    refused(run(*fit, "--feedback", files.feedback, *model), f"no such model folder: {none}")
+    sae = ("--model", files.model, "--sae", f"{none}")
+    refused(run(*fit, "--feedback", files.feedback, *sae), f"no such SAE folder: {none}")
+    asked = ("generate", "So?", "--steering", f"{none}")
+    refused(run(*asked, *where), f"{none} holds no directions")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_of_ones_own_needs_an_sae_of_its_own(run, files, tmp_path):
+    done = run(
+        "fit", "--feedback", files.feedback, "--out", tmp_path / "out", "--model", files.model
+    )  # fmt: skip
+    refused(done, "a model of your own needs an SAE of its own: name it with --sae")
+
+
+@pytest.mark.parametrize("damage", ["another width", "truncated", "another site", "another model"])
+def test_an_sae_that_does_not_fit_is_refused(run, files, tmp_path, damage):
+    settings = {
+        "another width": {"d_in": 48},
+        "truncated": {},
+        "another site": {"hook_name": "blocks.9.hook_resid_post"},
+        "another model": {"model_name": "somebody/else"},
+    }
+    message = {
+        "another width": "expects vectors of width 48, but blocks.1.hook_resid_post of model has",
+        "truncated": "cannot load the SAE in",
+        "another site": "blocks.9.hook_resid_post, which model does not have",
+        "another model": "made for somebody/else, but the model is model",
+    }
+    folder = save_tiny_sae(tmp_path / "sae", **settings[damage])
+    if damage == "truncated":
+        weights = folder / "sae_weights.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-100])
+    out = tmp_path / "out"
+    done = run(
+        *("fit", "--feedback", files.feedback, "--out", out),
+        *("--model", files.model, "--sae", folder, *LENIENT),
+    )
+    refused(done, message[damage])
+    assert not out.exists()
+
+
+def test_directions_of_another_model_or_sae_are_refused(run, files, steering, tmp_path):
+    other = save_tiny_model("llama", tmp_path / "model", seed=1)
+    asked = ("answer", "So?", "--options", "Yes", "No", "--steering", steering)
+    done = run(*asked, "--model", other, "--sae", files.sae)
+    refused(done, "were made with other weights of this model")
+    sae = save_tiny_sae(tmp_path / "sae", "jumprelu")
+    refused(run(*asked, "--model", files.model, "--sae", sae), "was made with another SAE")
+
+
+def test_an_interrupt_is_no_traceback(run, monkeypatch):
+    from saepd.cli import fit
+
+    def interrupted(_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit, "run", interrupted)
+    done = run("fit", "--out", "x")
+    assert (done.code, done.out, done.err) == (130, "", "saepd fit: interrupted\n")
+
+
+def test_a_defect_keeps_its_traceback(monkeypatch):
+    from saepd.cli import fit
+
+    def broken(_options):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(fit, "run", broken)
+    with pytest.raises(ZeroDivisionError):
+        main(["fit", "--out", "x"])
+
+
+# --- help, and a process of its own ---
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("-h",), ()])
+def test_help_lists_every_command(run, arguments):
+    done = run(*arguments)
+    assert done.code == (0 if arguments else 2)
+    assert all(f"  {name} " in done.out and text in done.out for name, text in COMMANDS.items())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_examples(run, command):
+    done = run(command, "--help")
+    assert done.code == 0
+    assert COMMANDS[command] in " ".join(done.out.split())
+    assert f"saepd {command} " in done.out.partition("examples:")[2]
+
+
+def test_the_version_is_the_packages(run):
+    from importlib.metadata import version
+
+    assert run("--version").out == version("saepd") + "\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("zzzz",), "saepd: unknown command 'zzzz'"),
+        (("fit", "--out", "x", "--feedback", "none.jsonl"), "saepd fit: cannot read none.jsonl"),
+        (("fit", "--out", "x", "--feedback", "none.txt"), "unknown suffix '.txt'"),
+    ],
+)
+def test_a_process_ends_with_one_line_and_code_two(arguments, message):
+    done = in_a_process("-m", "saepd.cli", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert message in line
+
+
+def test_a_process_that_loads_a_model_says_no_more_than_that(files, tmp_path):
+    folder = save_tiny_sae(tmp_path / "sae")
+    weights = folder / "sae_weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    done = in_a_process(
+        *("-m", "saepd.cli", "fit", "--out", str(tmp_path / "out")),
+        *("--feedback", files.feedback, "--model", files.model, "--sae", str(folder)),
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"saepd fit: cannot load the SAE in {folder}: ")
+    assert not (tmp_path / "out").exists()
+
+
+HEAVY = "{'torch', 'transformers', 'numpy', 'transformer_lens', 'sae_lens'}"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import saepd; dir(saepd); saepd.InputError",
+        "from saepd.cli import main; assert main(['--help']) == 0",
+        "from saepd.cli import main; assert main(['--version']) == 0",
+        "from saepd.cli import main; assert main(['zzzz']) == 2",
+    ],
+)
+def test_what_needs_no_model_imports_nothing_heavy(code):
+    done = in_a_process("-c", f"{code}\nimport sys; print(*({HEAVY} & set(sys.modules)))")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == ""
+
+
+# --- names of the package ---
+
+
+def test_every_public_name_is_the_thing_itself():
+    assert sorted(saepd.__all__) == list(saepd.__all__) == sorted(saepd._HOME) == dir(saepd)
+    for name, home in saepd._HOME.items():
+        module = importlib.import_module(f"saepd.{home}")
+        found = getattr(saepd, name)
+        assert found is getattr(module, name)
+        assert found.__module__ == f"saepd.{home}"
+
+
+def test_no_public_name_is_that_of_a_module():
+    # Importing a module binds its name in the package, whatever the name meant before.
+    modules = {module.name for module in pkgutil.iter_modules(saepd.__path__)}
+    assert {"merge", "branches", "fit"} <= modules
+    assert not modules & set(saepd.__all__)
+
+
+def test_names_survive_the_import_of_their_module():
+    code = (
+        "import saepd.merge, saepd.schema, saepd.fit\n"
+        "from saepd.merge import merge_branches\n"
+        "assert saepd.merge_branches is merge_branches\n"
+        "assert saepd.Feedback is saepd.schema.Feedback\n"
+        "assert saepd.fit_directions is saepd.fit.fit_directions\n"
+        "from saepd import *\n"
+        "assert merge_branches is saepd.merge_branches and Feedback is saepd.Feedback"
+    )
+    done = in_a_process("-c", code)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_name_that_is_none_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'saepd' has no attribute 'mrege'"):
+        _ = saepd.mrege
