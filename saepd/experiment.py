@@ -7,6 +7,7 @@ fold's questions. So each question is predicted once, by methods that never saw 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from jaxtyping import Float
 
 from saepd.baselines import answered, few_shot_scores, train_mean, uniform
 from saepd.controls import dense_difference, random_latents
+from saepd.errors import InputError
 from saepd.features import encode_pairs
 from saepd.feedback import sample_feedback
 from saepd.fit import Fit, FitConfig, fit_pairs, scaled_to_config
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from sae_lens import SAE
     from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
+
+# The perspective of results over all perspectives.
+EVERYBODY = "all"
 
 MERGED = ("pluralistic", "mixture", "product")
 METHODS = (
@@ -75,6 +80,12 @@ class ExperimentConfig:
     coefficients: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)
     fit: FitConfig = field(default_factory=FitConfig)
     merge: MergeConfig = field(default_factory=MergeConfig)
+
+    def __post_init__(self) -> None:
+        if not self.coefficients or not all(0 < c < math.inf for c in self.coefficients):
+            raise InputError(
+                f"the coefficients are {self.coefficients}: give at least one, all positive"
+            )
 
 
 @dataclass(frozen=True)
@@ -130,6 +141,15 @@ def run_experiment(
     Raises:
         InputError: too little feedback, or whatever a step refuses.
     """
+    known = {item.id for item in items}
+    for row in feedback:
+        if row.item not in known:
+            raise InputError(f"feedback {row.id!r} is on {row.item!r}, which is no item here")
+        if row.perspective == EVERYBODY:
+            raise InputError(
+                f"a perspective is called {EVERYBODY!r}, which stands for all of them in the "
+                "results: rename it"
+            )
     parts = folds(items, config.n_folds, config.seed)
     perspectives = list(dict.fromkeys(row.perspective for row in feedback))
     drawn = [

@@ -11,7 +11,7 @@ agree on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from jaxtyping import Float, Int
@@ -69,11 +69,32 @@ class FeatureConfig:
 
 
 @dataclass(frozen=True)
+class Firing:
+    """How often each latent fires in each text, at counted positions and at all others."""
+
+    counted: Float[Tensor, "texts d_sae"]
+    n_counted: Float[Tensor, " texts"]
+    special: Float[Tensor, "texts d_sae"]
+    n_special: Float[Tensor, " texts"]
+
+    def density(
+        self, texts: Sequence[int]
+    ) -> tuple[Float[Tensor, " d_sae"], Float[Tensor, " d_sae"]]:
+        """Shares of counted and of other positions of some texts at which each latent fires."""
+        chosen = sorted(set(texts))
+        return (
+            self.counted[chosen].sum(0) / self.n_counted[chosen].sum().clamp(min=1),
+            self.special[chosen].sum(0) / self.n_special[chosen].sum().clamp(min=1),
+        )
+
+
+@dataclass(frozen=True)
 class Pairs:
     """Latents and residuals of every feedback row's positive and anchor, at one position.
 
     Rows are those of the feedback; ``density`` is the share of counted positions at which each
-    latent fires, ``special_density`` the same over special tokens and first positions.
+    latent fires, ``special_density`` the same over special tokens and first positions. Both are
+    of the rows' own texts, which ``texts`` names by their index in ``firing``.
     """
 
     rows: list[Feedback]
@@ -83,6 +104,8 @@ class Pairs:
     density: Float[Tensor, " d_sae"]
     special_density: Float[Tensor, " d_sae"]
     positive_latents: Float[Tensor, "rows d_sae"]
+    texts: list[list[int]] = field(default_factory=list)
+    firing: Firing | None = None
 
     @property
     def perspectives(self) -> list[str]:
@@ -93,8 +116,14 @@ class Pairs:
         """The pairs of some of the rows, in their order, without encoding anything again."""
         index = {row.id: i for i, row in enumerate(self.rows)}
         chosen = [index[row.id] for row in rows]
+        texts = [self.texts[i] for i in chosen]
+        assert self.firing is not None
+        density, special_density = self.firing.density([t for row in texts for t in row])
         return replace(
             self,
+            texts=texts,
+            density=density,
+            special_density=special_density,
             rows=list(rows),
             positive_texts=[self.positive_texts[i] for i in chosen],
             latents=self.latents[chosen],
@@ -197,13 +226,14 @@ def encode_pairs(
     texts = [pair_texts(model, row, config.contrast, readout) for row in rows]
     unique = list(dict.fromkeys(text for t in texts for text, _ in (*t.positive, *t.anchor)))
     index = {text: i for i, text in enumerate(unique)}
-    encoded = _encode_texts(model, sae, unique, config.read_at)
+    latents, residuals, firing = _encode_texts(model, sae, unique, config.read_at)
+    texts_of = [[index[text] for text, _ in (*t.positive, *t.anchor)] for t in texts]
+    density, special_density = firing.density(range(len(unique)))
 
     def mean(values: Tensor, weighted: list[tuple[str, float]]) -> Tensor:
         weights = torch.tensor([weight for _, weight in weighted])
         return weights / weights.sum() @ values[[index[text] for text, _ in weighted]]
 
-    latents, residuals = encoded["latents"], encoded["residuals"]
     positives = torch.stack([mean(latents, t.positive) for t in texts])
     return Pairs(
         rows=list(rows),
@@ -212,9 +242,11 @@ def encode_pairs(
         residuals=torch.stack(
             [mean(residuals, t.positive) - mean(residuals, t.anchor) for t in texts]
         ),
-        density=encoded["density"],
-        special_density=encoded["special_density"],
+        density=density,
+        special_density=special_density,
         positive_latents=positives,
+        texts=texts_of,
+        firing=firing,
     )
 
 
@@ -339,7 +371,7 @@ def _moments(rows: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
 
 def _encode_texts(
     model: TransformerBridge, sae: SAE[Any], texts: Sequence[str], read_at: ReadAt
-) -> dict[str, Tensor]:
+) -> tuple[Float[Tensor, "texts d_sae"], Float[Tensor, "texts d_model"], Firing]:
     """Latents and residuals at one position of each text, and how often each latent fires."""
     import torch
 
@@ -351,8 +383,12 @@ def _encode_texts(
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     latents = torch.empty(len(rows), sae.cfg.d_sae)
     residuals = torch.empty(len(rows), int(model.cfg.d_model))
-    counted_fires, special_fires = torch.zeros(sae.cfg.d_sae), torch.zeros(sae.cfg.d_sae)
-    n_counted = n_special = 0
+    firing = Firing(
+        torch.empty(len(rows), sae.cfg.d_sae),
+        torch.empty(len(rows)),
+        torch.empty(len(rows), sae.cfg.d_sae),
+        torch.empty(len(rows)),
+    )
     found: list[Tensor] = []
     for first in range(0, len(order), _ROWS_PER_PASS):
         chosen = order[first : first + _ROWS_PER_PASS]
@@ -368,22 +404,18 @@ def _encode_texts(
             )
             h = found[0].float()
             f = sae.encode(h)
+            fires = (f > 0).float()
             counted = prompt_mask("all", batch.tokens, batch.attention, model.tokenizer)
             special = batch.attention.bool() & ~counted
-            counted_fires += (f[counted] > 0).sum(0).cpu()
-            special_fires += (f[special] > 0).sum(0).cpu()
-            n_counted += int(counted.sum())
-            n_special += int(special.sum())
+            firing.counted[chosen] = torch.einsum("bt,btl->bl", counted.float(), fires).cpu()
+            firing.special[chosen] = torch.einsum("bt,btl->bl", special.float(), fires).cpu()
+            firing.n_counted[chosen] = counted.sum(1).float().cpu()
+            firing.n_special[chosen] = special.sum(1).float().cpu()
             if read_at == "last":
                 h, f = h[:, -1], f[:, -1]
             else:
                 weights = counted.float() / counted.sum(1, keepdim=True).clamp(min=1)
                 h = torch.einsum("bt,btd->bd", weights, h)
-                f = torch.einsum("bt,btd->bd", weights, f)
+                f = torch.einsum("bt,btl->bl", weights, f)
         latents[chosen], residuals[chosen] = f.cpu(), h.cpu()
-    return {
-        "latents": latents,
-        "residuals": residuals,
-        "density": counted_fires / max(1, n_counted),
-        "special_density": special_fires / max(1, n_special),
-    }
+    return latents, residuals, firing

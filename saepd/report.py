@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from saepd.evidence import LatentEvidence
-from saepd.experiment import Example, Prediction
+from saepd.experiment import EVERYBODY, Example, Prediction
 from saepd.metrics import (
     accuracy,
     bootstrap_interval,
@@ -18,7 +18,6 @@ from saepd.metrics import (
     total_variation,
 )
 
-EVERYBODY = "all"
 BASELINES = ("zero-shot", "train-mean")
 
 

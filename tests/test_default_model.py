@@ -97,12 +97,14 @@ def test_an_exception_inside_apply_leaves_the_model_as_it_was(model, sae):
     [direction] = directions(sae, "all", modes=("add",))
     with torch.inference_mode():
         before = model(tokens)
-        with pytest.raises(RuntimeError), direction.apply(model):
-            steered = model(tokens)
-            raise RuntimeError
+        steered = []
+        with pytest.raises(ZeroDivisionError), direction.apply(model):
+            steered.append(model(tokens) / (1 // len(steered)))
+        with direction.apply(model):
+            steered.append(model(tokens))
         after = model(tokens)
     assert torch.equal(before, after)
-    assert not torch.equal(before, steered)
+    assert not torch.equal(before, steered[-1])
 
 
 def test_generation_is_steered_beyond_the_first_token(model, sae):

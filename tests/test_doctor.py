@@ -87,7 +87,7 @@ def test_this_environment_has_what_the_project_asks_for():
 def test_versions_are_read_without_importing_the_packages():
     code = """
 import sys
-from saepd import doctor, saes
+from saepd import doctor
 assert all(check.ok for check in doctor._versions())
 heavy = {"torch", "transformers", "transformer_lens", "sae_lens", "wandb"} & set(sys.modules)
 assert not heavy, heavy

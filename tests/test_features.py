@@ -10,6 +10,7 @@ from saepd.errors import InputError
 from saepd.features import (
     FeatureConfig,
     Features,
+    Firing,
     Pairs,
     encode_pairs,
     overlap,
@@ -42,6 +43,13 @@ def make_pairs(latents, perspectives, density=None, special_density=None):
         density=quiet if density is None else density,
         special_density=quiet if special_density is None else special_density,
         positive_latents=latents + 1,
+        texts=[[i] for i in range(n)],
+        firing=Firing(
+            torch.arange(n * d_sae).view(n, d_sae).float(),
+            torch.full((n,), 100.0),
+            torch.ones(n, d_sae),
+            torch.full((n,), 2.0),
+        ),
     )
 
 
@@ -296,7 +304,9 @@ def test_selected_pairs_are_those_of_the_rows():
     assert torch.equal(some.latents, pairs.latents[[3, 0]])
     assert torch.equal(some.positive_latents, pairs.positive_latents[[3, 0]])
     assert some.residuals.shape == (2, D_MODEL)
-    assert some.density is pairs.density
+    # Only the chosen rows' own texts count: rows 0 and 3, of 100 counted positions each.
+    torch.testing.assert_close(some.density, torch.tensor([0 + 9, 1 + 10, 2 + 11]) / 200)
+    torch.testing.assert_close(some.special_density, torch.full((3,), 0.5))
 
 
 # --- texts ---

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from saepd.cli.options import ModelOptions, print_json, progress
+from saepd.cli.options import ModelOptions, check_folder, print_json, progress
 from saepd.experiment import ExperimentConfig
 from saepd.tracking import TrackingConfig
 
@@ -62,6 +62,7 @@ def run_and_report(options, items, feedback, *, title: str, began: float) -> Non
     from saepd.steering import save_to_disk
     from saepd.tracking import track
 
+    check_folder(options.out)
     settings = {"where": asdict(options.where), "experiment": asdict(options.experiment)}
     tracking = TrackingConfig(mode=options.wandb)
     with track(tracking, settings, job_type="experiment") as tracker:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from saepd.cli.options import ModelOptions, print_json, print_table, spinning
+from saepd.cli.options import ModelOptions, check_folder, print_json, print_table, spinning
 from saepd.fit import FitConfig
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def run(options: Options) -> None:
     from saepd.fit import fit_directions
     from saepd.steering import save_to_disk
 
+    check_folder(options.out)
     rows = options.rows.load()
     model, sae = options.where.load()
     with spinning(f"fitting on {len(rows)} rows"):

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from saepd.errors import InputError
@@ -70,6 +71,16 @@ def parse(name: str, summary: str, options: type[T], examples: str, arguments: l
     dataclass: Any = options
     parser.add_arguments(dataclass, dest="options")
     return parser.parse_args(arguments).options
+
+
+def check_folder(out: Path) -> None:
+    """Refuse an output folder before anything is computed for it.
+
+    Raises:
+        InputError: something that is no folder has this name.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file: name a folder")
 
 
 def quiet_libraries() -> None:
