@@ -29,7 +29,9 @@ class LatentEvidence:
         perspective: For whom it was chosen.
         tokens: Those its decoder row promotes most (logit lens).
         contexts: The feedback texts at whose reading position it is strongest, with activations.
-        effect: Standardised mean difference for every perspective; unit-free.
+        score: What it was chosen by: the effect in `Features`; unit-free.
+        effect: Mean difference from the anchor over its standard deviation, for every
+            perspective; unit-free.
         stability: Share of bootstrap draws in which it was chosen.
         density: Share of positions at which it fires.
         output_score: Change of the probability of its own tokens when it is pushed.
@@ -39,6 +41,7 @@ class LatentEvidence:
     perspective: str
     tokens: list[str]
     contexts: list[tuple[str, float]]
+    score: float
     effect: dict[str, float]
     stability: float
     density: float
@@ -147,6 +150,7 @@ def explain(
                 perspective=features.perspective,
                 tokens=[model.tokenizer.decode([t]) for t in tokens[i].tolist()],
                 contexts=list(contexts.items()),
+                score=float(features.effect[i]),
                 effect={name: float(values[i]) for name, values in effects.items()},
                 stability=float(features.stability[i]),
                 density=float(features.density[i]),

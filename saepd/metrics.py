@@ -99,18 +99,21 @@ def brier(predicted: Distributions, labels: Labels) -> PerQuestion:
 def accuracy(predicted: Distributions, labels: Labels) -> PerQuestion:
     """1 for each question whose most probable option is the label, else 0.
 
-    Of tied options the first counts as predicted, so a uniform distribution answers the first.
+    Tied options share the credit: a uniform distribution over three scores a third, whatever the
+    label is, instead of winning wherever the first option happens to be right.
 
     Raises:
         InputError: a distribution is invalid, or a label is none of its options.
     """
-    return np.array([float(p.argmax() == label) for p, label in _labelled(predicted, labels)])
+    best = [(np.isclose(p, p.max(), rtol=1e-9, atol=0), y) for p, y in _labelled(predicted, labels)]
+    return np.array([tied[label] / tied.sum() for tied, label in best])
 
 
 def macro_f1(predicted: Distributions, labels: Labels) -> float:
-    """Mean F1 over the classes that are some question's label or prediction; ties as ``accuracy``.
+    """Mean F1 over the classes that are some question's label or prediction.
 
-    A class that is never predicted, or never the label, has F1 0.
+    A class that is never predicted, or never the label, has F1 0. Of tied options the first is
+    predicted.
 
     Raises:
         InputError: a distribution is invalid, or a label is none of its options.

@@ -83,9 +83,10 @@ def evidence_dict(evidence: LatentEvidence) -> dict[str, Any]:
         "perspective": evidence.perspective,
         "tokens": evidence.tokens,
         "contexts": [{"text": t, "activation": a} for t, a in evidence.contexts],
+        "score": _finite(evidence.score),
         "effect": evidence.effect,
         # Latents that were kept without being screened have none.
-        "stability": None if math.isnan(evidence.stability) else evidence.stability,
+        "stability": _finite(evidence.stability),
         "density": evidence.density,
         "output_score": evidence.output_score,
     }
@@ -107,6 +108,11 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
             f"| {row['tv']:.3f} | {row['accuracy']:.2f} | {versus} |"
         )
     return "\n".join(lines)
+
+
+def _finite(value: float) -> float | None:
+    """JSON knows no NaN, which is what latents that were not screened have."""
+    return value if math.isfinite(value) else None
 
 
 def _chosen(predictions: Sequence[Prediction], method: str, perspective: str) -> list[Prediction]:

@@ -103,8 +103,11 @@ def test_accuracy_counts_the_most_probable_option():
     np.testing.assert_array_equal(metrics.accuracy(RAGGED, [0, 2, 3]), [1, 0, 1])
 
 
-def test_tied_options_count_as_the_first():
-    np.testing.assert_array_equal(metrics.accuracy([[0.5, 0.5]] * 2, [0, 1]), [1, 0])
+def test_tied_options_share_the_credit():
+    np.testing.assert_array_equal(metrics.accuracy([[0.5, 0.5]] * 2, [0, 1]), [0.5, 0.5])
+    tied = metrics.accuracy([[0.4, 0.4, 0.2]] * 3, [0, 1, 2])
+    np.testing.assert_array_equal(tied, [0.5, 0.5, 0])
+    # A class has no half, so here the first of tied options is the prediction.
     assert metrics.macro_f1([[0.5, 0.5]] * 2, [0, 0]) == 1
 
 
