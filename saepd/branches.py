@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Bool, Float, Int
 
-from saepd.directions import Direction, apply_all, check_fits
+from saepd.directions import Direction, apply_all, check_fits, is_applied
 from saepd.errors import InputError
 from saepd.positions import generated_mask, prompt_mask
 from saepd.prompts import PromptBatch, check_lengths, continuation_ids, pad_left, prompt_ids
@@ -175,9 +175,16 @@ def make_plan(model: TransformerBridge, directions: Sequence[Branch]) -> Plan:
     """Check the branches and sort them out by site; without any, only the base will run.
 
     Raises:
-        InputError: an empty branch, or one that does not fit the model.
+        InputError: an empty branch, one that does not fit the model, or a model that `apply`
+            is steering.
     """
     branches = [[b] if isinstance(b, Direction) else list(b) for b in directions]
+    if is_applied(model):
+        # Prompts run in parts here, which a direction acting from outside would misread.
+        raise InputError(
+            "the model is being steered by `apply` already: leave that block, and give its "
+            "directions as a branch"
+        )
     if not all(branches):
         raise InputError("a branch has no directions: give it at least one")
     return Plan(model, branches)

@@ -34,6 +34,8 @@ _SITE = re.compile(
     r"blocks\.\d+\.(hook_(resid_pre|resid_post|in|out|attn_out|mlp_out)|(attn|mlp)\.hook_out)"
 )
 
+_applied: list[TransformerBridge] = []
+
 
 @dataclass(frozen=True, eq=False)
 class Direction:
@@ -172,6 +174,11 @@ def check_fits(model: TransformerBridge, directions: Sequence[Direction]) -> Non
             )
 
 
+def is_applied(model: TransformerBridge) -> bool:
+    """Whether some direction is being applied to the model by `apply_all`."""
+    return any(applied is model for applied in _applied)
+
+
 @contextmanager
 def apply_all(
     model: TransformerBridge, directions: Sequence[Direction]
@@ -184,6 +191,8 @@ def apply_all(
     check_fits(model, directions)
     step = _ForwardStep(model)
     with ExitStack() as stack:
+        _applied.append(model)
+        stack.callback(_applied.remove, model)
         stack.enter_context(step.watching())
         hooks = model.hook_dict
         points = [hooks[d.hook_name] for d in directions]

@@ -439,3 +439,11 @@ def test_after_a_failure_the_model_is_bit_for_bit_as_before(
     score_continuations(model, prompts, [["yes"]] * len(prompts), [good])
     assert hook_count(model) == n_hooks
     assert torch.equal(model(tokens), before)
+
+
+def test_branching_inside_apply_is_refused(tiny_bridge):
+    model = tiny_bridge("llama")
+    direction = Direction("p", "blocks.1.hook_resid_post", vector=torch.ones(D_MODEL))
+    with direction.apply(model), pytest.raises(InputError, match="steered by `apply` already"):
+        branch(model, ["Hello there"], [direction])
+    assert branch(model, ["Hello there"], [direction]).shape[:2] == (1, 2)

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import saepd
-from saepd.branches import next_token_log_probs
 from saepd.directions import apply_all
 from saepd.models import DEFAULT_MODEL, default_gguf, weights_fingerprint
 from saepd.report import result_rows
@@ -125,8 +124,9 @@ def test_generation_is_steered_beyond_the_first_token(model, sae):
 def test_several_directions_at_one_site_add_up(model, sae):
     a, b = directions(sae, "answer", modes=("add", "clamp"))
     together = saepd.branch(model, PROMPTS[:1], [[a, b]])[0, 1]
-    with apply_all(model, [a, b]):
-        expected = next_token_log_probs(model, PROMPTS[:1], [])[0, 0]
+    tokens = torch.tensor([model.tokenizer(PROMPTS[0]).input_ids])
+    with torch.inference_mode(), apply_all(model, [a, b]):
+        expected = model(tokens)[0, -1].log_softmax(-1)
     torch.testing.assert_close(together, expected, atol=1e-4, rtol=0)
 
 

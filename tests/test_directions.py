@@ -447,7 +447,7 @@ def test_a_dense_direction_that_makes_no_sense_is_refused(changes, match):
         ({"vector": torch.ones(48)}, "'p' has width 48, but the model's residual has 32"),
         ({"hook_name": "blocks.4.hook_resid_post"}, r"no site 'blocks.4\S+: its blocks are 0\.\.3"),
         ({"hook_name": "blocks.1.hook_nonsense"}, r"no site 'blocks.1.hook_nonsense'"),
-        ({"hook_name": "unembed.hook_in"}, "no site 'unembed.hook_in'"),
+        ({"hook_name": "unembed.hook_in"}, "at 'unembed.hook_in' would not reach the residual"),
         ({"lineage": {"model": "gpt2"}}, "made for 'gpt2', not for 'llama'"),
     ],
 )
