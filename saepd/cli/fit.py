@@ -99,10 +99,14 @@ def run(options: Options) -> None:
     if options.json:
         print_json({"out": str(options.out), "directions": summary, "overlap": shared})
         return
-    columns = list(summary[0])
-    cells = [
-        [f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()] for row in summary
-    ]
-    print_table(f"Directions in {options.out}", columns, cells)
-    for names, share in shared.items():
-        print(f"latents shared by {names}: {share:.0%}")
+    names = ("perspective", "n_feedback", "n_latents", "n_unstable", "coefficient")
+    print_table(
+        f"Directions in {options.out}: {summary[0]['hook_name']}, {summary[0]['positions']}",
+        ["perspective", "feedback", "latents", "unstable", "coefficient"],
+        [
+            [f"{row[n]:.3g}" if isinstance(row[n], float) else str(row[n]) for n in names]
+            for row in summary
+        ],
+    )
+    for pair, share in shared.items():
+        print(f"latents shared by {pair}: {share:.0%}")
