@@ -53,6 +53,9 @@ def load_sae(
 ) -> SAE[Any]:
     """Load an SAE for inference, in float32, and check that it fits the model.
 
+    Local folders must hold safetensors. Releases are read by SAELens' own loaders; some of those
+    releases are torch files, which torch reads without running code from them.
+
     Args:
         source: A SAELens release (then ``sae_id`` names the SAE in it); a local folder with
             ``cfg.json`` and ``sae_weights.safetensors``; a block number for the shipped SAE of
