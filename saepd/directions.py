@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float, Int
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import torch
     from sae_lens import SAE
     from torch import Tensor
+    from transformer_lens.hook_points import HookPoint
     from transformer_lens.model_bridge import TransformerBridge
 
 DEFAULT_POSITIONS = "answer"
@@ -143,6 +145,37 @@ class Direction:
             yield steered
 
 
+def hook_point(model: TransformerBridge, hook_name: str) -> HookPoint:
+    """The hook point at a site of a block; the whole ``hook_dict`` takes milliseconds to make."""
+    _, block, name = hook_name.split(".", 2)
+    return attrgetter(name)(model.blocks[int(block)])
+
+
+def _has_site(model: TransformerBridge, hook_name: str) -> bool:
+    try:
+        return hook_point(model, hook_name) is not None
+    except (AttributeError, IndexError):
+        return False
+
+
+def check_site(model: TransformerBridge, hook_name: str, where: str = "these prompts") -> None:
+    """Refuse sites that the model does not have, or where an edit would be lost.
+
+    Raises:
+        InputError: which site, and which there are.
+    """
+    if not _SITE.fullmatch(hook_name) and hook_name in model.hook_dict:
+        raise InputError(
+            f"{where}: an edit at {hook_name!r} would not reach the residual stream: "
+            "use a block's hook_resid_pre, hook_resid_post, hook_attn_out or hook_mlp_out"
+        )
+    if not _SITE.fullmatch(hook_name) or not _has_site(model, hook_name):
+        raise InputError(
+            f"{where}: this model has no site {hook_name!r}: its blocks are "
+            f"0..{len(model.blocks) - 1}, their residual sites blocks.N.hook_resid_post"
+        )
+
+
 def check_fits(model: TransformerBridge, directions: Sequence[Direction]) -> None:
     """Refuse directions that were made for another model.
 
@@ -150,19 +183,9 @@ def check_fits(model: TransformerBridge, directions: Sequence[Direction]) -> Non
         InputError: a site the model does not have, another width, or another model's name.
     """
     width = int(model.cfg.d_model)
-    hooks = model.hook_dict
     for direction in directions:
         where = f"direction {direction.perspective!r}"
-        if direction.hook_name not in hooks:
-            raise InputError(
-                f"{where}: this model has no site {direction.hook_name!r}: its blocks are "
-                f"0..{len(model.blocks) - 1}, their residual sites blocks.N.hook_resid_post"
-            )
-        if not _SITE.fullmatch(direction.hook_name):
-            raise InputError(
-                f"{where}: an edit at {direction.hook_name!r} would not reach the residual stream: "
-                "use a block's hook_resid_pre, hook_resid_post, hook_attn_out or hook_mlp_out"
-            )
+        check_site(model, direction.hook_name, where)
         found = direction.width
         if found != width:
             raise InputError(f"{where} has width {found}, but the model's residual has {width}")
@@ -194,8 +217,7 @@ def apply_all(
         _applied.append(model)
         stack.callback(_applied.remove, model)
         stack.enter_context(step.watching())
-        hooks = model.hook_dict
-        points = [hooks[d.hook_name] for d in directions]
+        points = [hook_point(model, d.hook_name) for d in directions]
         # By hook point, because one may have several names.
         for point in dict.fromkeys(points):
             here = [d for d, its in zip(directions, points, strict=True) if its is point]

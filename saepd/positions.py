@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Bool, Int
@@ -115,7 +116,17 @@ def generated_mask(
 def _is_special(tokens: torch.Tensor, tokenizer: Any) -> torch.Tensor:
     import torch
 
-    return torch.isin(tokens, torch.tensor(tokenizer.all_special_ids, device=tokens.device))
+    return torch.isin(tokens, _on_device(tuple(tokenizer.all_special_ids), tokens.device))
+
+
+@lru_cache(maxsize=64)
+def _on_device(ids: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """Ids as a tensor, made once: in a token loop each copy to a device would wait for it."""
+    import torch
+
+    # Made outside of inference mode, so that gradients may flow past it as well.
+    with torch.inference_mode(False):
+        return torch.tensor(ids, device=device)
 
 
 def _first_token_after(ids: list[int], marker: str, tokenizer: Any) -> int:

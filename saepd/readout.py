@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from saepd.branches import Branch, next_token_log_probs, score_continuations
+from saepd.branches import next_token_log_probs, score_continuations
+from saepd.engine.plan import Branch
 from saepd.errors import InputError
 from saepd.prompts import ReadoutConfig, continuation_ids, item_prompt, letters
 from saepd.schema import Item

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tiny import D_MODEL, save_tiny_model
-
-SITE = "blocks.1.hook_resid_post"
+from tiny import D_MODEL, SITE, save_tiny_model
 
 
 @pytest.fixture(scope="session")

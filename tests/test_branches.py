@@ -4,14 +4,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny import ARCHITECTURES, D_MODEL, N_LAYERS
 
-from saepd import branches
-from saepd.branches import branch, next_token_log_probs, packs, score_continuations
+from saepd.branches import (
+    branch,
+    capture_prompts,
+    next_token_log_probs,
+    score_continuations,
+)
 from saepd.directions import Direction
+from saepd.engine import batching, pack
+from saepd.engine.decoding import MIN_SHARED
 from saepd.errors import InputError
 
 MODES = ("dense", "add", "scale", "clamp", "ablate", "reconstruct")
 EARLY = ("all", "prompt")
-# Of these the long prompts' shared part is longer than branches._MIN_SHARED.
+# Of these the long prompts' shared part is longer than MIN_SHARED.
 LATE = ("answer", "generated", "last(3)", 'after("::")')
 SITES = ("resid_pre", "resid_post", "mlp_out", "attn_out")
 PROMPTS = (
@@ -164,10 +170,10 @@ def test_prompts_keep_their_order_over_several_packs(llama, random_sae, monkeypa
     directions = [direction(random_sae, "dense")]
     expected = branch(llama, PROMPTS, directions)
     scores = score_continuations(llama, PROMPTS, OPTIONS, directions)
-    starts = count_calls(monkeypatch, "start")
-    monkeypatch.setattr(branches, "_TOKEN_BUDGET", 150)
+    monkeypatch.setattr(batching, "_ENOUGH_ON_CPU", 150)
+    captures = count_calls(monkeypatch, pack, "capture")
     close(branch(llama, PROMPTS, directions), expected)
-    assert 2 <= len(starts) < len(PROMPTS)
+    assert 2 <= len(captures) < len(PROMPTS)
     for one, other in zip(
         score_continuations(llama, PROMPTS, OPTIONS, directions), scores, strict=True
     ):
@@ -175,75 +181,107 @@ def test_prompts_keep_their_order_over_several_packs(llama, random_sae, monkeypa
         assert one[1] == other[1]
 
 
-@settings(deadline=None, max_examples=50)
-@given(lengths=st.lists(st.integers(1, 3000), max_size=30), n_branches=st.integers(1, 8))
-def test_packs_hold_everything_once_and_stay_within_the_budget(lengths, n_branches):
-    groups = list(packs(lengths, n_branches))
-    assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
-    for group in groups:
-        cost = len(group) * max(lengths[i] for i in group) * n_branches
-        assert cost <= branches._TOKEN_BUDGET or len(group) == 1
-
-
 # --- what is shared ---
 
 
-def count_calls(monkeypatch, name):
-    calls, function = [], getattr(branches, name)
+def count_calls(monkeypatch, module, name):
+    calls, function = [], getattr(module, name)
 
     def counted(*args, **kwargs):
-        calls.append(args)
+        calls.append((args, kwargs))
         return function(*args, **kwargs)
 
-    monkeypatch.setattr(branches, name, counted)
+    monkeypatch.setattr(module, name, counted)
     return calls
 
 
 @pytest.mark.parametrize(
-    ("prompts", "positions", "passes"),
+    ("prompts", "positions", "in_columns"),
     [
-        (PROMPTS[2:3], "answer", 2),
-        (PROMPTS, "answer", 2),
-        (PROMPTS, "generated", 2),
-        (PROMPTS, "all", 1),
-        (SHORT, "answer", 1),
+        (PROMPTS[2:3], "answer", True),
+        (PROMPTS, "answer", True),
+        (PROMPTS, "generated", True),
+        (PROMPTS, "all", False),
+        (SHORT, "answer", False),
         # The opening token and these, of which only the last is edited.
-        (["a" * branches._MIN_SHARED], "answer", 2),
-        (["a" * (branches._MIN_SHARED - 1)], "answer", 1),
+        (["a" * MIN_SHARED], "answer", True),
+        (["a" * (MIN_SHARED - 1)], "answer", False),
     ],
 )
 def test_a_long_enough_start_runs_once_for_all(
-    llama, random_sae, monkeypatch, prompts, positions, passes
+    llama, random_sae, monkeypatch, prompts, positions, in_columns
 ):
     directions = [direction(random_sae, "dense", positions) for _ in range(3)]
-    calls = count_calls(monkeypatch, "_forward")
+    rows = count_calls(monkeypatch, pack, "resume_in_rows")
+    columns = count_calls(monkeypatch, pack, "resume_in_columns")
     got = branch(llama, prompts, directions)
-    assert len(calls) == passes
+    assert (len(columns), len(rows)) == ((1, 0) if in_columns else (0, 1))
     monkeypatch.undo()
     close(got, branch(llama, prompts, directions, reference=True))
 
 
-def test_below_the_site_every_prompt_is_one_row(llama, random_sae):
-    widths = {}
+def test_where_a_window_is_shorter_than_the_text_branches_are_rows(
+    tiny_bridge, random_sae, monkeypatch
+):
+    gemma, edits = tiny_bridge("gemma2"), [direction(random_sae, "dense")]
+    columns = count_calls(monkeypatch, pack, "resume_in_columns")
+    branch(gemma, ["a" * 14], edits)
+    assert len(columns) == 1
+    branch(gemma, ["a" * 16], edits)
+    score_continuations(gemma, ["a" * 10], [["bb", "cccccc"]], edits)
+    assert len(columns) == 1
+    score_continuations(gemma, ["a" * 10], [["bb", "cccc"]], edits)
+    assert len(columns) == 2
+
+
+@every_architecture
+def test_more_branches_than_fit_side_by_side_run_in_turns(
+    tiny_bridge, random_sae, monkeypatch, architecture
+):
+    model = tiny_bridge(architecture)
+    edits = [direction(random_sae, "dense", seed=i) for i in range(5)]
+    prompts, texts = ["a prompt"] * 2, [["b", "cd"], ["e", "fg"]]
+    expected = branch(model, prompts, edits)
+    scores = score_continuations(model, prompts, texts, edits)
+    # Four columns behind the last one: 1 + 2 texts' first tokens + 1 second one, twice two fit.
+    monkeypatch.setattr(pack, "_MAX_COPIED", 12)
+    turns = count_calls(monkeypatch, pack, "resume_in_columns")
+    close(branch(model, prompts, edits), expected)
+    got = score_continuations(model, prompts, texts, edits)
+    assert len(turns) > 2
+    for one, other in zip(got, scores, strict=True):
+        close(one.log_probs, other.log_probs)
+
+
+def test_below_the_site_every_prompt_runs_once_as_one_row(llama, random_sae):
+    ran = []
     handles = [
-        block.register_forward_hook(
-            lambda _m, _a, out, i=i: widths.setdefault(i, set()).add(
-                (out[0] if isinstance(out, tuple) else out).shape[0]
-            )
+        block.attn.register_forward_hook(
+            lambda _m, _a, out, i=i: ran.append((i, *out[0].shape[:2]))
         )
         for i, block in enumerate(llama.blocks)
     ]
+    length = max(len(llama.tokenizer(prompt).input_ids) for prompt in PROMPTS)
     try:
-        edits = [direction(random_sae, "dense", "all", site("resid_post", 2)) for _ in range(3)]
-        branch(llama, PROMPTS, edits)
-        assert widths == {0: {5}, 1: {5}, 2: {20}, 3: {20}}
-        widths.clear()
-        edits = [direction(random_sae, "dense", "all", site("mlp_out", 2)) for _ in range(3)]
-        branch(llama, PROMPTS, edits)
-        assert widths == {0: {5}, 1: {5}, 2: {20}, 3: {20}}
+        for name, positions in (
+            ("resid_post", "all"),
+            ("mlp_out", "all"),
+            ("resid_post", "answer"),
+        ):
+            edits = [direction(random_sae, "dense", positions, site(name, 2)) for _ in range(3)]
+            branch(llama, PROMPTS, edits)
     finally:
         for handle in handles:
             handle.remove()
+    narrow, rows, copies = (5, length), (20, length), (5, length + 3)
+    assert ran == [
+        *((i, *narrow) for i in range(3)),
+        (3, *rows),
+        *((i, *narrow) for i in range(2)),
+        *((i, *rows) for i in (2, 3)),
+        *((i, *narrow) for i in range(3)),
+        (3, *copies),
+    ]
 
 
 # --- continuations ---
@@ -355,6 +393,100 @@ def test_random_branches_are_hooked_forwards(tiny_bridge, random_sae, data):
     close(got, branch(model, prompts, chosen, reference=True))
 
 
+@settings(
+    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_random_continuations_are_the_same_batched_alone_or_captured(tiny_bridge, random_sae, data):
+    model = tiny_bridge(data.draw(st.sampled_from(ARCHITECTURES)))
+    specs = data.draw(st.sampled_from([("all",), ("last(3)", "answer"), ("answer", "generated")]))
+    low = data.draw(st.integers(0, N_LAYERS - 1))
+    edits = [
+        direction(
+            random_sae,
+            data.draw(st.sampled_from(MODES)),
+            data.draw(st.sampled_from(specs)),
+            site("resid_post", data.draw(st.integers(low, N_LAYERS - 1))),
+            seed,
+        )
+        for seed in range(data.draw(st.integers(1, 3)))
+    ]
+    lengths = data.draw(st.lists(st.integers(3, 20), min_size=1, max_size=3))
+    prompts = ["q" * n for n in lengths]
+    texts = [
+        data.draw(st.lists(st.text("ab", min_size=1, max_size=5), min_size=1, max_size=3))
+        for _ in prompts
+    ]
+    together = score_continuations(model, prompts, texts, edits)
+    captured = capture_prompts(
+        model, prompts, site("resid_post", low), positions=specs[0], continuations=texts
+    )
+    # Twice, because what was captured must outlast being used.
+    for again in (captured.score_continuations(edits), captured.score_continuations(edits)):
+        for one, other in zip(together, again, strict=True):
+            close(one.log_probs, other.log_probs)
+            assert one.n_tokens == other.n_tokens
+    for prompt, own, scores in zip(prompts, texts, together, strict=True):
+        close(score_continuations(model, [prompt], [own], edits)[0].log_probs, scores.log_probs)
+    reference = branch(model, prompts, edits, reference=True)
+    close(captured.branch(edits), reference)
+
+
+# --- captured prompts ---
+
+
+@every_architecture
+@pytest.mark.parametrize("positions", ["all", "answer"])
+def test_captured_prompts_serve_any_direction_above_their_site(
+    tiny_bridge, random_sae, architecture, positions
+):
+    model = tiny_bridge(architecture)
+    captured = capture_prompts(model, PROMPTS, site("resid_post", 1), positions=positions)
+    for edits in (
+        [direction(random_sae, "dense", positions)],
+        [direction(random_sae, "clamp", "answer", site("resid_post", 3), seed=2)],
+        [
+            [
+                direction(random_sae, "add", positions, site("mlp_out", 2), seed=1),
+                direction(random_sae, "scale", "generated", site("resid_pre", 2), seed=4),
+            ],
+            direction(random_sae, "ablate", positions, seed=6),
+        ],
+    ):
+        close(captured.branch(edits), branch(model, PROMPTS, edits, reference=True))
+    close(captured.branch([]), next_token_log_probs(model, PROMPTS, []))
+
+
+def test_below_the_captured_site_nothing_runs_again(llama, random_sae):
+    captured = capture_prompts(llama, PROMPTS, site("resid_post", 1), continuations=OPTIONS)
+    ran = []
+    handles = [
+        block.attn.register_forward_hook(lambda _m, _a, _o, i=i: ran.append(i))
+        for i, block in enumerate(llama.blocks)
+    ]
+    try:
+        captured.branch([direction(random_sae, "dense")])
+        captured.score_continuations([direction(random_sae, "dense")])
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert set(ran) == {2, 3}
+
+
+def test_captured_prompts_refuse_what_has_already_run(llama, random_sae):
+    captured = capture_prompts(llama, PROMPTS, site("resid_post", 1))
+    with pytest.raises(InputError, match="captured up to block 1, but a direction edits an earl"):
+        captured.branch([direction(random_sae, "dense", hook_name=site("resid_post", 0))])
+    with pytest.raises(InputError, match="captured for later positions than 'all'"):
+        captured.branch([direction(random_sae, "dense", "all")])
+    with pytest.raises(InputError, match="captured without continuations"):
+        captured.score_continuations([direction(random_sae, "dense")])
+    with pytest.raises(InputError, match="no site"):
+        capture_prompts(llama, PROMPTS, site("resid_post", 9))
+    with pytest.raises(InputError, match="unknown positions"):
+        capture_prompts(llama, PROMPTS, site("resid_post", 1), positions="nowhere")
+
+
 # --- bad input ---
 
 
@@ -439,6 +571,21 @@ def test_after_a_failure_the_model_is_bit_for_bit_as_before(
     score_continuations(model, prompts, [["yes"]] * len(prompts), [good])
     assert hook_count(model) == n_hooks
     assert torch.equal(model(tokens), before)
+
+
+class Overflowing(Direction):
+    def delta(self, h):
+        return torch.full_like(h, torch.nan)
+
+
+@every_architecture
+def test_a_branch_that_overflows_leaves_the_others_alone(tiny_bridge, random_sae, architecture):
+    model, prompts = tiny_bridge(architecture), ["a prompt"]
+    good = direction(random_sae, "dense")
+    overflowing = Overflowing("over", good.hook_name, vector=torch.ones(D_MODEL))
+    got = branch(model, prompts, [good, overflowing])
+    close(got[:, :2], branch(model, prompts, [good]))
+    assert got[:, 2].isnan().all()
 
 
 def test_branching_inside_apply_is_refused(tiny_bridge):

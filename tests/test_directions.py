@@ -2,8 +2,7 @@ from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
-from conftest import SITE
-from tiny import ARCHITECTURES, D_MODEL
+from tiny import ARCHITECTURES, D_MODEL, SITE
 
 from saepd.directions import Direction, apply_all, check_fits
 from saepd.errors import InputError

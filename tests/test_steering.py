@@ -3,9 +3,8 @@ import pickle
 
 import pytest
 import torch
-from conftest import SITE
 from safetensors.torch import load_file
-from tiny import D_MODEL, save_tiny_model
+from tiny import D_MODEL, SITE, save_tiny_model
 
 from saepd.branches import branch
 from saepd.directions import Direction

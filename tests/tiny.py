@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 ARCHITECTURES = ("llama", "qwen2", "gemma2", "gpt2")
 D_MODEL = 32
 N_LAYERS = 4
+SITE = "blocks.1.hook_resid_post"
 
 _CHAT = (
     "{% for m in messages %}<|start|>{{ m['role'] }}\n{{ m['content'] }}<|end|>\n{% endfor %}"

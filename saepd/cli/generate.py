@@ -1,18 +1,20 @@
-"""``saepd generate``: text from the merged perspectives."""
+"""``saepd generate``: text from the merged perspectives, or from each of them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simple_parsing import field as option
 
-from saepd.cli.options import ModelOptions, print_json
-from saepd.generation import SamplingConfig
+from saepd.cli.options import ModelOptions, print_json, spinning
+from saepd.errors import InputError
 from saepd.merge import MergeConfig
 from saepd.prompts import Style
+from saepd.sampling import SamplingConfig
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 EXAMPLES = """\
   saepd generate "What should the government spend more on?" --steering steering
   saepd generate "The best thing about my town is" --style plain --steering steering
-  saepd generate "Tell me about taxes." --steering steering --temperature 0.8 --seed 3"""
+  saepd generate "Tell me about taxes." --steering steering --temperature 0.8 --top-p 0.9 --seed 3
+  saepd generate "Tell me about taxes." --steering steering --per-perspective
+  saepd generate --prompts prompts.txt --steering steering --stop "." --trace trace.jsonl"""
 
 
 @dataclass
@@ -32,12 +36,18 @@ class Options:
     Attributes:
         prompt: What the text follows.
         steering: Folder that `saepd fit` wrote.
-        style: Whether the prompt is a user's turn in the chat template, or plain text.
+        prompts: File of several prompts, one a line, in the place of the one.
+        per_perspective: One text from the base and one from each perspective, unmerged.
+        trace: JSONL file that will say of every token how it came about.
+        style: Whether a prompt is a user's turn in the chat template, or plain text.
         json: Print as JSON when done instead of token by token.
     """
 
     steering: Path
-    prompt: str = option(positional=True)
+    prompt: str | None = option(default=None, positional=True, nargs="?")
+    prompts: Path | None = None
+    per_perspective: bool = False
+    trace: Path | None = None
     style: Style = "chat"
     json: bool = False
     where: ModelOptions = field(default_factory=ModelOptions)
@@ -46,14 +56,26 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Generate and print as it comes."""
+    """Generate and print, a single merged text as it comes."""
     from saepd.prompts import chat
     from saepd.steering import load_from_disk
 
+    if options.trace is not None and options.per_perspective:
+        raise InputError("--trace says how the merged text came about: drop --per-perspective")
+    if options.per_perspective and options.merge != MergeConfig():
+        raise InputError("--per-perspective merges nothing: drop the options of the merge")
+    if options.trace is not None and options.trace.is_dir():
+        raise InputError(f"--trace {options.trace} is a folder: name a file")
+    asked = _prompts(options)
     model, sae = options.where.load()
     directions = load_from_disk(options.steering, model, sae)
-    prompt = chat(model.tokenizer, options.prompt) if options.style == "chat" else options.prompt
-    write(model, prompt, directions, options.merge, options.sampling, as_json=options.json)
+    prompts = [chat(model.tokenizer, p) if options.style == "chat" else p for p in asked]
+    if options.per_perspective:
+        _write_apart(model, prompts, directions, options)
+    elif options.prompts is None and options.trace is None:
+        write(model, prompts[0], directions, options.merge, options.sampling, as_json=options.json)
+    else:
+        _write_batch(model, prompts, directions, options)
 
 
 def write(
@@ -66,12 +88,115 @@ def write(
     as_json: bool,
 ) -> None:
     """Print merged text token by token, or all at once as JSON."""
-    from saepd.generation import generate
+    from saepd.generation import generate, generate_batch
 
-    pieces = generate(model, prompt, directions, merge, sampling)
     if as_json:
-        print_json({"prompt": prompt, "text": "".join(pieces)})
+        [done] = generate_batch(model, [prompt], directions, merge, sampling)
+        print_json({"prompt": prompt, "text": done.text, "ended_by": done.ended_by})
         return
-    for piece in pieces:
+    for piece in generate(model, prompt, directions, merge, sampling):
         print(piece, end="", flush=True)
     print()
+
+
+def _write_batch(
+    model: TransformerBridge,
+    prompts: list[str],
+    directions: Sequence[Direction],
+    options: Options,
+) -> None:
+    from saepd.files import write_atomically
+    from saepd.generation import generate_batch
+
+    with spinning("writing"):
+        done = generate_batch(
+            model,
+            prompts,
+            directions,
+            options.merge,
+            options.sampling,
+            trace=options.trace is not None,
+        )
+    if options.trace is not None:
+        branches = _names(directions)
+        traces = [
+            {"prompt": prompt, "branches": branches, **asdict(written)}
+            for prompt, written in zip(prompts, done, strict=True)
+        ]
+        lines = "".join(json.dumps(trace, ensure_ascii=False) + "\n" for trace in traces)
+        write_atomically(options.trace, lines.encode())
+    found = [
+        {"prompt": prompt, "text": written.text, "ended_by": written.ended_by}
+        for prompt, written in zip(prompts, done, strict=True)
+    ]
+    if options.json:
+        _print_found(found, options)
+        return
+    for one in found:
+        if options.prompts is not None:
+            print(f"> {one['prompt']}")
+        print(one["text"])
+
+
+def _write_apart(
+    model: TransformerBridge,
+    prompts: list[str],
+    directions: Sequence[Direction],
+    options: Options,
+) -> None:
+    from saepd.generation import generate_branches
+
+    with spinning("writing"):
+        done = generate_branches(model, prompts, directions, options.sampling)
+    names = _names(directions)
+    found = [
+        {
+            "prompt": prompt,
+            "texts": {name: own.text for name, own in zip(names, written, strict=True)},
+        }
+        for prompt, written in zip(prompts, done, strict=True)
+    ]
+    if options.json:
+        _print_found(found, options)
+        return
+    for one in found:
+        if options.prompts is not None:
+            print(f"> {one['prompt']}")
+        for name, text in one["texts"].items():
+            print(f"[{name}] {text}")
+
+
+def _print_found(found: list[dict[str, Any]], options: Options) -> None:
+    """A list where prompts came in a file, however many they were."""
+    print_json(found[0] if options.prompts is None else found)
+
+
+def _names(directions: Sequence[Direction]) -> list[str]:
+    return ["base", *(direction.perspective for direction in directions)]
+
+
+def _prompts(options: Options) -> list[str]:
+    """The one prompt, or those of the file.
+
+    Raises:
+        InputError: neither or both were given, or the file cannot be read or holds none.
+    """
+    if options.prompts is None:
+        if options.prompt is None:
+            raise InputError("no prompt: give one, or a file of them with --prompts")
+        return [options.prompt]
+    if options.prompt is not None:
+        raise InputError("give one prompt or a file of them with --prompts, not both")
+    try:
+        text = options.prompts.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(
+            f"cannot read {options.prompts}: {error.strerror}: name a readable file"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{options.prompts} is not UTF-8: save it in that encoding") from error
+    # Only at line feeds: a prompt may hold other separators.
+    prompts = [line for line in text.split("\n") if line.strip()]
+    if not prompts:
+        raise InputError(f"{options.prompts} holds no prompts: write one a line")
+    return prompts
