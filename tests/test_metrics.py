@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
-from sklearn.metrics import brier_score_loss, f1_score, log_loss
+from scipy.stats import wasserstein_distance
 
 from saepd import metrics
 from saepd.errors import InputError
@@ -30,11 +30,6 @@ def distribution_pairs(draw):
         return p / p.sum() if p.sum() > 0 else np.eye(size)[0]
 
     return [distribution(k) for k in sizes], [distribution(k) for k in sizes]
-
-
-def random_answers(seed, n=200, options=4):
-    rng = np.random.default_rng(seed)
-    return rng.dirichlet(np.ones(options), size=n), rng.integers(options, size=n)
 
 
 # --- distances ---
@@ -69,148 +64,72 @@ def test_total_variation_by_hand():
 
 @examples(pair=distribution_pairs())
 def test_distances_are_symmetric_bounded_and_zero_on_themselves(pair):
-    for distance in (metrics.js_distance, metrics.js_divergence, metrics.total_variation):
+    for distance in (
+        metrics.js_distance,
+        metrics.js_divergence,
+        metrics.total_variation,
+        metrics.wasserstein,
+    ):
         forth, back = distance(*pair), distance(*pair[::-1])
         np.testing.assert_allclose(forth, back, atol=1e-12)
         assert ((forth >= 0) & (forth <= 1 + 1e-12)).all()
         np.testing.assert_allclose(distance(pair[0], pair[0]), 0, atol=1e-7)
 
 
-# --- scores ---
-
-
-def test_nll_is_sklearns_log_loss():
-    p, labels = random_answers(1)
-    assert metrics.nll(p, labels).mean() == pytest.approx(log_loss(labels, p))
-
-
-def test_nll_of_an_excluded_label_is_infinite():
-    np.testing.assert_array_equal(metrics.nll([[0.0, 1.0], [0.0, 1.0]], [0, 1]), [math.inf, 0])
-
-
-def test_brier_is_sklearns():
-    p, labels = random_answers(2)
-    expected = brier_score_loss(labels, p, labels=range(4), scale_by_half=False)
-    assert metrics.brier(p, labels).mean() == pytest.approx(expected)
-
-
-def test_brier_by_hand_on_ragged_questions():
-    expected = [2 * 0.3**2, 0.2**2 + 0.5**2 + 0.7**2, 0.9**2 + 0.2**2 + 0.3**2 + 0.4**2]
-    np.testing.assert_allclose(metrics.brier(RAGGED, [0, 2, 0]), expected)
-
-
-def test_accuracy_counts_the_most_probable_option():
-    np.testing.assert_array_equal(metrics.accuracy(RAGGED, [0, 2, 3]), [1, 0, 1])
-
-
-def test_tied_options_share_the_credit():
-    np.testing.assert_array_equal(metrics.accuracy([[0.5, 0.5]] * 2, [0, 1]), [0.5, 0.5])
-    tied = metrics.accuracy([[0.4, 0.4, 0.2]] * 3, [0, 1, 2])
-    np.testing.assert_array_equal(tied, [0.5, 0.5, 0])
-    # A class has no half, so here the first of tied options is the prediction.
-    assert metrics.macro_f1([[0.5, 0.5]] * 2, [0, 0]) == 1
-
-
-def test_macro_f1_is_sklearns():
-    p, labels = random_answers(3)
-    assert metrics.macro_f1(p, labels) == f1_score(labels, p.argmax(1), average="macro")
-
-
-def test_macro_f1_by_hand():
-    # Class 0: precision 1/2, recall 1. Class 1: never predicted right. Class 2: only predicted.
-    p = np.eye(3)[[0, 0, 2]]
-    assert metrics.macro_f1(p, [0, 1, 1]) == pytest.approx((2 / 3 + 0 + 0) / 3)
-
-
-def test_calibration_error_by_hand():
-    # Bins of width .25: (.5, .75] holds .7 right and .6 wrong, (.75, 1] holds .9 right.
-    p = [[0.7, 0.3], [0.6, 0.4], [0.1, 0.9]]
-    error = metrics.expected_calibration_error(p, [0, 1, 1], n_bins=4)
-    assert error == pytest.approx((2 * abs(0.5 - 0.65) + abs(1 - 0.9)) / 3)
-
-
-def test_calibration_bins_are_closed_above():
-    # .5 and .4 share the bin (.25, .5] of four: their errors, +.5 and -.4, partly cancel.
-    p = [[0.5, 0.25, 0.25], [0.4, 0.3, 0.3]]
-    error = metrics.expected_calibration_error(p, [0, 1], n_bins=4)
-    assert error == pytest.approx(abs(0.5 - 0.45))
-
-
-@examples(seed=st.integers(0, 2**32 - 1), n_bins=st.integers(1, 20))
-def test_calibration_error_by_loop(seed, n_bins):
-    p, labels = random_answers(seed, n=60)
-    confidence, right = p.max(1), p.argmax(1) == labels
-    expected = 0.0
-    for b in range(n_bins):
-        members = (confidence > b / n_bins) & (confidence <= (b + 1) / n_bins)
-        if members.any():
-            gap = abs(right[members].mean() - confidence[members].mean())
-            expected += members.mean() * gap
-    error = metrics.expected_calibration_error(p, labels, n_bins=n_bins)
-    assert error == pytest.approx(expected)
-
-
-# --- intervals ---
-
-
-def test_bootstrap_covers_the_mean_about_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    covered = [
-        interval.low <= 1.0 <= interval.high
-        for interval in (
-            metrics.bootstrap_interval(rng.exponential(size=60), n=300, level=0.9, seed=i)
-            for i in range(300)
-        )
+@examples(pair=distribution_pairs())
+def test_wasserstein_is_scipys(pair):
+    expected = [
+        wasserstein_distance(range(len(p)), range(len(p)), p, q) / (len(p) - 1)
+        for p, q in zip(*pair, strict=True)
     ]
-    assert 0.84 < np.mean(covered) < 0.94
+    np.testing.assert_allclose(metrics.wasserstein(*pair), expected, atol=1e-12)
 
 
-def test_bootstrap_of_repeated_questions_resamples_whole_questions():
-    rng = np.random.default_rng(1)
-    covered, covered_if_independent = [], []
-    for i in range(200):
-        questions = np.repeat(np.arange(40), 10)
-        values = np.repeat(rng.normal(size=40), 10) + 0.1 * rng.normal(size=400)
-        whole = metrics.bootstrap_interval(values, questions=questions, n=200, seed=i)
-        single = metrics.bootstrap_interval(values, n=200, seed=i)
-        covered.append(whole.low <= 0 <= whole.high)
-        covered_if_independent.append(single.low <= 0 <= single.high)
-    assert np.mean(covered) > 0.88
-    assert np.mean(covered_if_independent) < 0.6
+def test_wasserstein_counts_steps_along_the_scale():
+    agree, lean, oppose = np.eye(3)
+    assert metrics.wasserstein([agree], [oppose]) == 1
+    assert metrics.wasserstein([agree], [lean]) == 0.5
+    assert metrics.total_variation([agree], [lean]) == metrics.total_variation([agree], [oppose])
 
 
-def test_bootstrap_is_near_the_normal_interval():
-    values = np.random.default_rng(2).normal(size=400)
-    estimate, low, high = metrics.bootstrap_interval(values, n=4000)
-    half = 1.96 * values.std() / math.sqrt(400)
-    assert estimate == pytest.approx(values.mean())
-    assert low == pytest.approx(estimate - half, abs=0.1 * half)
-    assert high == pytest.approx(estimate + half, abs=0.1 * half)
+# --- SimBench's score ---
 
 
-def test_bootstrap_is_decided_by_its_seed_and_not_by_the_names_or_layout_of_questions():
-    values = list(np.random.default_rng(4).normal(size=20))
-    first = metrics.bootstrap_interval(values, seed=5)
-    assert metrics.bootstrap_interval(values, seed=5) == first
-    assert metrics.bootstrap_interval(values, seed=6) != first
-    assert (
-        metrics.bootstrap_interval(values, questions=list("tsrqponmlkjihgfedcba"), seed=5) == first
+def test_simbench_score_is_100_for_people_and_0_for_uniform():
+    np.testing.assert_allclose(metrics.simbench_score(RAGGED_GOLD, RAGGED_GOLD), 100)
+    uniform = [np.full(len(p), 1 / len(p)) for p in RAGGED]
+    assert metrics.simbench_score(uniform, RAGGED_GOLD).mean() == pytest.approx(0)
+
+
+def test_simbench_score_by_hand():
+    # Total variation .3, .7, .2; of uniform .1, 2/3, 0, so .1 in dataset a and 1/3 in b.
+    found = metrics.simbench_score(RAGGED, RAGGED_GOLD, datasets=["a", "b", "b"])
+    np.testing.assert_allclose(found, [100 * (1 - 3), 100 * (1 - 2.1), 100 * (1 - 0.6)])
+    together = metrics.simbench_score(RAGGED, RAGGED_GOLD)
+    np.testing.assert_allclose(together, 100 * (1 - np.array([0.3, 0.7, 0.2]) / (0.1 + 2 / 3) * 3))
+
+
+@examples(pair=distribution_pairs(), seed=st.integers(0, 99))
+def test_simbench_score_is_at_most_100_and_questions_may_come_in_any_order(pair, seed):
+    predicted, gold = pair
+    gold = [np.eye(len(p))[0] for p in gold]
+    names = [str(i % 2) for i in range(len(gold))]
+    found = metrics.simbench_score(predicted, gold, datasets=names)
+    assert (found <= 100 + 1e-9).all()
+    order = np.random.default_rng(seed).permutation(len(gold))
+    shuffled = metrics.simbench_score(
+        [predicted[i] for i in order], [gold[i] for i in order], datasets=[names[i] for i in order]
     )
-    uneven = metrics.bootstrap_interval([0.0, 0.0, 3.0], questions=["a", "b", "a"], n=5000)
-    # Drawing a twice, both, b twice: means 1.5, 1, 0.
-    assert uneven == (1.0, 0.0, 1.5)
+    np.testing.assert_allclose(shuffled, found[order])
 
 
-def test_paired_difference_is_the_bootstrap_of_the_difference():
-    rng = np.random.default_rng(3)
-    difficulty = rng.normal(size=100)
-    first, second = difficulty + 0.2, difficulty + 0.05 * rng.normal(size=100)
-    interval = metrics.paired_difference(first, second, seed=1)
-    assert interval == metrics.bootstrap_interval(first - second, seed=1)
-    # Pairing removes the questions' difficulty, which would otherwise swamp the difference.
-    assert 0.15 < interval.low < 0.2 < interval.high < 0.25
-    apart = metrics.bootstrap_interval(first)
-    assert apart.high - apart.low > 5 * (interval.high - interval.low)
+def test_simbench_score_needs_a_dataset_that_uniform_does_not_solve():
+    with pytest.raises(InputError, match="gold distribution of dataset 'even' is uniform"):
+        metrics.simbench_score([[0.9, 0.1]], [[0.5, 0.5]], datasets=["even"])
+    with pytest.raises(InputError, match="every gold distribution is uniform"):
+        metrics.simbench_score([[0.9, 0.1]], [[0.5, 0.5]])
+    with pytest.raises(InputError, match="1 questions but 2 dataset names"):
+        metrics.simbench_score([[0.9, 0.1]], [[0.4, 0.6]], datasets=["a", "b"])
 
 
 # --- errors at the door ---
@@ -226,6 +145,8 @@ def test_invalid_distributions_are_named_by_their_index(bad):
     for call in (
         lambda p: metrics.js_distance(p, [good, good]),
         lambda p: metrics.total_variation(p, [good, good]),
+        lambda p: metrics.wasserstein(p, [good, good]),
+        lambda p: metrics.simbench_score(p, [good, good]),
         lambda p: metrics.nll(p, [0, 0]),
         lambda p: metrics.brier(p, [0, 0]),
         lambda p: metrics.accuracy(p, [0, 0]),
@@ -257,16 +178,3 @@ def test_numbers_out_of_range():
         metrics.js_distance(RAGGED, RAGGED_GOLD, base=1.0)
     with pytest.raises(InputError, match="n_bins"):
         metrics.expected_calibration_error(RAGGED, [0, 0, 0], n_bins=0)
-    with pytest.raises(InputError, match=r"values\[1\] is inf"):
-        metrics.bootstrap_interval([0.0, math.inf, 1.0])
-    with pytest.raises(InputError, match=r"values has shape \(2, 1\)"):
-        metrics.bootstrap_interval([[0.0], [1.0]])
-    with pytest.raises(InputError, match="two or more"):
-        metrics.bootstrap_interval([0.0, 1.0], questions=["a", "a"])
-    with pytest.raises(InputError, match="2 values but 1 question ids"):
-        metrics.bootstrap_interval([0.0, 1.0], questions=["a"])
-    for numbers in ({"n": 0}, {"level": 1.0}, {"level": 0.0}):
-        with pytest.raises(InputError, match="level in"):
-            metrics.bootstrap_interval([0.0, 1.0], **numbers)
-    with pytest.raises(InputError, match="paired"):
-        metrics.paired_difference([0.0, 1.0], [0.0])
