@@ -1,0 +1,82 @@
+"""Penalised softmax regression over the options of questions: the one fit behind every readout.
+
+Options are scored by a linear function of their features; a softmax over a question's options makes
+the answer. The loss is convex, so there is one solution, and nothing depends on a starting point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from saepd.errors import InputError
+
+Features = Float[np.ndarray, "options features"]
+Options = Float[np.ndarray, " options"]
+Weights = Float[np.ndarray, " features"]
+
+_MAX_STEPS = 300
+# Relative gain in the loss below which a step is the last.
+_ENOUGH = 1e-8
+
+
+def fit_softmax(
+    features: Sequence[Features],
+    targets: Sequence[Options],
+    penalty: Weights,
+    *,
+    offsets: Sequence[Options] | None = None,
+    start: Weights | None = None,
+) -> Weights:
+    """Weights that make the targets most probable, less a ridge penalty.
+
+    Minimises mean_i CE(t_i, softmax(F_i w + o_i)) + sum_j penalty_j (w_j - start_j)^2 / 2, with
+    L-BFGS.
+
+    Args:
+        features: F_i of each question.
+        targets: t_i of each question, a distribution over its options.
+        penalty: In nats per question and squared unit of each weight; 0 leaves one free.
+        offsets: o_i, nats, added to every question's scores; none if None.
+        start: What the penalty draws the weights to; 0 if None.
+
+    Raises:
+        InputError: there are no questions.
+    """
+    from scipy.optimize import minimize
+
+    if not features:
+        raise InputError("there is no feedback to fit on")
+    sizes = [len(t) for t in targets]
+    stacked, wanted = np.concatenate(features), np.concatenate(targets)
+    added = np.zeros(len(wanted)) if offsets is None else np.concatenate(offsets)
+    begins = np.cumsum([0, *sizes[:-1]])
+    question = np.repeat(np.arange(len(sizes)), sizes)
+    centre = np.zeros(stacked.shape[1]) if start is None else start
+
+    def loss(weights: Weights) -> tuple[float, Weights]:
+        scores = stacked @ weights + added
+        scores = scores - np.maximum.reduceat(scores, begins)[question]
+        log_total = np.log(np.add.reduceat(np.exp(scores), begins))[question]
+        log_probs = scores - log_total
+        away = weights - centre
+        value = -(wanted @ log_probs) / len(sizes) + (penalty * away) @ away / 2
+        slope = stacked.T @ (np.exp(log_probs) - wanted) / len(sizes) + penalty * away
+        return float(value), slope
+
+    found = minimize(
+        loss,
+        centre.copy(),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": _MAX_STEPS, "ftol": _ENOUGH},
+    )
+    return found.x
+
+
+def softmax(scores: Options) -> Options:
+    """Probabilities of scores in nats."""
+    raised = np.exp(scores - scores.max())
+    return raised / raised.sum()

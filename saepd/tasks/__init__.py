@@ -1,0 +1,58 @@
+"""Tasks to evaluate on: questions, several perspectives' answers, and how a model is asked.
+
+Each task's file says what it reads, what its perspectives are, and what it leaves out. A loader is
+imported when its task is first loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from importlib import import_module
+from pathlib import Path
+
+from saepd.errors import InputError
+from saepd.schema import shortened
+from saepd.tasks.draws import draw_feedback
+from saepd.tasks.task import Task, Wording, nearest
+
+__all__ = ["TASK_NAMES", "Task", "Wording", "draw_feedback", "load_task"]
+
+# Name -> (module of this package, function from a path to a task).
+_LOADERS = {
+    "claims": ("claims", "load_claims"),
+    "globalopinionqa": ("global_opinion_qa", "load_global_opinion_qa"),
+    "hatecheck": ("hatecheck", "load_hatecheck"),
+    "hs-brexit": ("lewidi", "load_lewidi_groups"),
+    "hs-brexit-annotators": ("lewidi", "load_lewidi_annotators"),
+    "liar": ("liar", "load_liar"),
+    "liar-binary": ("liar", "load_liar_binary"),
+    "moralchoice": ("moral_choice", "load_moral_choice"),
+    "opinionqa": ("opinion_qa", "load_opinion_qa"),
+    "own": ("own_data", "load_own_data"),
+}
+TASK_NAMES = tuple(_LOADERS)
+
+
+def load_task(name: str, path: str | Path, perspectives: Collection[str] | None = None) -> Task:
+    """Load a task from its source's own file.
+
+    Args:
+        name: One of `TASK_NAMES`.
+        path: The file; for ``hs-brexit`` and ``liar`` also a folder with several splits, for
+            ``own`` also a folder with items and feedback.
+        perspectives: Keep these only, and the items that one of them has answered; all if None.
+
+    Raises:
+        InputError: an unknown name or perspective, or the file is missing or malformed.
+    """
+    if name not in _LOADERS:
+        advice = nearest(name, TASK_NAMES, len(TASK_NAMES))
+        raise InputError(f"there is no task {shortened(name)}: {advice}")
+    module, function = _LOADERS[name]
+    load = getattr(import_module(f"saepd.tasks.{module}"), function)
+    task: Task = load(Path(path))
+    if perspectives is None:
+        return task
+    if isinstance(perspectives, str) or not perspectives:
+        raise InputError(f"perspectives is {shortened(perspectives)}: give a list of names")
+    return task.only(perspectives)

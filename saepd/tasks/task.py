@@ -1,0 +1,178 @@
+"""A task: what is asked, what each perspective is known to answer, and how a model is asked it."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from saepd.errors import InputError
+from saepd.prompts import Style
+from saepd.schema import Feedback, Item, shortened
+
+OPINION_METRICS = ("js_distance", "total_variation", "wasserstein")
+LABEL_METRICS = ("accuracy", "macro_f1", "auroc", "nll", "brier", "expected_calibration_error")
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How an item is put to a model whose continuation is then scored option by option.
+
+    ``{prompt}`` stands for the item's prompt and ``{perspective}`` for the name of a perspective.
+
+    Attributes:
+        plain: Template of a plain text to continue.
+        chat: Template of a user's turn.
+        named_plain: As ``plain``, naming the perspective: a baseline that needs no feedback.
+        named_chat: As ``chat``, naming the perspective.
+        names: What a perspective is called in a prompt, where its own name would not read well.
+    """
+
+    plain: str
+    chat: str
+    named_plain: str
+    named_chat: str
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("plain", "chat", "named_plain", "named_chat"):
+            wanted = ["{prompt}"] + ["{perspective}"] * name.startswith("named")
+            if missing := [slot for slot in wanted if slot not in getattr(self, name)]:
+                raise InputError(f"the wording {name} has no {missing[0]}: put it into the text")
+
+    def text(self, prompt: str, style: Style = "plain", perspective: str = "") -> str:
+        """The text an item's prompt becomes; one that names the perspective if there is one.
+
+        For the chat style this is the user's turn only: `saepd.prompts.chat` puts it into the
+        model's own template.
+        """
+        if not perspective:
+            return (self.chat if style == "chat" else self.plain).format(prompt=prompt)
+        template = self.named_chat if style == "chat" else self.named_plain
+        name = self.names.get(perspective, perspective)
+        return template.format(prompt=prompt, perspective=name)
+
+
+SURVEY_WORDING = Wording(
+    plain="A survey asked: {prompt}\nMost people answered:",
+    chat="A survey asked: {prompt} What did people answer?",
+    named_plain="A survey of {perspective} asked: {prompt}\nMost of them answered:",
+    named_chat="A survey of {perspective} asked: {prompt} What did they answer?",
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Questions to evaluate on, with the answers of several perspectives.
+
+    Attributes:
+        name: As in `load_task`.
+        items: The questions with their gold distributions. Not every perspective has to have
+            answered every item. The topic is what the source sorts its questions by.
+        wording: The project's own prompt templates.
+        metrics: Names of what is reported.
+        feedback: Rows that people really wrote, where the source has them; where it has none,
+            `draw_feedback` draws answers from the gold distributions.
+        positive: For a task with two labels, the option that is the positive class; else empty.
+        ordinal: Item id -> indices of those of its options that form a scale, in their natural
+            order; options off the scale (as "Don't know") are not among them. Items whose options
+            are in no known order are not in it. A distance over the scale (Wasserstein) takes
+            these options' shares, scaled to sum to 1.
+        groups: Item id -> group of items that a split must not take apart, beyond items with the
+            same prompt; may be empty.
+        left_out: Why something in the source is not in the task -> how many times.
+
+    Raises:
+        InputError: there are no items, two share an id, feedback is about another item, or the
+            positive class is no option.
+    """
+
+    name: str
+    items: tuple[Item, ...]
+    wording: Wording
+    metrics: tuple[str, ...]
+    feedback: tuple[Feedback, ...] = ()
+    positive: str = ""
+    ordinal: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.items:
+            reasons = ", ".join(f"{reason} ({n})" for reason, n in self.left_out.items())
+            raise InputError(
+                f"the task {self.name} has no usable question: left out were {reasons or 'none'}"
+            )
+        if len(self.by_id) < len(self.items):
+            [(twice, _)] = Counter(item.id for item in self.items).most_common(1)
+            raise InputError(
+                f"the task {self.name} has two items with the id {shortened(twice)}: "
+                "give each its own, and each file once"
+            )
+        for row in self.feedback:
+            if row.item not in self.by_id:
+                raise InputError(
+                    f"feedback {shortened(row.id)} of the task {self.name} is about the item "
+                    f"{shortened(row.item)}, which is not there: add it to the items"
+                )
+        if self.positive and not all(self.positive in item.options for item in self.items):
+            raise InputError(
+                f"{shortened(self.positive)} is not an option of every item of {self.name}: "
+                "the positive class must be"
+            )
+
+    @cached_property
+    def by_id(self) -> dict[str, Item]:
+        """Item id -> item."""
+        return {item.id: item for item in self.items}
+
+    @cached_property
+    def perspectives(self) -> tuple[str, ...]:
+        """Everybody with a gold distribution or feedback: most items first, then by name."""
+        answered = {(name, item.id) for item in self.items for name in item.distributions}
+        answered |= {(row.perspective, row.item) for row in self.feedback}
+        counts = Counter(name for name, _ in answered)
+        return tuple(sorted(counts, key=lambda name: (-counts[name], name)))
+
+    def check_perspectives(self, perspectives: Iterable[str]) -> None:
+        """Refuse perspectives that the task does not have.
+
+        Raises:
+            InputError: naming the nearest, or the first ten, that it has.
+        """
+        for name in perspectives:
+            if name not in self.perspectives:
+                raise InputError(
+                    f"the task {self.name} has no perspective {shortened(name)}: "
+                    + nearest(name, self.perspectives)
+                )
+
+    def only(self, perspectives: Collection[str]) -> Task:
+        """The task with these perspectives, and the items that one of them has answered.
+
+        Raises:
+            InputError: there is no such perspective.
+        """
+        self.check_perspectives(perspectives)
+        feedback = tuple(row for row in self.feedback if row.perspective in perspectives)
+        asked = {row.item for row in feedback}
+        items: list[Item] = []
+        for item in self.items:
+            golds = {k: v for k, v in item.distributions.items() if k in perspectives}
+            counts = {k: v for k, v in item.counts.items() if k in perspectives}
+            if golds or item.id in asked:
+                items.append(item.model_copy(update={"distributions": golds, "counts": counts}))
+        return replace(self, items=tuple(items), feedback=feedback)
+
+
+def nearest(name: str, known: Collection[str], n_listed: int = 10) -> str:
+    """What to write instead of an unknown name: the end of a message."""
+    listed = ", ".join(list(known)[:n_listed]) + (", ..." if len(known) > n_listed else "")
+    # Names are compared in lower case, since that is what people mistype most.
+    lower = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(name.lower(), lower, n=1)
+    return (
+        f"did you mean {shortened(lower[close[0]])}? " if close else ""
+    ) + f"use one of {listed}"
