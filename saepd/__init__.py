@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from saepd.branches import branch, score_continuations
+    from saepd.branches import branch, capture_prompts, score_continuations
     from saepd.directions import Direction
     from saepd.errors import InputError
     from saepd.evidence import explain
@@ -17,15 +17,17 @@ if TYPE_CHECKING:
     from saepd.features import FeatureConfig, encode_pairs, overlap, select_features
     from saepd.feedback import load_feedback, load_items, sample_feedback, stream_feedback
     from saepd.fit import DirectionConfig, FitConfig, fit_directions
-    from saepd.generation import SamplingConfig, generate
+    from saepd.generation import generate, generate_batch, generate_branches
     from saepd.merge import MergeConfig, merge_branches
     from saepd.models import load_model
     from saepd.prompts import ReadoutConfig
     from saepd.readout import read_options
     from saepd.saes import load_sae
+    from saepd.sampling import SamplingConfig
     from saepd.schema import Feedback, Item
     from saepd.steering import load_from_disk, save_to_disk
     from saepd.survey import survey_feedback, survey_items
+    from saepd.trace import Generated, Step
     from saepd.uncertainty import branch_disagreement
 
 _HOME = {
@@ -35,17 +37,22 @@ _HOME = {
     "FeatureConfig": "features",
     "Feedback": "schema",
     "FitConfig": "fit",
+    "Generated": "trace",
     "InputError": "errors",
     "Item": "schema",
     "MergeConfig": "merge",
     "ReadoutConfig": "prompts",
-    "SamplingConfig": "generation",
+    "SamplingConfig": "sampling",
+    "Step": "trace",
     "branch": "branches",
     "branch_disagreement": "uncertainty",
+    "capture_prompts": "branches",
     "encode_pairs": "features",
     "explain": "evidence",
     "fit_directions": "fit",
     "generate": "generation",
+    "generate_batch": "generation",
+    "generate_branches": "generation",
     "load_feedback": "feedback",
     "load_from_disk": "steering",
     "load_items": "feedback",
@@ -71,17 +78,22 @@ __all__ = [
     "FeatureConfig",
     "Feedback",
     "FitConfig",
+    "Generated",
     "InputError",
     "Item",
     "MergeConfig",
     "ReadoutConfig",
     "SamplingConfig",
+    "Step",
     "branch",
     "branch_disagreement",
+    "capture_prompts",
     "encode_pairs",
     "explain",
     "fit_directions",
     "generate",
+    "generate_batch",
+    "generate_branches",
     "load_feedback",
     "load_from_disk",
     "load_items",

@@ -202,6 +202,91 @@ def test_generate_prints_what_its_json_holds(run, where, steering):
     assert chat["prompt"] == "<|start|>user\nSo what<|end|>\n<|start|>assistant\n"
 
 
+@pytest.fixture
+def prompts(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_text("So what\n\nWhat is it?: then\r\n", encoding="utf-8-sig")
+    return path
+
+
+def test_generate_continues_each_prompt_of_a_file_as_it_would_alone(run, where, steering, prompts):
+    shared = ("--style", "plain", "--steering", steering, *where, "--max-new-tokens", 12)
+    drawn = ("--temperature", 2, "--top-k", 40, "--min-p", 0.01, "--stop", "q", "zz")
+    alone = [
+        json.loads(run("generate", p, *shared, *drawn, "--json").out)
+        for p in ("So what", "What is it?: then")
+    ]
+    assert [set(found) for found in alone] == [{"prompt", "text", "ended_by"}] * 2
+    done = run("generate", "--prompts", prompts, *shared, *drawn, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out) == alone
+    plain = run("generate", "--prompts", prompts, *shared, *drawn).out
+    assert plain == "".join(f"> {found['prompt']}\n{found['text']}\n" for found in alone)
+
+
+def test_generate_writes_as_each_perspective_on_its_own(run, where, steering, prompts):
+    shared = ("--style", "plain", "--steering", steering, *where, "--max-new-tokens", 8)
+    asked = ("--per-perspective", *shared)
+    one = json.loads(run("generate", "So what", *asked, "--json").out)
+    assert list(one["texts"]) == ["base", "left", "right"]
+    for name, weights in (("base", (1, 0, 0)), ("left", (0, 1, 0)), ("right", (0, 0, 1))):
+        merge = ("--operator", "weighted", "--weights", *weights)
+        alone = json.loads(run("generate", "So what", *shared, *merge, "--json").out)
+        assert one["texts"][name] == alone["text"]
+    several = json.loads(run("generate", "--prompts", prompts, *asked, "--json").out)
+    assert several[0] == one
+    assert several[1]["prompt"] == "What is it?: then"
+    printed = "".join(f"[{name}] {text}\n" for name, text in one["texts"].items())
+    assert run("generate", "So what", *asked).out == printed
+    assert run("generate", "--prompts", prompts, *asked).out.startswith(f"> So what\n{printed}> ")
+
+
+def test_generate_traces_what_it_writes(run, where, steering, prompts, tmp_path):
+    trace = tmp_path / "deep" / "trace.jsonl"
+    shared = ("--style", "plain", "--steering", steering, *where, "--max-new-tokens", 5)
+    done = run("generate", "--prompts", prompts, *shared, "--trace", trace, "--json")
+    assert done.code == 0, done.err
+    lines = [json.loads(line) for line in trace.read_text(encoding="utf-8").splitlines()]
+    for found, line in zip(json.loads(done.out), lines, strict=True):
+        assert found == {key: line[key] for key in found}
+        assert line["branches"] == ["base", "left", "right"]
+        assert [step["token"] for step in line["steps"]] == line["tokens"]
+        assert all(len(step["top"]) == 3 for step in line["steps"])
+    # A single prompt is written as it would have been without a trace.
+    asked = ("generate", "So what", *shared)
+    assert run(*asked, "--trace", trace).out == run(*asked).out == lines[0]["text"] + "\n"
+    assert len(trace.read_text(encoding="utf-8").splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ((), "no prompt: give one, or a file of them with --prompts"),
+        (
+            ("So?", "--prompts", "FILE"),
+            "give one prompt or a file of them with --prompts, not both",
+        ),
+        (("--prompts", "NONE"), "NONE: No such file or directory: name a readable file"),
+        (("--prompts", "EMPTY"), "EMPTY holds no prompts: write one a line"),
+        (("--prompts", "BYTES"), "BYTES is not UTF-8"),
+        (("So?", "--per-perspective", "--trace", "t"), "--trace says how the merged text came"),
+        (("So?", "--per-perspective", "--alpha", "2"), "--per-perspective merges nothing"),
+        (("So?", "--trace", "."), "is a folder: name a file"),
+        (("So?", "--top-k", "5"), "top_k would do nothing at temperature 0"),
+        (("So?", "--stop", ""), "stop is ('',): give a list of texts"),
+        (("So?", "--temperature", "1", "--min-p", "2"), "min_p is 2.0: it must be in [0, 1]"),
+    ],
+)
+def test_generate_refuses_what_it_cannot_write(
+    run, where, steering, tmp_path, monkeypatch, arguments, match
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "FILE").write_text("So?")
+    (tmp_path / "EMPTY").write_text("\n \n")
+    (tmp_path / "BYTES").write_bytes(b"\xff\xfe")
+    refused(run("generate", *arguments, "--steering", steering, *where), match)
+
+
 def test_answer_without_options_is_free_text(run, where, steering):
     done = run(
         "answer", "So?", "--steering", steering, "--max-new-tokens", 8, "--json", *where
@@ -223,45 +308,104 @@ def items(tmp_path):
     return write_rows(tmp_path / "items.jsonl", rows)
 
 
-def test_evaluate_compares_and_writes(run, files, where, items, tmp_path):
+EVALUATED = ("--n-feedback", 3, "--draws", 2, "--few-shot-tokens", 80)
+METHODS = "uniform,zero-shot,train-mean, pooled,few-shot prompt"
+
+
+@pytest.fixture
+def evaluated(run, where, items, tmp_path):
+    """Evaluate on rows of feedback, or on these arguments."""
+
+    def evaluated(rows, *arguments):
+        feedback = write_rows(tmp_path / "feedback.jsonl", rows)
+        asked = ("evaluate", "--items", items, "--feedback", feedback, "--out", tmp_path / "out")
+        return run(*asked, *EVALUATED, *arguments, *where)
+
+    return evaluated
+
+
+FOUR = [feedback_row(i, p) for p in ("left", "right") for i in range(8)]
+
+
+def test_evaluate_compares_and_writes(evaluated, run, files, where, items, tmp_path):
     out = tmp_path / "out"
-    done = run(
-        *("evaluate", "--items", items, "--feedback", files.feedback, "--out", out, "--json"),
-        *("--n-feedback", 3, "--n-folds", 2, "--few-shot-tokens", 80, *where, *LENIENT),
-        *("--coefficients", 1, 4),
-    )
+    done = evaluated(FOUR, "--methods", METHODS, "--json")
     assert done.code == 0, done.err
     found = json.loads(done.out)
-    assert found == json.loads((out / "results.json").read_text())
+    assert found == json.loads((out / "summary.json").read_text())
     methods = {row["method"] for row in found["rows"]}
-    assert {"uniform", "zero-shot", "SAE directions", "pluralistic"} <= methods
-    assert len(found["rows"]) == 3 * len(methods)
-    assert {row["n_items"] for row in found["rows"]} == {4}
+    assert methods == {"uniform", "zero-shot", "train-mean, pooled", "few-shot prompt"}
+    assert found["config"]["perspectives"] == ["left", "right"]
+    assert {row["perspective"] for row in found["rows"]} == {"all", "left", "right"}
     table = (out / "table.md").read_text()
     assert table.endswith("|\n")
     assert all(f"| {method} |" in table for method in methods)
-    assert (out / "steering" / CONFIG_FILE).is_file()
-    assert set(found["coefficients"]) == {"left", "right"}
-    assert set(found["coefficients"].values()) <= {1, 4}
+    # Again, it only reads what is there; in words, it says where that is.
+    again = evaluated(FOUR, "--methods", METHODS)
+    assert again.code == 0, again.err
+    assert "own, questions held out" in again.out
+    assert f"results in {out}" in again.out.replace("\n", "")
+    assert json.loads((out / "run.json").read_text())["seconds"] == {}
+    # The same files as a task of their own are the same task.
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "items.jsonl").write_text((tmp_path / "items.jsonl").read_text())
+    (folder / "feedback.jsonl").write_text((tmp_path / "feedback.jsonl").read_text())
+    asked = ("evaluate", "--task", "own", "--data", folder, "--out", out, *EVALUATED)
+    done = run(*asked, "--methods", METHODS, "--json", *where)
+    assert done.code == 0, done.err
+    assert json.loads(done.out) == found
 
 
-def test_evaluate_needs_items_and_feedback_that_belong_together(run, files, where, items, tmp_path):
-    def evaluated(rows):
-        feedback = write_rows(tmp_path / "feedback.jsonl", rows)
-        out = tmp_path / "out"
-        done = run("evaluate", "--items", items, "--feedback", feedback, "--out", out, *where)
-        assert not out.exists()
-        return done
+def test_evaluate_takes_perspectives_by_number_or_name(evaluated):
+    done = evaluated(FOUR, "--methods", "uniform", "--json", "--perspectives", "right")
+    assert json.loads(done.out)["config"]["perspectives"] == ["right"]
+    done = evaluated(FOUR, "--methods", "uniform", "--perspectives", 1)
+    refused(done, "holds an evaluation with perspectives ['right'], not ['left']")
 
-    rows = [feedback_row(i, p) for p in ("left", "right") for i in range(8)]
-    turned = [row | {"options": OPTIONS[::-1]} for row in rows]
+
+def test_evaluate_needs_items_and_feedback_that_belong_together(evaluated, tmp_path):
+    turned = [row | {"options": OPTIONS[::-1]} for row in FOUR]
     refused(evaluated(turned), "'left0' has other options than item 'q0'")
     refused(
-        evaluated([row | {"item": f"other {row['item']}"} for row in rows]),
+        evaluated([row | {"item": f"other {row['item']}"} for row in FOUR]),
         "no row's item is an id of",
     )
     third = feedback_row(0, "third")
-    refused(evaluated([*rows, third]), "item 'q0' has no distribution of 'third'")
+    refused(evaluated([*FOUR, third]), "no item has a distribution of 'third'")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--methods", "unifrom"), "unknown method 'unifrom': did you mean 'uniform'?"),
+        (("--methods", ","), "no methods: name at least one of uniform"),
+        (("--methods", "linear probe, latents"), "needs a positive class, which the task own"),
+        (("--n-feedback", 5), "has answered 4 question(s), which is too few for n_feedback 5"),
+        (("--draws", 0), "draws is 0: it must be at least 1"),
+        (("--perspectives", "lefd"), "no perspective 'lefd': did you mean 'left'?"),
+        (("--perspectives", 0), "--perspectives is 0: ask for 1 or more"),
+        (("--perspectives", ","), "--perspectives is empty"),
+        (("--task", "liar"), "give --task and --data, or --items and --feedback, not both"),
+    ],
+)
+def test_evaluate_refuses_what_it_cannot_compare(evaluated, tmp_path, arguments, message):
+    refused(evaluated(FOUR, *arguments), message)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "nothing to evaluate on: give --task (one of claims, globalopinionqa"),
+        (("--task", "opinionq"), "there is no task 'opinionq': did you mean 'opinionqa'?"),
+        (("--task", "opinionqa"), "--task opinionqa needs --data: name its file or folder"),
+        (("--items", "i.jsonl"), "--items and --feedback go together"),
+    ],
+)
+def test_evaluate_needs_something_to_evaluate_on(run, tmp_path, arguments, message):
+    refused(run("evaluate", *arguments, "--out", tmp_path / "out"), message)
 
 
 # --- bad rows ---

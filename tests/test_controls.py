@@ -2,8 +2,7 @@ from collections import Counter
 
 import pytest
 import torch
-from conftest import SITE
-from tiny import D_MODEL
+from tiny import D_MODEL, SITE
 
 from saepd.controls import (
     dense_difference,

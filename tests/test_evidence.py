@@ -2,8 +2,7 @@ import math
 
 import pytest
 import torch
-from conftest import SITE
-from tiny import ARCHITECTURES, D_MODEL, N_LAYERS, save_tiny_model
+from tiny import ARCHITECTURES, D_MODEL, N_LAYERS, SITE, save_tiny_model
 
 from saepd.branches import branch
 from saepd.directions import Direction

@@ -2,7 +2,7 @@ import json
 
 import pytest
 import torch
-from conftest import SITE
+from tiny import SITE
 
 from saepd.branches import branch
 from saepd.errors import InputError

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from conftest import SITE
 from scipy.stats import entropy
-from tiny import D_MODEL
+from tiny import D_MODEL, SITE
 
 from saepd.branches import branch
 from saepd.directions import Direction

@@ -13,7 +13,7 @@ COMMANDS = {
     "features": "show which SAE features encode each perspective's feedback",
     "answer": "answer one question as every perspective, and merged",
     "generate": "write text from the merged perspectives",
-    "evaluate": "compare every method on your own items and feedback",
+    "evaluate": "compare methods and nulls on a published task, or on your own data",
     "train-sae": "train sparse autoencoders for a model on your text",
     "doctor": "say what is installed and cached, and whether model and SAE fit",
 }

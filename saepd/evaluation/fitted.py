@@ -1,0 +1,180 @@
+"""Directions whose scales are learned from the fold's feedback, and their controls.
+
+The fit is linear, and so is the readout: every direction runs at a coefficient so small that its
+effect is of first order, and the difference it makes is blown up again, which is contrastive
+decoding (`cad`) over the options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float
+
+from saepd.branches import score_continuations
+from saepd.directions import Direction
+from saepd.evaluation.fold import Fold, Options, Predictions
+from saepd.evaluation.nulls import option_features
+from saepd.fitted_scales import FittedScales, Row, ScaleConfig, fit_scales
+from saepd.schema import Item
+from saepd.softmax_fit import softmax
+
+# Root mean square that directions move an option's log-likelihood by, nats.
+_MOVE = 0.01
+
+Units = Float[np.ndarray, "units d_model"]
+
+
+def fitted_scales(fold: Fold) -> Predictions:
+    """Scales of chosen latents or of all, whichever predicts the fold's own feedback better."""
+    latents = np.arange(fold.sae.cfg.d_sae)
+    units = _decoder(fold, latents)
+    chosen = fit_scales(_rows(fold, units), ScaleConfig())
+    whole = _all_latents(fold, units)
+    fitted = min(chosen, whole, key=lambda fit: min(fit.loss.values()))
+    return _predict(fold, fitted, units, latents)
+
+
+def fitted_random_latents(fold: Fold) -> Predictions:
+    """Scales of as many latents, drawn at random."""
+    config = ScaleConfig()
+    chosen = np.random.default_rng(fold.seed).permutation(fold.sae.cfg.d_sae)
+    fits = [
+        (fit_scales(_rows(fold, _decoder(fold, latents)), only), latents)
+        for k in config.n_latents
+        for latents in [np.sort(chosen[:k])]
+        for only in [replace(config, n_latents=(k,))]
+    ]
+    fitted, latents = min(fits, key=lambda fit: min(fit[0].loss.values()))
+    return _predict(fold, fitted, _decoder(fold, latents), latents)
+
+
+def fitted_shuffled(fold: Fold) -> Predictions:
+    """Scales of chosen latents, fitted on feedback whose perspectives were shuffled."""
+    names = [row.perspective for row in fold.feedback]
+    order = np.random.default_rng(fold.seed).permutation(len(names))
+    latents = np.arange(fold.sae.cfg.d_sae)
+    units = _decoder(fold, latents)
+    fitted = fit_scales(_rows(fold, units, [names[i] for i in order]), ScaleConfig())
+    return _predict(fold, fitted, units, latents)
+
+
+def fitted_vector(fold: Fold) -> Predictions:
+    """A dense vector in the residual stream, fitted alike: no dictionary."""
+    units = np.eye(fold.sae.cfg.d_in)
+    fitted = fit_scales(_rows(fold, units), replace(ScaleConfig(), n_latents=(len(units),)))
+    return _predict(fold, fitted, units, None)
+
+
+def _all_latents(fold: Fold, units: Units) -> FittedScales:
+    """Scales of every latent, fitted in as many dimensions as the residual stream has.
+
+    Of all scales a that write the same vector v = W^T a, a ridge penalty prefers those of least
+    norm, a = W (W^T W)^-1 v. With M M = W^T W it is therefore the same to fit u of v = M u with
+    that penalty, and a = W M^-1 u.
+    """
+    values, axes = np.linalg.eigh(units.T @ units)
+    root = axes @ np.diag(np.sqrt(np.maximum(values, 0))) @ axes.T
+    config = replace(ScaleConfig(), n_latents=(len(root),))
+    fitted = fit_scales(_rows(fold, root), config)
+    back = units @ np.linalg.pinv(root)
+    return replace(
+        fitted,
+        units=np.arange(len(units)),
+        values={name: back @ u for name, u in fitted.values.items()},
+    )
+
+
+def _decoder(fold: Fold, latents: np.ndarray) -> Units:
+    import torch
+
+    from saepd.injection import decoder_rows
+
+    return decoder_rows(fold.sae, torch.from_numpy(latents)).cpu().double().numpy()
+
+
+def _rows(fold: Fold, units: Units, perspectives: Sequence[str] | None = None) -> list[Row]:
+    """The feedback as the fit sees it; equal questions share their effects."""
+    n_positions = max(len(scores) for scores in fold.cache.text_scores.values())
+    effects = {
+        id_: _centred(fold.cache.gradients[id_]) @ units.T
+        for id_ in dict.fromkeys(row.item for row in fold.feedback)
+    }
+    names = perspectives or [row.perspective for row in fold.feedback]
+    return [
+        Row(
+            row.item,
+            name,
+            option_features(fold.cache.text_scores[row.item], n_positions),
+            effects[row.item],
+            target,
+        )
+        for row, name, target in zip(fold.feedback, names, fold.targets(fold.feedback), strict=True)
+    ]
+
+
+def _centred(gradients: Float[np.ndarray, "options d_model"]) -> Float[np.ndarray, "options d"]:
+    # What moves all options alike moves none of them.
+    return (gradients - gradients.mean(0)).astype(np.float64)
+
+
+def _predict(
+    fold: Fold, fitted: FittedScales, units: Units, latents: np.ndarray | None
+) -> Predictions:
+    """Run the steered model on the test items, and read its options."""
+    vectors = {name: values @ units[fitted.units] for name, values in fitted.values.items()}
+    sizes = {name: _coefficient(fold, vector) for name, vector in vectors.items()}
+    directions = [
+        _direction(fold, name, fitted, vectors[name], latents, sizes[name]) for name in vectors
+    ]
+    items = [fold.task.by_id[id_] for id_ in fold.test]
+    scored = score_continuations(
+        fold.model,
+        [fold.cache.prompt(item) for item in items],
+        [item.options for item in items],
+        directions,
+    )
+    moved: Mapping[tuple[str, str], Options] = {
+        (item.id, name): (scores[index] - scores[0]).double().numpy() / sizes[name]
+        for item, (scores, _) in zip(items, scored, strict=True)
+        for index, name in enumerate(vectors, 1)
+    }
+
+    def steered(item: Item, name: str) -> Options:
+        weights = fitted.readout[name]
+        features = option_features(fold.cache.text_scores[item.id], len(weights) - 2)
+        return softmax(features @ weights + moved[item.id, name])
+
+    return fold.predict(steered)
+
+
+def _coefficient(fold: Fold, vector: Float[np.ndarray, " d_model"]) -> float:
+    """What a direction is multiplied by, so that it moves options by little."""
+    moves = [_centred(fold.cache.gradients[row.item]) @ vector for row in fold.feedback]
+    size = np.sqrt(np.mean(np.concatenate(moves) ** 2))
+    return float(_MOVE / size) if size > 0 else 1.0
+
+
+def _direction(
+    fold: Fold,
+    name: str,
+    fitted: FittedScales,
+    vector: Float[np.ndarray, " d_model"],
+    latents: np.ndarray | None,
+    coefficient: float,
+) -> Direction:
+    import torch
+
+    if latents is None:
+        dense = torch.from_numpy(vector).float()
+        return Direction(name, fold.cache.hook_name, coefficient=coefficient, vector=dense)
+    return Direction(
+        name,
+        fold.cache.hook_name,
+        coefficient=coefficient,
+        latents=torch.from_numpy(latents[fitted.units]),
+        values=torch.from_numpy(fitted.values[name]).float(),
+        sae=fold.sae,
+    )

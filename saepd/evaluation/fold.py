@@ -1,0 +1,194 @@
+"""One draw: the questions that are held out, and the feedback that every method is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from saepd.baselines import answered
+from saepd.errors import InputError
+from saepd.evaluation.item_cache import ItemCache
+from saepd.schema import Feedback, Item, fingerprint, shortened
+from saepd.splits import question_key, split_questions
+from saepd.tasks import Task, draw_feedback
+from saepd.tasks.draws import DrawKind
+
+if TYPE_CHECKING:
+    from sae_lens import SAE
+    from transformer_lens.model_bridge import TransformerBridge
+
+Options = Float[np.ndarray, " options"]
+# (item id, perspective) -> probabilities of the options; NaN where there is no readable answer.
+Predictions = Mapping[tuple[str, str], Options]
+
+
+@dataclass(frozen=True)
+class DrawConfig:
+    """What is held out and how much feedback is drawn.
+
+    Attributes:
+        n_feedback: Questions per perspective that methods see the answers to.
+        draws: How often questions are split and feedback is drawn anew.
+        feedback_kind: ``answer``: one person's answer a row; ``distribution``: a whole group's.
+        limit: Most test items of a draw; all if not given.
+        test_share: Share of the questions that are held out.
+        seed: Of the first draw; the next ones count up.
+    """
+
+    n_feedback: int = 50
+    draws: int = 5
+    feedback_kind: DrawKind = "answer"
+    limit: int | None = None
+    test_share: float = 0.3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("n_feedback", "draws", "limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} is {value}: it must be at least 1")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Ids of both sides, and the feedback, which is about the training side only."""
+
+    seed: int
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    feedback: tuple[Feedback, ...]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """All that a method may see: everything but what people said about the test items.
+
+    Attributes:
+        task: With the gold of the training side only.
+        train: Item ids that feedback could be drawn from.
+        test: Item ids to predict.
+        asked: (test item id, perspective) pairs to predict: those that have gold.
+        feedback: Rows of all perspectives, n_feedback each.
+        seed: For whatever a method draws.
+        cache: What is known about items without anybody's answers, shared by all draws.
+        few_shot_tokens: Most tokens of examples in a few-shot prompt.
+    """
+
+    task: Task = field(repr=False)
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    asked: tuple[tuple[str, str], ...]
+    feedback: tuple[Feedback, ...]
+    seed: int
+    cache: ItemCache = field(repr=False)
+    few_shot_tokens: int = 512
+
+    @property
+    def model(self) -> TransformerBridge:
+        """The language model."""
+        return self.cache.model
+
+    @property
+    def sae(self) -> SAE[Any]:
+        """The dictionary."""
+        return self.cache.sae
+
+    @cached_property
+    def perspectives(self) -> tuple[str, ...]:
+        """Those who gave feedback."""
+        return tuple(dict.fromkeys(row.perspective for row in self.feedback))
+
+    def rows(self, perspective: str) -> list[Feedback]:
+        """One perspective's feedback."""
+        return [row for row in self.feedback if row.perspective == perspective]
+
+    def targets(self, rows: Sequence[Feedback]) -> list[Options]:
+        """What was answered: one-hot, or whole distributions."""
+        return [answered(row) for row in rows]
+
+    def predict(self, one: Callable[[Item, str], Options]) -> Predictions:
+        """Ask a function of item and perspective about every pair."""
+        return {(id_, name): one(self.task.by_id[id_], name) for id_, name in self.asked}
+
+
+def make_draws(task: Task, config: DrawConfig) -> list[Draw]:
+    """Split whole questions and draw feedback from the training side, once for each seed.
+
+    Raises:
+        InputError: a perspective has answered too few questions, or there are none to test on.
+    """
+    answers = _answers(task, config.feedback_kind)
+    _check_enough(task, answers, config.n_feedback)
+    return [_draw(task, config, answers, config.seed + number) for number in range(config.draws)]
+
+
+def fold_of(draw: Draw, task: Task, cache: ItemCache, few_shot_tokens: int) -> Fold:
+    """What methods see of a draw; the test items come without their gold."""
+    held_out, train = set(draw.test), set(draw.train)
+    items = tuple(
+        item.model_copy(update={"distributions": {}, "counts": {}}) if item.id in held_out else item
+        for item in task.items
+        if item.id in held_out or item.id in train
+    )
+    asked = tuple(
+        (id_, name)
+        for id_ in draw.test
+        for name in task.perspectives
+        if name in task.by_id[id_].distributions
+    )
+    feedback = tuple(row for row in task.feedback if row.item in train)
+    seen = replace(task, items=items, feedback=feedback)
+    return Fold(
+        seen, draw.train, draw.test, asked, draw.feedback, draw.seed, cache, few_shot_tokens
+    )
+
+
+def _draw(task: Task, config: DrawConfig, answers: Mapping[str, set[str]], seed: int) -> Draw:
+    train, test = split_questions(
+        task.items,
+        config.test_share,
+        seed,
+        task.groups,
+        keep=config.n_feedback,
+        answered=answers,
+    )
+    known = [id_ for id_ in test if task.by_id[id_].distributions]
+    if not known:
+        raise InputError(
+            f"no test question of the task {task.name} has a gold distribution: use another seed, "
+            "or give more items with distributions"
+        )
+    chosen = sorted(known, key=lambda id_: (fingerprint(str(seed), "limit", id_), id_))
+    kept = set(chosen[: config.limit])
+    feedback = draw_feedback(task, train, config.n_feedback, config.feedback_kind, seed)
+    return Draw(seed, tuple(train), tuple(i for i in test if i in kept), tuple(feedback))
+
+
+def _answers(task: Task, kind: DrawKind) -> dict[str, set[str]]:
+    """Item id -> perspectives of whom `draw_feedback` can draw a row about it."""
+    found = {item.id: set(item.distributions) for item in task.items}
+    written = [row for row in task.feedback if row.answer or row.comment]
+    if kind == "answer":
+        writers = {row.perspective for row in written}
+        found = {id_: names - writers for id_, names in found.items()}
+        for row in written:
+            found[row.item].add(row.perspective)
+    return found
+
+
+def _check_enough(task: Task, answers: Mapping[str, set[str]], n_feedback: int) -> None:
+    for name in task.perspectives:
+        n = len(
+            {question_key(task.by_id[i].prompt) for i, names in answers.items() if name in names}
+        )
+        if n < n_feedback:
+            raise InputError(
+                f"perspective {shortened(name)} of the task {task.name} has answered {n} "
+                f"question(s), which is too few for n_feedback {n_feedback}: draw fewer, or leave "
+                "it out of the perspectives"
+            )

@@ -1,0 +1,191 @@
+"""What methods need to know about items, computed once for all draws and kept on disk.
+
+Nothing in here depends on anybody's answers. Every quantity is computed for the same items in the
+same order, whichever methods ask for it and in whichever draw, so that a run that was interrupted
+goes on with the very numbers it began with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from saepd.branches import score_continuations
+from saepd.files import write_atomically
+from saepd.gradients import option_gradients
+from saepd.positions import prompt_mask
+from saepd.prompts import ReadoutConfig, check_lengths, pad_left, prompt_ids
+from saepd.readout import MIN_LETTER_MASS, read_options
+from saepd.schema import Item
+
+if TYPE_CHECKING:
+    from sae_lens import SAE
+    from transformer_lens.model_bridge import TransformerBridge
+
+    from saepd.tasks import Task
+
+Array = Float[np.ndarray, "..."]
+ByItem = Mapping[str, Array]
+
+_LETTERS = ReadoutConfig("letter")
+_ROWS_PER_PASS = 16
+
+
+class ItemCache:
+    """Quantities by item id; each is computed when it is first read.
+
+    Scores, pooled features and gradients are of every item that any draw asks about; letters are of
+    the test items only, since no method fits on them.
+
+    Args:
+        model: The language model.
+        sae: The dictionary whose site residuals and gradients are of.
+        task: Where the items and their wording come from.
+        items: Ids of every item of any draw, in a fixed order.
+        tests: Ids of the items that are predicted.
+        folder: Where to keep what was computed; nowhere if None.
+    """
+
+    def __init__(
+        self,
+        model: TransformerBridge,
+        sae: SAE[Any],
+        task: Task,
+        items: Sequence[str],
+        tests: Sequence[str],
+        folder: Path | None = None,
+    ) -> None:
+        self.model, self.sae, self.task = model, sae, task
+        self._items = [task.by_id[id_] for id_ in items]
+        self._tests = [task.by_id[id_] for id_ in tests]
+        self._folder = folder
+
+    @property
+    def hook_name(self) -> str:
+        """The SAE's site."""
+        from saepd.saes import sae_hook_name
+
+        return sae_hook_name(self.sae)
+
+    @cached_property
+    def text_scores(self) -> ByItem:
+        """Log-likelihood of each option's text after the task's wording, nats: [options]."""
+        return self._kept("text_scores", self._items, self._read_texts)
+
+    @cached_property
+    def letter_scores(self) -> ByItem:
+        """Log-probs among the options' letters, nats: [options]; NaN where the model names none."""
+        return self._kept("letter_scores", self._tests, lambda items: self._read_letters(items, 1))
+
+    @cached_property
+    def letter_scores_over_orders(self) -> ByItem:
+        """As ``letter_scores``, averaged over the cyclic orders in which options can be listed.
+
+        In these every option has every letter once, which takes the liking for a letter off.
+        """
+        return self._kept(
+            "letter_scores_over_orders", self._tests, lambda items: self._read_letters(items, None)
+        )
+
+    @cached_property
+    def residuals(self) -> ByItem:
+        """Residuals at the SAE's site, mean over the prompt without special tokens: [d_model]."""
+        return self._kept("residuals", self._items, lambda items: self._pool(items, latents=False))
+
+    @cached_property
+    def latents(self) -> ByItem:
+        """Latents of the SAE, mean over the prompt without special tokens: [d_sae]."""
+        return self._kept("latents", self._items, lambda items: self._pool(items, latents=True))
+
+    @cached_property
+    def gradients(self) -> ByItem:
+        """Nats of each option per residual unit added at the site: [options, d_model]."""
+        return self._kept("gradients", self._items, self._differentiate)
+
+    def prompt(self, item: Item) -> str:
+        """The text whose continuation answers the item; it names no perspective."""
+        return self.task.wording.text(item.prompt)
+
+    def _read_texts(self, items: Sequence[Item]) -> list[Array]:
+        found = score_continuations(
+            self.model, [self.prompt(i) for i in items], [i.options for i in items], []
+        )
+        return [scores[0].double().numpy() for scores, _ in found]
+
+    def _read_letters(self, items: Sequence[Item], n_orders: int | None) -> list[Array]:
+        # The user's turn asks in full sentences, where the plain wording would want a continuation.
+        asked = [(self.task.wording.text(i.prompt, "chat"), i.options) for i in items]
+        listed = [
+            Item(id=f"{number}-{turn}", prompt=text, options=options[turn:] + options[:turn])
+            for number, (text, options) in enumerate(asked)
+            for turn in range(n_orders or len(options))
+        ]
+        read = iter(read_options(self.model, listed, [], _LETTERS))
+        found: list[Array] = []
+        for _, options in asked:
+            orders = [next(read) for _ in range(n_orders or len(options))]
+            scores = [
+                np.roll(order.log_probs()[0].double().numpy(), turn)
+                for turn, order in enumerate(orders)
+            ]
+            readable = np.mean([float(order.mass[0]) for order in orders]) >= MIN_LETTER_MASS
+            found.append(np.mean(scores, axis=0) if readable else np.full(len(options), np.nan))
+        return found
+
+    def _pool(self, items: Sequence[Item], *, latents: bool) -> list[Array]:
+        import torch
+
+        rows = [prompt_ids(self.model.tokenizer, self.prompt(item)) for item in items]
+        check_lengths(self.model, rows)
+        hook_name = self.hook_name
+        pooled: dict[int, Array] = {}
+        held: list[torch.Tensor] = []
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        for first in range(0, len(order), _ROWS_PER_PASS):
+            chosen = order[first : first + _ROWS_PER_PASS]
+            batch = pad_left(self.model, [rows[i] for i in chosen])
+            held.clear()
+            with torch.inference_mode():
+                self.model.run_with_hooks(
+                    batch.tokens,
+                    attention_mask=batch.attention,
+                    position_ids=batch.position_ids,
+                    fwd_hooks=[(hook_name, lambda h, hook: held.append(h))],
+                    stop_at_layer=1 + int(hook_name.split(".")[1]),
+                )
+                values = held[0].float()
+                if latents:
+                    values = self.sae.encode(values)
+                counted = prompt_mask("all", batch.tokens, batch.attention, self.model.tokenizer)
+                weights = counted.float() / counted.sum(1, keepdim=True).clamp(min=1)
+                means = torch.einsum("bt,btd->bd", weights, values).cpu().numpy()
+            pooled.update(zip(chosen, means, strict=True))
+        return [pooled[i] for i in range(len(rows))]
+
+    def _differentiate(self, items: Sequence[Item]) -> list[Array]:
+        found = option_gradients(
+            self.model, [self.prompt(i) for i in items], [i.options for i in items], self.hook_name
+        )
+        return [gradients.numpy() for _, gradients in found]
+
+    def _kept(
+        self, name: str, items: Sequence[Item], compute: Callable[[Sequence[Item]], list[Array]]
+    ) -> ByItem:
+        """Read from the folder, or computed and put there; one row an option or an item."""
+        from safetensors.numpy import load_file, save
+
+        ids = [item.id for item in items]
+        path = self._folder and self._folder / f"{name}.safetensors"
+        if path and path.exists():
+            stored = load_file(path)
+            return dict(zip(ids, np.split(stored["values"], stored["ends"][:-1]), strict=True))
+        found = compute(items)
+        if path:
+            ends = np.cumsum([len(values) for values in found])
+            write_atomically(path, save({"values": np.concatenate(found), "ends": ends}))
+        return dict(zip(ids, found, strict=True))

@@ -1,0 +1,147 @@
+"""The methods that can be compared, by name.
+
+To add one, write a function from a `Fold` to the probabilities of every pair in ``fold.asked``, and
+an entry below. A method must use no more of what people said than ``fold.feedback``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from saepd.errors import InputError
+from saepd.evaluation import few_shot, fitted, gated, nulls, probes
+from saepd.evaluation.fold import Fold, Predictions
+from saepd.schema import shortened
+from saepd.tasks import Task
+from saepd.tasks.task import nearest
+
+
+@dataclass(frozen=True)
+class Method:
+    """How one row of the table comes about.
+
+    Attributes:
+        predict: From a fold to its predictions.
+        description: One line.
+        null: It is what others have to beat, rather than a claim of this project.
+        for_labels: It needs a task with a positive class.
+    """
+
+    predict: Callable[[Fold], Predictions]
+    description: str
+    null: bool = True
+    for_labels: bool = False
+
+
+METHODS: dict[str, Method] = {
+    "uniform": Method(nulls.uniform, "the same probability for every option"),
+    "train-mean": Method(
+        nulls.train_mean, "mean of the perspective's feedback on items with as many options"
+    ),
+    "train-mean, pooled": Method(
+        nulls.train_mean_pooled, "mean of everybody's feedback on items with as many options"
+    ),
+    "zero-shot": Method(nulls.zero_shot, "base model, likelihood of each option's text"),
+    "zero-shot, letters": Method(
+        nulls.zero_shot_letters, "base model, probability of each option's letter"
+    ),
+    "zero-shot, letters over orders": Method(
+        nulls.zero_shot_letters_over_orders, "letters, averaged over cyclic orders of the options"
+    ),
+    "contextually calibrated": Method(
+        nulls.contextually_calibrated, "text scores less their mean over the feedback's questions"
+    ),
+    "temperature": Method(nulls.temperature, "text scores at a temperature fitted on own feedback"),
+    "temperature and position bias": Method(
+        nulls.temperature_and_position_bias,
+        "text scores at a temperature plus a bias per option position, fitted on own feedback",
+    ),
+    "temperature and position bias, pooled": Method(
+        nulls.temperature_and_position_bias_pooled, "the same, fitted on everybody's feedback"
+    ),
+    "temperature and position bias, pooled + own": Method(
+        nulls.temperature_and_position_bias_pooled_and_own,
+        "the pooled fit, and how own feedback differs from it",
+    ),
+    "few-shot prompt": Method(
+        few_shot.few_shot_prompt, "text scores after examples of own feedback"
+    ),
+    "fitted scales": Method(
+        fitted.fitted_scales,
+        "directions of the SAE's latents, scales learned from everybody's and own feedback",
+        null=False,
+    ),
+    "fitted scales, random latents": Method(
+        fitted.fitted_random_latents,
+        "control: the same with latents drawn at random",
+        null=False,
+    ),
+    "fitted scales, shuffled labels": Method(
+        fitted.fitted_shuffled,
+        "control: the same on feedback whose perspectives were shuffled",
+        null=False,
+    ),
+    "fitted dense vector": Method(
+        fitted.fitted_vector,
+        "a vector of the residual stream learned alike, without a dictionary",
+        null=False,
+    ),
+    "gated directions": Method(
+        gated.gated_directions,
+        "a direction whose amount is read from the item's own latents, over the prompt",
+        null=False,
+        for_labels=True,
+    ),
+    "gated directions, shuffled answers": Method(
+        gated.gated_shuffled,
+        "control: gates fitted on answers dealt to other items",
+        null=False,
+        for_labels=True,
+    ),
+    "linear probe, residual": Method(
+        probes.probe_residuals,
+        "logistic regression on the residual, mean over the prompt",
+        for_labels=True,
+    ),
+    "linear probe, latents": Method(
+        probes.probe_latents,
+        "logistic regression on the SAE's latents, mean over the prompt",
+        for_labels=True,
+    ),
+}
+
+
+def methods_of(task: Task, names: Sequence[str] | None = None) -> dict[str, Method]:
+    """The named methods, or all that the task allows.
+
+    Raises:
+        InputError: no names, an unknown one, or one that needs a positive class the task lacks.
+    """
+    if names is None:
+        return {name: m for name, m in METHODS.items() if task.positive or not m.for_labels}
+    if not names:
+        raise InputError(f"no methods: name at least one of {', '.join(METHODS)}")
+    for name in names:
+        if name not in METHODS:
+            raise InputError(f"unknown method {shortened(name)}: {nearest(name, METHODS, 99)}")
+        if METHODS[name].for_labels and not task.positive:
+            raise InputError(
+                f"the method {name} needs a positive class, which the task {task.name} does not "
+                "have: leave it out"
+            )
+    return {name: METHODS[name] for name in dict.fromkeys(names)}
+
+
+def parse_methods(text: str) -> list[str]:
+    """Names from a list with commas, of which names may hold some themselves.
+
+    The longest name that is known wins: "a, b" is one method where there is one of that name.
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    names: list[str] = []
+    while parts:
+        longest = next((n for n in range(len(parts), 0, -1) if ", ".join(parts[:n]) in METHODS), 1)
+        names.append(", ".join(parts[:longest]))
+        parts = parts[longest:]
+    return names

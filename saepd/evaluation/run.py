@@ -1,0 +1,203 @@
+"""Every method on every draw, part by part, and the files that tell what came out."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from saepd.errors import InputError
+from saepd.evaluation.fold import Draw, DrawConfig, fold_of, make_draws
+from saepd.evaluation.item_cache import ItemCache
+from saepd.evaluation.methods import methods_of
+from saepd.evaluation.parts import Parts, Prediction
+from saepd.evaluation.summary import EVERYBODY, summary_rows
+from saepd.evaluation.table import markdown_table
+from saepd.files import write_atomically, write_json
+from saepd.tasks import Task
+
+if TYPE_CHECKING:
+    from sae_lens import SAE
+    from transformer_lens.model_bridge import TransformerBridge
+
+_PACKAGES = (
+    *("saepd", "torch", "transformers", "transformer-lens", "sae-lens"),
+    *("numpy", "scipy", "scikit-learn"),
+)
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What is compared, and on how much.
+
+    Attributes:
+        draws: Of questions and feedback.
+        few_shot_tokens: Most tokens of examples in the few-shot prompt.
+    """
+
+    draws: DrawConfig = field(default_factory=DrawConfig)
+    few_shot_tokens: int = 512
+
+
+def evaluate(
+    model: TransformerBridge,
+    sae: SAE[Any],
+    task: Task,
+    config: EvaluationConfig,
+    out: Path,
+    methods: Sequence[str] | None = None,
+    progress: Report | None = None,
+) -> dict[str, Any]:
+    """Compare methods on a task; a folder that an interrupted call left is finished.
+
+    Writes ``predictions.parquet``, ``summary.json``, ``table.md`` and ``run.json``; only the last
+    says anything about time.
+
+    Args:
+        model: The language model.
+        sae: A dictionary of one of its sites.
+        task: Questions and answers; all of its perspectives take part.
+        config: Settings.
+        out: The folder.
+        methods: Names in `METHODS`; all that the task allows if None.
+        progress: Called with what is being done, the step, and the number of steps.
+
+    Returns:
+        What ``summary.json`` holds.
+
+    Raises:
+        InputError: settings that do not fit the task, too few questions, the folder belongs to
+            another configuration, or pandas and pyarrow are missing.
+    """
+    chosen = methods_of(task, methods)
+    check_task(task)
+    draws = make_draws(task, config.draws)
+    settings = _settings(model, sae, task, config)
+    parts = Parts(out, settings)
+    cache = _cache(model, sae, task, draws, parts)
+    report: Report = progress or (lambda *_: None)
+    began, seconds = time.time(), {}
+    steps = [(number, name) for number in range(len(draws)) for name in chosen]
+    for step, (number, name) in enumerate(steps):
+        report(f"draw {number + 1}: {name}", step, len(steps))
+        if parts.path(number, name).exists():
+            continue
+        start = time.perf_counter()
+        fold = fold_of(draws[number], task, cache, config.few_shot_tokens)
+        predictions = chosen[name].predict(fold)
+        if set(predictions) != set(fold.asked):
+            raise RuntimeError(f"the method {name} did not predict exactly what it was asked")
+        parts.write(number, name, predictions)
+        seconds[f"{number}: {name}"] = round(time.perf_counter() - start, 2)
+    report("done", len(steps), len(steps))
+    found = [row for number, name in steps for row in parts.read(number, name)]
+    nulls = [name for name, method in chosen.items() if method.null]
+    rows = summary_rows(found, task, nulls, config.draws.seed)
+    summary = {
+        "rows": rows,
+        "methods": {name: method.description for name, method in chosen.items()},
+        "config": settings,
+        "n_test_items": [len(draw.test) for draw in draws],
+        "left_out": dict(task.left_out),
+        "versions": _versions(),
+    }
+    write_atomically(out / "predictions.parquet", _parquet(found, task))
+    write_json(out / "summary.json", summary)
+    write_atomically(out / "table.md", (markdown_table(rows) + "\n").encode())
+    times = {"began": began, "ended": time.time(), "seconds": seconds}
+    write_json(out / "run.json", times)
+    return summary
+
+
+def check_task(task: Task) -> None:
+    """Refuse what would fail only after a long time.
+
+    Raises:
+        InputError: a perspective has the name of everybody, an item has no options, or pandas or
+            pyarrow is not installed.
+    """
+    if EVERYBODY in task.perspectives:
+        raise InputError(
+            f"a perspective is called {EVERYBODY!r}, which stands for all of them in the "
+            "results: rename it"
+        )
+    for item in task.items:
+        if not item.options:
+            raise InputError(f"item {item.id!r} has no options to compare: leave it out")
+    for package in ("pandas", "pyarrow"):
+        if find_spec(package) is None:
+            raise InputError(f"{package} is not installed: pip install 'saepd[explore]'")
+
+
+def _cache(
+    model: TransformerBridge, sae: SAE[Any], task: Task, draws: Sequence[Draw], parts: Parts
+) -> ItemCache:
+    tests = {id_ for draw in draws for id_ in draw.test}
+    needed = tests | {row.item for draw in draws for row in draw.feedback}
+    ids = [item.id for item in task.items]
+    return ItemCache(
+        model,
+        sae,
+        task,
+        [id_ for id_ in ids if id_ in needed],
+        [id_ for id_ in ids if id_ in tests],
+        parts.folder / "items",
+    )
+
+
+def _settings(
+    model: TransformerBridge, sae: SAE[Any], task: Task, config: EvaluationConfig
+) -> dict[str, Any]:
+    """All that the predictions depend on, as JSON values."""
+    from saepd.models import weights_fingerprint
+    from saepd.saes import sae_fingerprint, sae_hook_name
+
+    digest = hashlib.sha256()
+    for piece in (*task.items, *task.feedback):
+        digest.update(piece.model_dump_json().encode() + b"\n")
+    rest = (asdict(task.wording), dict(task.groups), task.positive)
+    digest.update(json.dumps(rest, sort_keys=True).encode())
+    return {
+        "task": task.name,
+        "task_sha256": digest.hexdigest(),
+        "perspectives": list(task.perspectives),
+        **asdict(config.draws),
+        "few_shot_tokens": config.few_shot_tokens,
+        "model": str(model.cfg.model_name),
+        "model_fingerprint": weights_fingerprint(model),
+        "site": sae_hook_name(sae),
+        "sae_fingerprint": sae_fingerprint(sae),
+    }
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in _PACKAGES}
+
+
+def _parquet(found: Sequence[Prediction], task: Task) -> bytes:
+    """One row per draw, item, perspective and method."""
+    import pandas as pd
+
+    frame = pd.DataFrame(
+        {
+            "draw": [row.draw for row in found],
+            "method": [row.method for row in found],
+            "item": [row.item for row in found],
+            "perspective": [row.perspective for row in found],
+            "probabilities": [row.probabilities.tolist() for row in found],
+            "readable": [row.readable for row in found],
+            "gold": [list(task.by_id[r.item].distributions[r.perspective]) for r in found],
+        }
+    )
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()

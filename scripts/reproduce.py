@@ -1,0 +1,87 @@
+"""Run the tasks of the record, and put their tables where the README takes them from.
+
+    python scripts/reproduce.py --data ../shared/data
+
+Work is kept in out/record, so a run that was stopped goes on. What is quoted goes to
+artifacts/results/TASK: summary.json, table.md, and record.json with the command, hardware and time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+_SURVEY = ["uniform", "train-mean", "train-mean, pooled", "zero-shot", "zero-shot, letters"]
+_SURVEY += ["contextually calibrated", "temperature", "temperature and position bias"]
+_SURVEY += ["temperature and position bias, pooled", "temperature and position bias, pooled + own"]
+_SURVEY += ["fitted scales", "fitted scales, random latents", "fitted scales, shuffled labels"]
+_SURVEY += ["fitted dense vector"]
+_LABELS = ["uniform", "train-mean", "zero-shot", "temperature and position bias"]
+_LABELS += ["linear probe, residual", "linear probe, latents"]
+_LABELS += ["gated directions", "gated directions, shuffled answers"]
+
+# Name of the results -> task, its file or folder in the data, methods, and further options.
+RECORD: dict[str, tuple[str, str, list[str], str]] = {
+    "globalopinionqa_distributions": (
+        "globalopinionqa",
+        "globalopinionqa.json",
+        _SURVEY,
+        "--feedback-kind distribution --draws 5 --block 20",
+    ),
+    "hs_brexit": ("hs-brexit", ".", _LABELS, "--draws 3 --limit 150 --block 15"),
+}
+
+
+def command(name: str, data: Path, out: Path) -> list[str]:
+    """The command that makes one table of the record."""
+    task, where, methods, options = RECORD[name]
+    made = ["evaluate", "--task", task, "--data", str(data / where), "--out", str(out / name)]
+    return [*made, "--methods", ", ".join(methods), *shlex.split(options)]
+
+
+def keep(name: str, out: Path, data: Path) -> None:
+    """Copy what is quoted, and say how it came about; other people's data stay where they are."""
+    target = ROOT / "artifacts" / "results" / name
+    target.mkdir(parents=True, exist_ok=True)
+    for file in ("summary.json", "table.md"):
+        shutil.copy(out / name / file, target / file)
+    run = json.loads((out / name / "run.json").read_text())
+    shown = shlex.join(["saepd", *command(name, data, out)]).replace(str(data), "DATA")
+    record = {
+        "command": shown.replace(str(out), "out/record"),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "seconds": run["seconds"],
+    }
+    (target / "record.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def main() -> int:
+    """Run what is asked for, or everything."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "record")
+    parser.add_argument("names", nargs="*", default=list(RECORD), metavar="name")
+    options = parser.parse_args()
+    for name in options.names:
+        if name not in RECORD:
+            parser.error(f"no results are called {name}: there are {', '.join(RECORD)}")
+        made = [sys.executable, "-m", "saepd.cli", *command(name, options.data, options.out)]
+        if subprocess.run(made, check=False).returncode:
+            return 1
+        keep(name, options.out, options.data)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

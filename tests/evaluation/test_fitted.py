@@ -1,0 +1,56 @@
+from dataclasses import replace
+
+import numpy as np
+
+from saepd.evaluation import fitted, gated
+from saepd.evaluation.nulls import option_features
+from saepd.fitted_scales import ScaleConfig, fit_scales
+from saepd.softmax_fit import softmax
+
+
+def test_steered_answers_are_what_the_linear_fit_foretells(opinion_fold):
+    fold = opinion_fold
+    units = fitted._decoder(fold, np.arange(fold.sae.cfg.d_sae))
+    found = fit_scales(fitted._rows(fold, units), replace(ScaleConfig(), n_latents=(8,)))
+    got = fitted._predict(fold, found, units, np.arange(len(units)))
+    moves = []
+    for (id_, name), p in got.items():
+        effects = fitted._centred(fold.cache.gradients[id_]) @ units[found.units].T
+        features = option_features(fold.cache.text_scores[id_], len(found.readout[name]) - 2)
+        unsteered = features @ found.readout[name]
+        np.testing.assert_allclose(p, softmax(unsteered + effects @ found.values[name]), atol=0.05)
+        moves.append(np.abs(p - softmax(unsteered)).max())
+    assert max(moves) > 0.05
+
+
+def test_all_latents_at_once_are_the_ridge_over_every_latent(opinion_fold):
+    units = fitted._decoder(opinion_fold, np.arange(opinion_fold.sae.cfg.d_sae))
+    config = replace(ScaleConfig(), n_latents=(len(units),))
+    directly = fit_scales(fitted._rows(opinion_fold, units), config)
+    rotated = fitted._all_latents(opinion_fold, units)
+    for name, values in directly.values.items():
+        np.testing.assert_allclose(
+            rotated.values[name] @ units, values @ units, atol=0.02 * np.abs(values @ units).max()
+        )
+
+
+def test_controls_are_given_something_else(opinion_fold, monkeypatch):
+    few = replace(ScaleConfig(), n_latents=(3, 6))
+    monkeypatch.setattr(fitted, "ScaleConfig", lambda: few)
+    real = fitted.fitted_scales(opinion_fold)
+    for control in (fitted.fitted_random_latents, fitted.fitted_shuffled, fitted.fitted_vector):
+        found = control(opinion_fold)
+        assert found.keys() == real.keys()
+        assert any(np.abs(found[key] - real[key]).max() > 1e-4 for key in real)
+
+
+def test_gates_read_the_item_itself(label_fold):
+    found, shuffled = gated.gated_directions(label_fold), gated.gated_shuffled(label_fold)
+    assert found.keys() == shuffled.keys() == set(label_fold.asked)
+    # North calls "aaa" short and "zzz" not; what is held out is told apart by its own text.
+    probability = {
+        id_: p[1] for (id_, name), p in found.items() if name == "north" and id_ in label_fold.test
+    }
+    short = [p for id_, p in probability.items() if int(id_[1:]) % 3]
+    other = [p for id_, p in probability.items() if not int(id_[1:]) % 3]
+    assert min(short) > max(other)

@@ -1,0 +1,88 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from saepd.errors import InputError
+from saepd.evaluation.fold import DrawConfig, make_draws
+from saepd.schema import Feedback
+from saepd.splits import question_key
+
+ASKED = DrawConfig(n_feedback=6, draws=3)
+
+
+@given(n=st.integers(1, 12), seed=st.integers(0, 50), limit=st.one_of(st.none(), st.integers(1, 4)))
+@settings(deadline=None, max_examples=30)
+def test_no_question_is_on_both_sides_and_everybody_keeps_enough(opinions, n, seed, limit):
+    config = DrawConfig(n_feedback=n, draws=2, seed=seed, limit=limit)
+    for draw in make_draws(opinions, config):
+        keys = [
+            {question_key(opinions.by_id[i].prompt) for i in ids} for ids in (draw.train, draw.test)
+        ]
+        assert not keys[0] & keys[1]
+        assert {row.item for row in draw.feedback} <= set(draw.train)
+        assert len(draw.feedback) == 2 * n
+        assert 1 <= len(draw.test) <= (limit or len(opinions.items))
+    assert (
+        make_draws(opinions, config)[1] == make_draws(opinions, replace(config, seed=seed + 1))[0]
+    )
+
+
+def test_a_limit_takes_some_of_the_same_questions(opinions):
+    [whole], [part] = (
+        make_draws(opinions, replace(ASKED, draws=1, limit=limit)) for limit in (None, 2)
+    )
+    assert whole.train == part.train
+    assert whole.feedback == part.feedback
+    assert len(part.test) == 2 < len(whole.test)
+    assert set(part.test) < set(whole.test)
+
+
+def test_a_fold_does_not_know_what_people_said_about_its_test_items(opinion_fold, opinions):
+    assert all(not opinion_fold.task.by_id[i].distributions for i in opinion_fold.test)
+    assert all(
+        opinion_fold.task.by_id[i].distributions == opinions.by_id[i].distributions
+        for i in opinion_fold.train
+    )
+    assert set(opinion_fold.asked) == {
+        (i, p) for i in opinion_fold.test for p in opinions.perspectives
+    }
+
+
+def test_rows_that_people_wrote_decide_what_can_be_held_out(opinions):
+    asked = opinions.items[:7]
+    rows = tuple(
+        Feedback(
+            id=f"{item.id}-{n}",
+            perspective="north",
+            item=item.id,
+            prompt=item.prompt,
+            options=item.options,
+            answer=item.options[0],
+        )
+        for item in asked
+        for n in range(2)
+    )
+    task = replace(opinions, feedback=rows)
+    for draw in make_draws(task, replace(ASKED, n_feedback=6)):
+        assert len({i.id for i in asked} & set(draw.test)) <= 1
+    with pytest.raises(InputError, match="'north' of the task soups has answered 7 question"):
+        make_draws(task, replace(ASKED, n_feedback=8))
+
+
+@pytest.mark.parametrize(
+    ("setting", "match"),
+    [
+        ({"n_feedback": 15}, "has answered 14 question.*too few for n_feedback 15"),
+        ({"n_feedback": 14}, "keeps 14 for training, leaves one side empty"),
+        ({"n_feedback": 0}, "n_feedback is 0"),
+        ({"draws": 0}, "draws is 0"),
+        ({"limit": 0}, "limit is 0"),
+        ({"test_share": 1.0}, "test_share is 1.0"),
+        ({"feedback_kind": "essay"}, "unknown kind of feedback 'essay'"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(opinions, setting, match):
+    with pytest.raises(InputError, match=match):
+        make_draws(opinions, replace(ASKED, **setting))
