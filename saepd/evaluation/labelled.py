@@ -40,15 +40,21 @@ def scores_and_labels(
 
 
 def metrics(
-    rows: Sequence[Prediction], task: Task, reference_recall: float | None
+    rows: Sequence[Prediction],
+    task: Task,
+    reference_recall: float | None,
+    base_rates: Mapping[tuple[int, str], float] | None = None,
 ) -> dict[str, float | None]:
     """Every metric but the primary one; None where the labels do not define it.
 
     Args:
         rows: Predictions of one method.
         task: With the gold.
-        reference_recall: Recall of few-shot prompting, at which the false positive rate of this
-            method is told, at the threshold on these same labels that reaches it.
+        reference_recall: Recall of few-shot prompting at the base rate, at which the false positive
+            rate of this method is told, at the threshold on these same labels that reaches it.
+        base_rates: (draw, perspective) -> share of positive answers in the feedback. A method that
+            ranks well but is unsure of everything says No to all items; ``macro_f1_at_base_rate``
+            asks instead that each perspective's highest scores are positive, as many as that share.
     """
     scores, positive = scores_and_labels(rows, task)
     labels, predicted = _labels(rows, task), [row.probabilities for row in rows]
@@ -62,11 +68,43 @@ def metrics(
         "ece": expected_calibration_error(predicted, labels),
         "brier": float(np.mean(brier(predicted, labels))),
     }
+    if base_rates:
+        groups = [(row.draw, row.perspective) for row in rows]
+        highest = flagged_at_base_rate(groups, scores, base_rates)
+        found["macro_f1_at_base_rate"] = _defined(
+            classification.binary_macro_f1, highest.astype(float), positive
+        )
     if reference_recall:
         found["false_positive_rate_at_few_shot_recall"] = _defined(
             classification.false_positive_rate_at_recall, scores, positive, reference_recall
         )
     return found
+
+
+def flagged_at_base_rate(
+    groups: Sequence[tuple[int, str]],
+    scores: Float[np.ndarray, " rows"],
+    base_rates: Mapping[tuple[int, str], float],
+) -> Bool[np.ndarray, " rows"]:
+    """The highest scores of every group, as large a share of it as its base rate.
+
+    A group's rounded number is never exceeded: where scores tie at the border, none of them counts.
+
+    Args:
+        groups: Draw and perspective of each row.
+        scores: Probability of the positive class.
+        base_rates: Of each group, 0 to 1.
+    """
+    flagged = np.zeros(len(scores), dtype=bool)
+    for group, rate in base_rates.items():
+        own = np.array([i for i, other in enumerate(groups) if other == group], dtype=int)
+        n = round(rate * len(own))
+        ranked = np.sort(scores[own])[::-1]
+        if 0 < n < len(own):
+            flagged[own] = scores[own] > ranked[n]
+        elif n:
+            flagged[own] = True
+    return flagged
 
 
 def functionality_rows(

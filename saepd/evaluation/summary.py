@@ -72,7 +72,8 @@ def summary_rows(
         found = {method: _primary(metric, table[method, name], task, weights) for method in methods}
         if name == EVERYBODY:
             best = _best(metric, {m: float(v[0]) for m, v in found.items() if m in nulls})
-        reference = _recall_of_few_shot(table, name, task)
+        base_rates = _base_rates(table.get(("train-mean", name), []), task)
+        reference = _recall_of_few_shot(table, name, task, base_rates)
         for method in methods:
             own = table[method, name]
             rows.append(
@@ -83,7 +84,7 @@ def summary_rows(
                     "n_items": len({row.item for row in own}),
                     "n_predictions": len(own),
                     **_interval_of(metric, found[method]),
-                    **_metrics(own, task, reference),
+                    **_metrics(own, task, reference, base_rates),
                     "unreadable": float(np.mean([not row.readable for row in own])),
                     "best_null": best,
                     **_differences(metric, method, found, best),
@@ -106,11 +107,14 @@ def _primary(metric: str, rows: Sequence[Prediction], task: Task, weights: Weigh
 
 
 def _metrics(
-    rows: Sequence[Prediction], task: Task, reference_recall: float | None
+    rows: Sequence[Prediction],
+    task: Task,
+    reference_recall: float | None,
+    base_rates: Mapping[tuple[int, str], float],
 ) -> dict[str, float | None]:
     predicted, gold = _pairs(rows, task)
     if task.positive:
-        return labelled.metrics(rows, task, reference_recall)
+        return labelled.metrics(rows, task, reference_recall, base_rates)
     scaled = [
         (p[scale] / p[scale].sum(), q[scale] / q[scale].sum())
         for row, p, q in zip(rows, predicted, gold, strict=True)
@@ -159,12 +163,31 @@ def _best(metric: str, estimates: Mapping[str, float]) -> str:
 
 
 def _recall_of_few_shot(
-    table: Mapping[tuple[str, str], Sequence[Prediction]], name: str, task: Task
+    table: Mapping[tuple[str, str], Sequence[Prediction]],
+    name: str,
+    task: Task,
+    base_rates: Mapping[tuple[int, str], float],
 ) -> float | None:
+    """Recall of few-shot prompting among the items it is asked to flag at the base rate.
+
+    At a probability of one half a small model flags nothing, whatever examples it is shown, and at
+    a recall of 0 every method's false positive rate is 0.
+    """
     rows = table.get(("few-shot prompt", name))
-    if not rows or not task.positive:
+    if not rows or not base_rates:
         return None
-    return labelled.metrics(rows, task, None)["recall"]
+    scores, positive = labelled.scores_and_labels(rows, task)
+    groups = [(row.draw, row.perspective) for row in rows]
+    flagged = labelled.flagged_at_base_rate(groups, scores, base_rates)
+    return float(flagged[positive].mean()) if positive.any() else None
+
+
+def _base_rates(train_mean: Sequence[Prediction], task: Task) -> dict[tuple[int, str], float]:
+    """Share of positive answers in the feedback, which is what train-mean predicts throughout."""
+    if not task.positive or not train_mean:
+        return {}
+    scores, _ = labelled.scores_and_labels(train_mean, task)
+    return {(r.draw, r.perspective): float(p) for r, p in zip(train_mean, scores, strict=True)}
 
 
 def _rounded(value: Any) -> Any:
