@@ -2,7 +2,7 @@
 
 A prompt and its possible continuations need not be separate rows. The continuations stand behind
 the prompt as further columns of its row, each of which sees the prompt and the earlier tokens of
-its own text, and no other text. From the lowest edited site on, the columns from the first edited
+its own text, and no other text. Texts that begin alike share the columns of their beginning. From the lowest edited site on, the columns from the first edited
 one on are there K+1 times, once for each branch, and see only their own branch. So whatever the
 branches share is computed once, and each weight of the model is read once for all of them.
 """
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 
+# As `until`: seen by every later column.
+EVERYWHERE = 2**31
+
+
 @dataclass(frozen=True)
 class Columns:
     """Left-padded prompts, and behind each of them the texts that may follow it.
@@ -28,13 +32,13 @@ class Columns:
     Attributes:
         tokens: Ids; padding holds the tokenizer's padding token.
         real: Whether a column holds a token.
-        text: 0 for the prompt's columns, i+1 for those of its i-th text.
+        until: The last column that sees this one; `EVERYWHERE` for the prompt's columns.
         n_prompt: Columns of the prompts; the rest are the texts'.
     """
 
     tokens: Int[Tensor, "batch columns"]
     real: Bool[Tensor, "batch columns"]
-    text: Int[Tensor, "batch columns"]
+    until: Int[Tensor, "batch columns"]
     n_prompt: int
 
     @property
@@ -56,10 +60,9 @@ class Columns:
         """Which column sees which: the prompt's earlier ones, and earlier ones of its own text."""
         import torch
 
-        n = self.tokens.shape[1]
-        causal = torch.ones(n, n, dtype=torch.bool, device=self.tokens.device).tril()
-        same = (self.text.unsqueeze(1) == 0) | (self.text.unsqueeze(1) == self.text.unsqueeze(2))
-        return causal & same & self.real.unsqueeze(1)
+        column = torch.arange(self.tokens.shape[1], device=self.tokens.device)
+        causal = column <= column.unsqueeze(1)
+        return causal & (column.unsqueeze(1) <= self.until.unsqueeze(1)) & self.real.unsqueeze(1)
 
 
 @dataclass(frozen=True)
@@ -116,38 +119,72 @@ class Tails:
         return h[:, :n_shared], h[:, n_shared:].unflatten(1, (self.n_branches, self.n_tail))
 
 
+@dataclass(frozen=True)
+class Shared:
+    """Texts laid out in one row, so that those that begin alike share their beginning.
+
+    A text's own columns follow those it shares, so the columns that see a column are the ones right
+    behind it, up to the last text that goes through it.
+
+    Attributes:
+        tokens: Id of each column.
+        until: The last column that sees it.
+        path: Of each text, the columns of its tokens in order.
+    """
+
+    tokens: list[int]
+    until: list[int]
+    path: list[list[int]]
+
+
+def share_beginnings(texts: Sequence[list[int]]) -> Shared:
+    """Lay out texts, given as token ids; equal ones take the same columns."""
+    tokens: list[int] = []
+    until: list[int] = []
+    path: list[list[int]] = [[] for _ in texts]
+    before: list[int] = []
+    # In the order of a dictionary, a text shares its beginning with the one before it or with none.
+    for i in sorted(range(len(texts)), key=lambda i: texts[i]):
+        alike = [a == b for a, b in zip(texts[i], [tokens[c] for c in before], strict=False)]
+        n_shared = alike.index(False) if False in alike else len(alike)
+        path[i] = before[:n_shared] + [*range(len(tokens), len(tokens) + len(texts[i]) - n_shared)]
+        tokens += texts[i][n_shared:]
+        until += [0] * (len(texts[i]) - n_shared)
+        for column in path[i]:
+            until[column] = len(tokens) - 1
+        before = path[i]
+    return Shared(tokens, until, path)
+
+
 def prompt_columns(
     model: TransformerBridge,
     rows: Sequence[list[int]],
-    texts: Sequence[Sequence[list[int]]] | None = None,
+    behind: Sequence[Shared] | None = None,
 ) -> Columns:
     """Lay prompts out as left-padded columns, with the tokens of each prompt's texts behind it.
 
     Args:
         model: The language model.
         rows: Token ids of each prompt.
-        texts: For each prompt, the token ids of the texts behind it; these may be empty.
+        behind: For each prompt, the texts behind it.
     """
     import torch
 
     n_prompt = max(map(len, rows))
-    behind = [[] for _ in rows] if texts is None else texts
-    n = n_prompt + max((sum(map(len, own)) for own in behind), default=0)
+    n = n_prompt + max((len(own.tokens) for own in behind or []), default=0)
     tokens = torch.full((len(rows), n), int(model.tokenizer.pad_token_id))
     real = torch.zeros(len(rows), n, dtype=torch.bool)
-    text = torch.zeros(len(rows), n, dtype=torch.long)
-    for i, (row, own) in enumerate(zip(rows, behind, strict=True)):
+    until = torch.full((len(rows), n), EVERYWHERE)
+    for i, row in enumerate(rows):
         tokens[i, n_prompt - len(row) : n_prompt] = torch.tensor(row)
         real[i, n_prompt - len(row) : n_prompt] = True
-        start = n_prompt
-        for number, ids in enumerate(own, 1):
-            end = start + len(ids)
-            tokens[i, start:end] = torch.tensor(ids)
-            real[i, start:end] = True
-            text[i, start:end] = number
-            start = end
+        if behind is not None:
+            end = n_prompt + len(behind[i].tokens)
+            tokens[i, n_prompt:end] = torch.tensor(behind[i].tokens)
+            real[i, n_prompt:end] = True
+            until[i, n_prompt:end] = n_prompt + torch.tensor(behind[i].until)
     device = next(model.original_model.parameters()).device
-    return Columns(tokens.to(device), real.to(device), text.to(device), n_prompt)
+    return Columns(tokens.to(device), real.to(device), until.to(device), n_prompt)
 
 
 def additive(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jaxtyping import Float, Int
 
 from saepd.engine.batching import logit_cost
-from saepd.engine.columns import fits_columns, prompt_columns
+from saepd.engine.columns import Shared, fits_columns, prompt_columns, share_beginnings
 from saepd.engine.decoding import MIN_SHARED, State, extend, select_rows
 from saepd.engine.plan import Plan
 from saepd.engine.prefix import (
@@ -73,13 +73,13 @@ class Pack:
             n_branches: K+1, if they are to run once only.
         """
         # The last token of a text is only read, never fed.
-        behind = [[text[:-1] for text in own] for own in texts or []]
-        n_behind = max((sum(map(len, own)) for own in behind), default=0)
+        behind = [_fed(own) for own in texts or []]
+        n_behind = max((len(own.tokens) for own in behind), default=0)
         columns = prompt_columns(model, rows)
         masks = edit_masks(model, columns, specs)
         first = first_edited(masks, columns.n_prompt)
         n_tail = columns.n_prompt - first + n_behind
-        longest = columns.n_prompt + max((len(t) for own in behind for t in own), default=0)
+        longest = columns.n_prompt + max((len(t) for own in behind for t in own.path), default=0)
         as_copies = (
             first >= MIN_SHARED and 2 * n_tail <= _MAX_COPIED and fits_columns(model, longest)
         )
@@ -191,14 +191,18 @@ class Pack:
         return masks
 
 
+def _fed(texts: Texts) -> Shared:
+    """The columns of all tokens but each text's last, which is only read."""
+    return share_beginnings([text[:-1] for text in texts])
+
+
 def _reads(texts: Texts) -> tuple[list[int], list[int], list[int]]:
     """Where each token of some texts is read, counted from the prompt's last; and which it is."""
-    positions, targets, start = [], [], 1
-    for text in texts:
+    positions, targets = [], []
+    for text, path in zip(texts, _fed(texts).path, strict=True):
         # The first token is read at the prompt's end, the others at the one before them.
-        positions += [0, *range(start, start + len(text) - 1)]
+        positions += [0, *(1 + column for column in path)]
         targets += text
-        start += len(text) - 1
     return positions, targets, [len(text) for text in texts]
 
 
@@ -236,7 +240,7 @@ def pack_costs(
     shares = all(kind.kind in ("answer", "generated", "last") for kind in kinds)
     costs = []
     for i, row in enumerate(rows):
-        n_behind = sum(len(text) - 1 for text in texts[i]) if texts is not None else 0
+        n_behind = len(_fed(texts[i]).tokens) if texts is not None else 0
         n_tail = max(1, *(kind.count for kind in kinds)) if shares else len(row)
         copied = n_branches * (n_tail + n_behind)
         costs.append(len(row) + copied + logit_cost(model, n_branches * (1 + n_behind)))
