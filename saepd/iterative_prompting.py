@@ -8,7 +8,6 @@ their own beginnings (`saepd.engine.columns`).
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -211,9 +210,13 @@ def _shared_beginning(prompts: Sequence[str]) -> str:
     Raises:
         InputError: they share not even a word.
     """
-    common = os.path.commonprefix(list(prompts))
+    # Of sorted texts the first and the last share what all share.
+    first, last = min(prompts), max(prompts)
+    differs = (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
+    # Each prompt keeps at least its last character for what follows.
+    n_common = next(differs, min(map(len, prompts)) - 1)
     # A line break may stay, while a space belongs to the word behind it.
-    cut = re.match(r".*(?:\n|(?= ))", common[: min(map(len, prompts)) - 1], re.DOTALL)
+    cut = re.match(r".*(?:\n|(?= ))", first[:n_common], re.DOTALL)
     head = cut[0].rstrip(" ") if cut else ""
     if not head.strip():
         raise InputError(

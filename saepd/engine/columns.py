@@ -2,9 +2,10 @@
 
 A prompt and its possible continuations need not be separate rows. The continuations stand behind
 the prompt as further columns of its row, each of which sees the prompt and the earlier tokens of
-its own text, and no other text. Texts that begin alike share the columns of their beginning. From the lowest edited site on, the columns from the first edited
-one on are there K+1 times, once for each branch, and see only their own branch. So whatever the
-branches share is computed once, and each weight of the model is read once for all of them.
+its own text, and no other text. Texts that begin alike share the columns of their beginning. From
+the lowest edited site on, the columns from the first edited one on are there K+1 times, once for
+each branch, and see only their own branch. So whatever the branches share is computed once, and
+each weight of the model is read once for all of them.
 """
 
 from __future__ import annotations
@@ -147,9 +148,10 @@ def share_beginnings(texts: Sequence[list[int]]) -> Shared:
     for i in sorted(range(len(texts)), key=lambda i: texts[i]):
         alike = [a == b for a, b in zip(texts[i], [tokens[c] for c in before], strict=False)]
         n_shared = alike.index(False) if False in alike else len(alike)
-        path[i] = before[:n_shared] + [*range(len(tokens), len(tokens) + len(texts[i]) - n_shared)]
+        n_new = len(texts[i]) - n_shared
+        path[i] = [*before[:n_shared], *range(len(tokens), len(tokens) + n_new)]
         tokens += texts[i][n_shared:]
-        until += [0] * (len(texts[i]) - n_shared)
+        until += [0] * n_new
         for column in path[i]:
             until[column] = len(tokens) - 1
         before = path[i]
