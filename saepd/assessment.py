@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 # Options that hold less than this together are hardly among what the model would say.
-MIN_MASS = 1e-6
+MIN_MASS = 1e-9
 
 # Score -> what it is. Each is higher where the model is less sure.
 SCORES = {
