@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from saepd.steering import load_from_disk, save_to_disk
     from saepd.survey import survey_feedback, survey_items
     from saepd.trace import Generated, Step
-    from saepd.triage import Triaged, triage
+    from saepd.triage import Triaged, triage_items
     from saepd.uncertainty import branch_disagreement
 
 _HOME = {
@@ -76,7 +76,7 @@ _HOME = {
     "stream_feedback": "feedback",
     "survey_feedback": "survey",
     "survey_items": "survey",
-    "triage": "triage",
+    "triage_items": "triage",
 }
 
 __all__ = [
@@ -123,7 +123,7 @@ __all__ = [
     "stream_feedback",
     "survey_feedback",
     "survey_items",
-    "triage",
+    "triage_items",
 ]
 
 

@@ -53,7 +53,7 @@ class Triaged:
     assessment: Assessment
 
 
-def triage(assessments: Sequence[Assessment], budget: int | None = None) -> list[Triaged]:
+def triage_items(assessments: Sequence[Assessment], budget: int | None = None) -> list[Triaged]:
     """The items that need a person most, the neediest first.
 
     What the model gave no readable answer to comes first: nobody else can answer it. Items that are

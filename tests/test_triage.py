@@ -15,8 +15,8 @@ from saepd.triage import (
     needs,
     question_dict,
     reason_ranks,
-    triage,
     triage_dict,
+    triage_items,
 )
 
 NAN = float("nan")
@@ -41,7 +41,7 @@ def test_each_reason_puts_its_item_in_front():
     rows.append(assessed("unsure", entropy=0.6, epistemic=0.2))
     rows.append(assessed("divided", perspective_disagreement=0.3))
     rows.append(assessed("swayed", ease_of_flip=2.0, sway=0.4))
-    ranked = triage(rows)
+    ranked = triage_items(rows)
     assert [one.rank for one in ranked] == [1, 2, 3, 4]
     assert ranked[-1].assessment.item == "plain"
     reasons = {one.assessment.item: one.reasons for one in ranked}
@@ -62,7 +62,7 @@ def test_reasons_are_told_in_words_and_numbers():
         ),
         assessed("none"),
     ]
-    first = triage(rows)[0]
+    first = triage_items(rows)[0]
     assert set(first.reasons) == set(REASONS)
     assert "best answer 'Yes' at 0.60, entropy 0.67 of 0.69 nats" in first.why
     assert "0.250 nats of its answer follow one that is named" in first.why
@@ -71,7 +71,7 @@ def test_reasons_are_told_in_words_and_numbers():
 
 
 def test_what_cannot_be_read_comes_first_and_says_so():
-    ranked = triage([assessed("a", entropy=0.6), unreadable(), assessed("b")])
+    ranked = triage_items([assessed("a", entropy=0.6), unreadable(), assessed("b")])
     assert ranked[0].assessment.item == "gone"
     assert ranked[0].need == 1
     assert ranked[0].reasons == (UNREADABLE,)
@@ -79,7 +79,7 @@ def test_what_cannot_be_read_comes_first_and_says_so():
 
 
 def test_an_item_alone_still_has_a_reason():
-    [one] = triage([assessed(entropy=0.1)])
+    [one] = triage_items([assessed(entropy=0.1)])
     assert one.need == 0.5 and len(one.reasons) == 1
 
 
@@ -126,16 +126,16 @@ def test_needs_are_bounded_and_blind_to_order_and_units(rows, random):
 
 def test_the_budget_is_how_many_are_listed():
     rows = [assessed(str(i), entropy=i / 10) for i in range(5)]
-    assert [one.assessment.item for one in triage(rows, 2)] == ["4", "3"]
-    assert len(triage(rows, 50)) == 5
+    assert [one.assessment.item for one in triage_items(rows, 2)] == ["4", "3"]
+    assert len(triage_items(rows, 50)) == 5
     with pytest.raises(InputError, match="budget is 0"):
-        triage(rows, 0)
+        triage_items(rows, 0)
     with pytest.raises(InputError, match="no items to triage"):
-        triage([])
+        triage_items([])
 
 
 def test_what_is_written_is_json():
-    for one in triage([assessed(ease_of_flip=2.0), unreadable("q")]):
+    for one in triage_items([assessed(ease_of_flip=2.0), unreadable("q")]):
         found = json.loads(json.dumps(triage_dict(one, ITEM), allow_nan=False))
         assert found["why"] == one.why and found["rank"] == one.rank
     assert found["flip"] == {"left": None, "right": 0.5}

@@ -56,7 +56,7 @@ def run(options: Options) -> None:
     from saepd.feedback import load_feedback, load_items
     from saepd.files import write_atomically
     from saepd.steering import load_from_disk
-    from saepd.triage import question_dict, triage, triage_dict
+    from saepd.triage import question_dict, triage_dict, triage_items
 
     check_folder(options.out)
     if options.budget < 1:
@@ -75,7 +75,7 @@ def run(options: Options) -> None:
         reading = fit_reading(model, items.rows, answers, options.assessment.readout)
         found = assess(model, items.rows, directions, reading, options.assessment, report)
     by_id = {item.id: item for item in items.rows}
-    ranked = triage(found, options.budget)
+    ranked = triage_items(found, options.budget)
     listed = [triage_dict(one, by_id[one.assessment.item]) for one in ranked]
     asked = [question_dict(by_id[one.assessment.item], options.perspective) for one in ranked]
     write_atomically(options.out / "triage.jsonl", _lines(listed))
