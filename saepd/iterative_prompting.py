@@ -3,7 +3,7 @@
 Iterative prompting (Abbasi Yadkori et al. 2024, arXiv 2406.02543v2, section 3) asks once plainly
 and once for each answer, with that answer named in the prompt. All of these prompts begin with the
 question, so they run as one: the question once, and what follows it as continuations that share
-their own beginnings (`saepd.engine.columns`).
+their own beginnings (`saepd.engine.texts`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A prompt and its possible continuations need not be separate rows. The continuations stand behind
 the prompt as further columns of its row, each of which sees the prompt and the earlier tokens of
-its own text, and no other text. Texts that begin alike share the columns of their beginning. From
+its own text, and no other text. Texts that begin alike share columns (`saepd.engine.texts`). From
 the lowest edited site on, the columns from the first edited one on are there K+1 times, once for
 each branch, and see only their own branch. So whatever the branches share is computed once, and
 each weight of the model is read once for all of them.
@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Bool, Float, Int
 
+from saepd.engine.texts import TextTree
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
-
-# As `until`: seen by every later column.
-EVERYWHERE = 2**31
+# What every later column continues.
+NEVER = 2**62
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Columns:
     Attributes:
         tokens: Ids; padding holds the tokenizer's padding token.
         real: Whether a column holds a token.
-        until: The last column that sees this one; `EVERYWHERE` for the prompt's columns.
+        until: The first column behind each that does not continue it; ``NEVER`` for the prompt's.
         n_prompt: Columns of the prompts; the rest are the texts'.
     """
 
@@ -61,9 +62,11 @@ class Columns:
         """Which column sees which: the prompt's earlier ones, and earlier ones of its own text."""
         import torch
 
-        column = torch.arange(self.tokens.shape[1], device=self.tokens.device)
+        n = self.tokens.shape[1]
+        column = torch.arange(n, device=self.tokens.device)
         causal = column <= column.unsqueeze(1)
-        return causal & (column.unsqueeze(1) <= self.until.unsqueeze(1)) & self.real.unsqueeze(1)
+        continued = self.until.unsqueeze(1) > column.unsqueeze(1)
+        return causal & continued & self.real.unsqueeze(1)
 
 
 @dataclass(frozen=True)
@@ -120,71 +123,33 @@ class Tails:
         return h[:, :n_shared], h[:, n_shared:].unflatten(1, (self.n_branches, self.n_tail))
 
 
-@dataclass(frozen=True)
-class Shared:
-    """Texts laid out in one row, so that those that begin alike share their beginning.
-
-    A text's own columns follow those it shares, so the columns that see a column are the ones right
-    behind it, up to the last text that goes through it.
-
-    Attributes:
-        tokens: Id of each column.
-        until: The last column that sees it.
-        path: Of each text, the columns of its tokens in order.
-    """
-
-    tokens: list[int]
-    until: list[int]
-    path: list[list[int]]
-
-
-def share_beginnings(texts: Sequence[list[int]]) -> Shared:
-    """Lay out texts, given as token ids; equal ones take the same columns."""
-    tokens: list[int] = []
-    until: list[int] = []
-    path: list[list[int]] = [[] for _ in texts]
-    before: list[int] = []
-    # In the order of a dictionary, a text shares its beginning with the one before it or with none.
-    for i in sorted(range(len(texts)), key=lambda i: texts[i]):
-        alike = [a == b for a, b in zip(texts[i], [tokens[c] for c in before], strict=False)]
-        n_shared = alike.index(False) if False in alike else len(alike)
-        n_new = len(texts[i]) - n_shared
-        path[i] = [*before[:n_shared], *range(len(tokens), len(tokens) + n_new)]
-        tokens += texts[i][n_shared:]
-        until += [0] * n_new
-        for column in path[i]:
-            until[column] = len(tokens) - 1
-        before = path[i]
-    return Shared(tokens, until, path)
-
-
 def prompt_columns(
     model: TransformerBridge,
     rows: Sequence[list[int]],
-    behind: Sequence[Shared] | None = None,
+    trees: Sequence[TextTree] | None = None,
 ) -> Columns:
-    """Lay prompts out as left-padded columns, with the tokens of each prompt's texts behind it.
+    """Lay prompts out as left-padded columns, with the texts that may follow each behind it.
 
     Args:
         model: The language model.
         rows: Token ids of each prompt.
-        behind: For each prompt, the texts behind it.
+        trees: Of each prompt's texts; these may be empty.
     """
     import torch
 
     n_prompt = max(map(len, rows))
-    n = n_prompt + max((len(own.tokens) for own in behind or []), default=0)
+    n = n_prompt + max((len(tree.tokens) for tree in trees or ()), default=0)
     tokens = torch.full((len(rows), n), int(model.tokenizer.pad_token_id))
     real = torch.zeros(len(rows), n, dtype=torch.bool)
-    until = torch.full((len(rows), n), EVERYWHERE)
+    until = torch.full((len(rows), n), NEVER)
     for i, row in enumerate(rows):
         tokens[i, n_prompt - len(row) : n_prompt] = torch.tensor(row)
         real[i, n_prompt - len(row) : n_prompt] = True
-        if behind is not None:
-            end = n_prompt + len(behind[i].tokens)
-            tokens[i, n_prompt:end] = torch.tensor(behind[i].tokens)
-            real[i, n_prompt:end] = True
-            until[i, n_prompt:end] = n_prompt + torch.tensor(behind[i].until)
+    for i, tree in enumerate(trees or ()):
+        behind = slice(n_prompt, n_prompt + len(tree.tokens))
+        tokens[i, behind] = torch.tensor(tree.tokens, dtype=torch.long)
+        real[i, behind] = True
+        until[i, behind] = n_prompt + torch.tensor(tree.until, dtype=torch.long)
     device = next(model.original_model.parameters()).device
     return Columns(tokens.to(device), real.to(device), until.to(device), n_prompt)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float, Int
 
-from saepd.engine.columns import EVERYWHERE, Columns
+from saepd.engine.columns import NEVER, Columns
 from saepd.engine.plan import Plan
 from saepd.engine.prefix import capture, edit_masks, first_edited, forward, resume_in_rows
 from saepd.engine.widening import Rows, widening
@@ -78,7 +78,7 @@ def extend(
     columns = Columns(
         torch.cat([before.tokens, tokens], dim=1),
         torch.cat([before.real, real.bool()], dim=1),
-        torch.cat([before.until, torch.full_like(tokens, EVERYWHERE)], dim=1),
+        torch.cat([before.until, torch.full_like(tokens, NEVER)], dim=1),
         before.n_prompt + n_new,
     )
     masks = {
@@ -171,7 +171,7 @@ def extend_separate(state: Separate, tokens: Int[Tensor, " rows"]) -> None:
     columns = Columns(
         torch.cat([before.tokens, new], dim=1),
         torch.cat([before.real, torch.ones_like(new, dtype=torch.bool)], dim=1),
-        torch.cat([before.until, torch.full_like(new, EVERYWHERE)], dim=1),
+        torch.cat([before.until, torch.full_like(new, NEVER)], dim=1),
         before.n_prompt + 1,
     )
     masks = {spec: generated_mask(spec, new, plan.model.tokenizer) for spec in plan.specs}
