@@ -346,6 +346,36 @@ def _sway(
     return {own.item.id: one for own, one in zip(several, found, strict=True)}
 
 
+def score_answers(
+    raw: Float[Tensor, " answers"],
+    branches: Float[Tensor, "branches answers"],
+    swayed: Sway | None,
+    epistemic: float,
+) -> dict[str, float]:
+    """Every name in `SCORES`, of an item with two answers or more; NaN where it is undefined.
+
+    Args:
+        raw: What the base model says at temperature 1, log-probs in nats.
+        branches: Log-probs of the base and every perspective, as they are read.
+        swayed: By each direction; None where there are none.
+        epistemic: Uncertainty of that name, nats.
+    """
+    found = dict.fromkeys(SCORES, float("nan"))
+    found["least_confidence"] = float(least_confidence(raw))
+    found["least_confidence_scaled"] = float(least_confidence(branches[0]))
+    found["entropy"] = float(entropy(raw))
+    found["small_margin"] = float(small_margin(raw))
+    if len(branches) > 1:
+        found["branch_disagreement"] = float(branch_disagreement(branches))
+    if len(branches) > 2:
+        found["perspective_disagreement"] = float(perspective_disagreement(branches))
+    if swayed is not None:
+        found["sway"] = float(swayed.moved.max())
+        found["ease_of_flip"] = swayed.ease
+    found["epistemic"] = epistemic
+    return found
+
+
 def _assessment(own: _Answers, swayed: Sway | None, names: tuple[str, ...]) -> Assessment:
     scores = dict.fromkeys(SCORES, float("nan"))
     warning, flip = own.warning, {}
@@ -359,17 +389,7 @@ def _assessment(own: _Answers, swayed: Sway | None, names: tuple[str, ...]) -> A
     else:
         raw, read = own.read(own.scores.double(), 1.0)[0], own.log_probs
         branches = read.exp().numpy()
-        scores["least_confidence"] = float(least_confidence(raw))
-        scores["least_confidence_scaled"] = float(least_confidence(read[0]))
-        scores["entropy"] = float(entropy(raw))
-        scores["small_margin"] = float(small_margin(raw))
-        if len(names) > 1:
-            scores["branch_disagreement"] = float(branch_disagreement(read))
-        if len(names) > 2:
-            scores["perspective_disagreement"] = float(perspective_disagreement(read))
+        scores = score_answers(raw, read, swayed, own.epistemic)
         if swayed is not None:
-            scores["sway"] = float(swayed.moved.max())
-            scores["ease_of_flip"] = swayed.ease
             flip = dict(zip(names[1:], swayed.flip.tolist(), strict=True))
-        scores["epistemic"] = own.epistemic
     return Assessment(own.item.id, own.answers, names, branches, own.mass, scores, flip, warning)
