@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Kind = Literal["text", "letter"]
 Style = Literal["plain", "chat"]
 
+SURVEY_TEMPLATE = "A survey asked: {prompt}\nMost people answered:"
+
 # What follows a text's last question mark or line break.
 _ENDING = re.compile(r"[^?\n]*\Z")
 
@@ -31,17 +33,21 @@ class ReadoutConfig:
         readout: ``text`` or ``letter``.
         style: ``plain`` continuation or the model's ``chat`` template.
         length_normalised: Divide each option's log-likelihood by its number of tokens.
+        template: The text readout's plain prompt; ``{prompt}`` stands for the question.
     """
 
     readout: Kind = "text"
     style: Style = "plain"
     length_normalised: bool = False
+    template: str = SURVEY_TEMPLATE
 
     def __post_init__(self) -> None:
         if self.readout not in ("text", "letter"):
             raise InputError(f"unknown readout {self.readout!r}: use text or letter")
         if self.style not in ("plain", "chat"):
             raise InputError(f"unknown style {self.style!r}: use plain or chat")
+        if "{prompt}" not in self.template:
+            raise InputError(f"the template {self.template!r} has no {{prompt}}: put it in")
 
 
 @dataclass(frozen=True)
@@ -193,4 +199,5 @@ def _asked(question: str, options: Sequence[str], config: ReadoutConfig) -> str:
         return f"Question: {text}\nAnswer:"
     if config.style == "chat":
         return f"A survey asked: {question} What did people answer?"
-    return f"A survey asked: {question}\nMost people answered:"
+    # Not `format`: a question may hold braces, and a template of the user's own others.
+    return config.template.replace("{prompt}", question)
