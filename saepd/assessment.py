@@ -122,26 +122,34 @@ def fit_reading(
     items: Sequence[Item],
     rows: Sequence[Feedback] = (),
     config: ReadoutConfig | None = None,
+    *,
+    centre: bool = False,
 ) -> Reading:
-    """Offsets from the items that are asked, which takes no answers, and a temperature from rows.
+    """A temperature from what people answered, and offsets from the items alone if asked for.
 
     Args:
         model: The language model.
-        items: Items whose options get offsets; those in free text are passed over.
+        items: Those that will be assessed; those in free text are passed over.
         rows: Feedback on options; without any, the temperature is 1.
         config: How options are read.
+        centre: Take off what the base model gives options whatever is asked, over all questions
+            here that share them; see `saepd.readout.option_offsets`.
 
     Raises:
         InputError: whatever `read_options` refuses.
     """
-    closed = [item for item in items if item.options]
     chosen = [row for row in rows if row.options and (row.answer or row.distribution)]
-    asked = list({item.id: item for item in [*closed, *(row.as_item() for row in chosen)]}.values())
-    scores = read_options(model, asked, [], config) if asked else []
-    offsets = option_offsets(scores, asked)
+    asked = {row.item: row.as_item() for row in chosen}
+    if centre:
+        asked |= {item.id: item for item in items if item.options}
+    if not asked:
+        return Reading()
+    found = list(asked.values())
+    scores = read_options(model, found, [], config)
+    offsets = option_offsets(scores, found) if centre else {}
     if not chosen:
         return Reading(offsets=offsets)
-    by_id = {item.id: row.scores[0] for item, row in zip(asked, scores, strict=True)}
+    by_id = {item.id: row.scores[0] for item, row in zip(found, scores, strict=True)}
     centred = [by_id[row.item] - offsets.get(row.options, 0.0) for row in chosen]
     return Reading(fit_temperature(centred, [answered(row) for row in chosen]), offsets)
 

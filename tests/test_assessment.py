@@ -39,7 +39,7 @@ def directions(n=2):
 
 def test_every_score_is_what_its_own_module_says(llama):
     edits = directions()
-    reading = fit_reading(llama, CLOSED)
+    reading = fit_reading(llama, CLOSED, centre=True)
     reading = Reading(3.0, reading.offsets)
     found = assess(llama, CLOSED, edits, reading, CONFIG)
     read = read_options(llama, CLOSED, edits)
@@ -112,7 +112,7 @@ def test_the_temperature_is_fitted_on_the_feedback(llama):
         )
         for i, item in enumerate(CLOSED)
     ]
-    reading = fit_reading(llama, [*CLOSED, FREE], rows)
+    reading = fit_reading(llama, [*CLOSED, FREE], rows, centre=True)
     read = read_options(llama, CLOSED, [])
     assert set(reading.offsets) == {CLOSED[0].options}
     np.testing.assert_allclose(
@@ -123,7 +123,11 @@ def test_the_temperature_is_fitted_on_the_feedback(llama):
     ]
     targets = [np.eye(len(r.options))[r.options.index(r.answer)] for r in rows]
     assert reading.temperature == pytest.approx(fit_temperature(centred, targets), rel=1e-3)
-    assert fit_reading(llama, [FREE]) == Reading()
+    plain = fit_reading(llama, [*CLOSED, FREE], rows)
+    assert plain.offsets == {}
+    expected = fit_temperature([s.scores[0] for s in read], targets)
+    assert plain.temperature == pytest.approx(expected, rel=1e-3)
+    assert fit_reading(llama, [FREE], centre=True) == fit_reading(llama, CLOSED) == Reading()
 
 
 # --- free text ---

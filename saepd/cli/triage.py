@@ -33,6 +33,7 @@ class Options:
         out: Folder for triage.jsonl (the ranking) and questions.jsonl (what to fill in).
         budget: How many questions a person can answer.
         feedback: Answers so far, which probabilities are tempered by.
+        centre: Take off what the model gives options whatever is asked.
         perspective: Who will answer; otherwise to be filled in with each answer.
         skip_bad: Go on without bad rows, and say how many there are.
         json: Print the ranking as JSON instead of a table.
@@ -43,6 +44,7 @@ class Options:
     out: Path
     budget: int = 50
     feedback: Path | None = None
+    centre: bool = False
     perspective: str = ""
     skip_bad: bool = False
     json: bool = False
@@ -72,7 +74,8 @@ def run(options: Options) -> None:
     directions = load_from_disk(options.steering, model, sae)
     answers = rows.rows if rows is not None else ()
     with progress("starting") as report:
-        reading = fit_reading(model, items.rows, answers, options.assessment.readout)
+        readout = options.assessment.readout
+        reading = fit_reading(model, items.rows, answers, readout, centre=options.centre)
         found = assess(model, items.rows, directions, reading, options.assessment, report)
     by_id = {item.id: item for item in items.rows}
     ranked = triage_items(found, options.budget)
