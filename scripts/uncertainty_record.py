@@ -66,8 +66,9 @@ TASKS = {
     "GlobalOpinionQA": Plan(
         "globalopinionqa",
         "globalopinionqa.json",
-        DrawConfig(n_feedback=40, draws=2, feedback_kind="distribution", test_share=0.4),
+        DrawConfig(n_feedback=30, draws=1, feedback_kind="distribution", test_share=0.4),
         "total variation",
+        perspectives=4,
     ),
     "HS-Brexit": Plan(
         "hs-brexit-annotators", ".", DrawConfig(draws=1, limit=200), "error", held_out="Ann6"
@@ -209,8 +210,6 @@ def main() -> None:
     }
     for name, table in tables.items():
         write_atomically(options.out / f"{name}.md", table.encode())
-    for name, figure in pictures(measured).items():
-        figure.write_image(options.out / f"{name}.png", scale=2)
     write_json(options.out / "summary.json", summaries)
     packages = ("saepd", "torch", "transformers", "transformer-lens", "sae-lens", "numpy", "scipy")
     record = {
@@ -225,6 +224,9 @@ def main() -> None:
         "iterative_prompting": prompting,
     }
     write_json(options.out / "record.json", record)
+    # Last, since what draws them is a browser.
+    for name, figure in pictures(measured).items():
+        figure.write_image(options.out / f"{name}.png", scale=2)
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> str:

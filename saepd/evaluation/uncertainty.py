@@ -39,7 +39,7 @@ CLAIMS = {
     **{name: (BASE,) for name in OPERATORS if name != "pluralistic"},
 }
 TRIAGE = "triage"
-_N_BATCHES, _N_RANDOM_ORDERS = 10, 10
+_N_BATCHES, _N_RANDOM_ORDERS = 5, 4
 
 Loss = Literal["error", "total variation"]
 Columns = Mapping[str, Float[np.ndarray, " items"]]
@@ -210,7 +210,7 @@ def _learning(
     loss: Loss,
     seed: int,
 ) -> dict[str, Any]:
-    """Error after each tenth of the questions, where the readout is fitted anew on each answer.
+    """Error after each fifth of the questions, where the readout is fitted anew on each answer.
 
     What learns is the base model's temperature and position biases; random order is a mean over
     several. The first draw stands for all.
