@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from saepd.assessment import Assessment, AssessmentConfig, assess, fit_reading
+    from saepd.answers import fit_reading
+    from saepd.assessment import Assessment, AssessmentConfig, assess
     from saepd.branches import branch, capture_prompts, score_continuations
     from saepd.directions import Direction
     from saepd.errors import InputError
@@ -56,7 +57,7 @@ _HOME = {
     "encode_pairs": "features",
     "explain": "evidence",
     "fit_directions": "fit",
-    "fit_reading": "assessment",
+    "fit_reading": "answers",
     "generate": "generation",
     "generate_batch": "generation",
     "generate_branches": "generation",

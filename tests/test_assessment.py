@@ -7,8 +7,9 @@ from scipy.special import rel_entr, softmax
 from scipy.stats import entropy
 from tiny import D_MODEL, SITE
 
-from saepd import assessment, iterative_prompting
-from saepd.assessment import SCORES, AssessmentConfig, Reading, assess, fit_reading
+from saepd import answers, iterative_prompting
+from saepd.answers import Reading, fit_reading
+from saepd.assessment import SCORES, AssessmentConfig, assess
 from saepd.branches import score_continuations
 from saepd.directions import Direction
 from saepd.epistemic import EpistemicConfig
@@ -100,6 +101,24 @@ def test_letters_are_assessed_as_they_are_read(llama):
     assert own.warning == read.warning
 
 
+def test_scores_per_token_are_read_so_under_every_coefficient(llama):
+    long = Item(id="l", prompt="Why?", options=("Yes", "No, not at all"))
+    readout = ReadoutConfig(length_normalised=True)
+    edits = directions()
+    [own] = assess(llama, [long], edits, None, AssessmentConfig(readout=readout))
+    [read] = read_options(llama, [long], edits, readout)
+    np.testing.assert_allclose(own.branches, read.log_probs().exp().numpy(), atol=1e-6)
+    budgeted = fit_kl_budget(llama, edits, AssessmentConfig().kl_budget)
+    [at_budget] = read_options(llama, [long], budgeted, readout)
+    shares = at_budget.log_probs().exp()
+    moved = (shares[1:] - shares[0]).abs().sum(-1) / 2
+    assert own.scores["sway"] >= float(moved.max()) - 1e-5
+    [again] = iterate_over_options(llama, [long])
+    lengths = np.array([4, 15])
+    again = type(again)(again.first / lengths, again.second / lengths)
+    assert own.scores["epistemic"] == pytest.approx(uncertainty_over_options(again), abs=1e-5)
+
+
 def test_the_temperature_is_fitted_on_the_feedback(llama):
     rows = [
         Feedback(
@@ -158,7 +177,7 @@ def written(monkeypatch, base, branches):
         return [[Generated(text, (), "end", ()) for text in texts] for _ in prompts]
 
     monkeypatch.setattr(iterative_prompting, "generate_branches", by_base)
-    monkeypatch.setattr(assessment, "generate_branches", by_all)
+    monkeypatch.setattr(answers, "generate_branches", by_all)
 
 
 def test_texts_that_match_are_one_answer(llama, monkeypatch):
@@ -195,14 +214,14 @@ def test_empty_answers_are_counted(llama, monkeypatch):
 
 
 def test_options_without_probability_are_said_and_have_no_scores(llama, monkeypatch):
-    real = assessment.read_options
+    real = answers.read_options
 
     def nothing(model, items, edits, config):
         first, second, third = real(model, items, edits, config)
         scores = torch.full_like(second.scores, -math.inf)
         return [first, OptionScores(scores, torch.zeros_like(second.mass)), third]
 
-    monkeypatch.setattr(assessment, "read_options", nothing)
+    monkeypatch.setattr(answers, "read_options", nothing)
     found = assess(llama, CLOSED, directions(), None, CONFIG)
     assert "hold only 0.0e+00 of the probability" in found[1].warning
     assert all(math.isnan(value) for value in found[1].scores.values())

@@ -54,7 +54,8 @@ class Options:
 
 def run(options: Options) -> None:
     """Assess, rank, write and print."""
-    from saepd.assessment import assess, fit_reading
+    from saepd.answers import fit_reading
+    from saepd.assessment import assess
     from saepd.feedback import load_feedback, load_items
     from saepd.files import write_atomically
     from saepd.steering import load_from_disk

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from saepd.assessment import Assessment, AssessmentConfig, Reading, assess, fit_reading
+from saepd.answers import Reading, fit_reading
+from saepd.assessment import Assessment, AssessmentConfig, assess
 from saepd.controls import random_latents
 from saepd.directions import Direction
 from saepd.evaluation.fold import Fold, Options
