@@ -3,17 +3,19 @@
     python scripts/uncertainty_record.py --data ../shared/data
 
 Writes artifacts/results/uncertainty: summary.json with every number, tables and pictures made from
-the same numbers, and record.json with the command, versions, hardware and times.
+the same numbers, and record.json with the command, versions, hardware and times. Each finished task
+is kept in out/uncertainty, so a run that was stopped goes on; delete that folder to start anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -71,10 +73,10 @@ TASKS = {
         perspectives=4,
     ),
     "HS-Brexit": Plan(
-        "hs-brexit-annotators", ".", DrawConfig(draws=1, limit=200), "error", held_out="Ann6"
+        "hs-brexit-annotators", ".", DrawConfig(draws=1, limit=120), "error", held_out="Ann6"
     ),
-    "LIAR": Plan("liar", ".", DrawConfig(draws=1, limit=200), "error"),
-    "HateCheck": Plan("hatecheck", "hatecheck.csv", DrawConfig(draws=1, limit=200), "error"),
+    "LIAR": Plan("liar", ".", DrawConfig(draws=1, limit=120), "error"),
+    "HateCheck": Plan("hatecheck", "hatecheck.csv", DrawConfig(draws=1, limit=120), "error"),
 }
 
 
@@ -91,6 +93,23 @@ def run(plan: Plan, model: Any, sae: Any, data: Path) -> Measured:
     return measure(
         [(fold, assess_fold(fold)) for fold in folds], people, plan.held_out, plan.loss, SEED
     )
+
+
+def kept(path: Path, measured: Measured | None = None) -> Measured:
+    """A task's results as they are kept in a file; written first if they are given."""
+    if measured is not None:
+        # No number is NaN but where a score is undefined.
+        text = json.dumps(asdict(measured), default=lambda array: array.tolist())
+        write_atomically(path, text.encode())
+    found = json.loads(path.read_text())
+    for name in ("wrong", "unasked", "asked"):
+        found[name] = np.array(found[name])
+    for name in ("scores", "orders"):
+        found[name] = {key: np.array(values) for key, values in found[name].items()}
+    found["answers"] = {
+        name: [np.array(p) for p in answers] for name, answers in found["answers"].items()
+    }
+    return Measured(**found)
 
 
 def time_iterative_prompting(model: Any, data: Path) -> dict[str, Any]:
@@ -185,6 +204,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=ROOT / "artifacts/results/uncertainty")
+    parser.add_argument("--work", type=Path, default=ROOT / "out/uncertainty")
     parser.add_argument("--block", type=int, default=15, help="of the shipped SAE")
     parser.add_argument("tasks", nargs="*", default=list(TASKS), metavar="task")
     options = parser.parse_args()
@@ -193,13 +213,19 @@ def main() -> None:
             parser.error(f"no task of the record is called {name}: there are {', '.join(TASKS)}")
     model = load_model()
     sae = load_sae(options.block, model=model)
-    seconds: dict[str, float] = {}
-    measured: dict[str, Measured] = {}
     for name in options.tasks:
-        began = time.perf_counter()
-        measured[name] = run(TASKS[name], model, sae, options.data)
-        seconds[name] = round(time.perf_counter() - began, 1)
-        print(f"{name}: {seconds[name]} seconds", flush=True)
+        path = options.work / f"{name}.json"
+        if not path.exists():
+            began = time.perf_counter()
+            found = run(TASKS[name], model, sae, options.data)
+            found.summary["seconds"] = round(time.perf_counter() - began, 1)
+            kept(path, found)
+            print(f"{name}: {found.summary['seconds']} seconds", flush=True)
+    paths = {name: options.work / f"{name}.json" for name in TASKS}
+    if not all(path.exists() for path in paths.values()):
+        print("some tasks are missing: the tables are written once all of them have run")
+        return
+    measured = {name: kept(path) for name, path in paths.items()}
     prompting = time_iterative_prompting(model, options.data)
     summaries = {name: own.summary for name, own in measured.items()}
     tables = {
@@ -210,7 +236,6 @@ def main() -> None:
     }
     for name, table in tables.items():
         write_atomically(options.out / f"{name}.md", table.encode())
-    write_json(options.out / "summary.json", summaries)
     packages = ("saepd", "torch", "transformers", "transformer-lens", "sae-lens", "numpy", "scipy")
     record = {
         "command": "python scripts/uncertainty_record.py --data DATA",
@@ -220,9 +245,10 @@ def main() -> None:
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
         "threads": int(os.environ.get("OMP_NUM_THREADS", 0)) or os.cpu_count(),
-        "seconds": seconds,
+        "seconds": {name: own.summary.pop("seconds") for name, own in measured.items()},
         "iterative_prompting": prompting,
     }
+    write_json(options.out / "summary.json", summaries)
     write_json(options.out / "record.json", record)
     # Last, since what draws them is a browser.
     for name, figure in pictures(measured).items():
