@@ -50,7 +50,8 @@ class AssessmentConfig:
 
     Attributes:
         readout: How options are read, and free text is asked for.
-        kl_budget: Nats on neutral prompts; how strongly a direction may sway answers.
+        kl_budget: Nats on neutral prompts; how strongly a direction may sway answers. 0 keeps each
+            direction's own coefficient as its budget.
         epistemic: How free text is sampled and clustered.
         max_new_tokens: Of each sampled text, which also ends with its line.
         seed: Of the sampling.
@@ -119,7 +120,9 @@ def assess(
         raise InputError("two items have the same id: give each its own")
     report = progress or (lambda *_: None)
     report("finding the coefficients of the KL budget", 0, 3)
-    budgeted = fit_kl_budget(model, directions, config.kl_budget) if directions else []
+    budgeted = list(directions)
+    if directions and config.kl_budget:
+        budgeted = fit_kl_budget(model, directions, config.kl_budget)
     report("reading answers", 1, 3)
     closed = [item for item in items if item.options]
     free = [item for item in items if not item.options]

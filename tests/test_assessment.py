@@ -81,6 +81,14 @@ def test_sway_is_of_the_directions_at_the_kl_budget(llama):
         assert list(own.flip) == ["p0", "p1"]
 
 
+def test_a_budget_of_zero_keeps_the_directions_own_coefficients(llama):
+    budgeted = fit_kl_budget(llama, directions(), 0.05)
+    kept = assess(llama, CLOSED, budgeted, None, AssessmentConfig(kl_budget=0.0))
+    found = assess(llama, CLOSED, budgeted, None, AssessmentConfig(kl_budget=0.05))
+    for one, other in zip(kept, found, strict=True):
+        assert one.scores["sway"] == pytest.approx(other.scores["sway"], abs=1e-6)
+
+
 def test_without_perspectives_only_the_base_is_scored(llama):
     for own in assess(llama, CLOSED, (), None, CONFIG):
         undefined = {name for name, value in own.scores.items() if math.isnan(value)}

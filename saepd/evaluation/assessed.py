@@ -71,11 +71,11 @@ def assess_fold(fold: Fold) -> Assessed:
     found = fold_directions(fold, config)
     pairs = fold_pairs(fold, config)
     others = [random_latents(direction, pairs, fold.seed) for direction in found]
-    chosen = fit_kl_budget(fold.model, found, KL_BUDGET)
-    random = fit_kl_budget(fold.model, others, KL_BUDGET)
+    budgeted = fit_kl_budget(fold.model, [*found, *others], KL_BUDGET)
+    chosen, random = budgeted[: len(found)], budgeted[len(found) :]
     items = tuple(fold.task.by_id[id_] for id_ in fold.test)
     settings = AssessmentConfig(
-        readout=ReadoutConfig(template=fold.task.wording.plain), kl_budget=KL_BUDGET
+        readout=ReadoutConfig(template=fold.task.wording.plain), kl_budget=0.0
     )
     reading = fit_reading(fold.model, items, fold.feedback, settings.readout)
     assessments = assess(fold.model, items, chosen, reading, settings)
