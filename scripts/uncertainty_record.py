@@ -39,7 +39,9 @@ from saepd.tasks import load_task
 
 ROOT = Path(__file__).parents[1]
 SEED = 0
-# How many survey questions the cost of iterative prompting is measured on.
+# The step that is no task, and how many survey questions the cost of iterative prompting
+# is measured on.
+PROMPTING = "prompting"
 N_TIMED = 200
 
 
@@ -73,9 +75,13 @@ TASKS = {
         perspectives=4,
     ),
     "HS-Brexit": Plan(
-        "hs-brexit-annotators", ".", DrawConfig(draws=1, limit=120), "error", held_out="Ann6"
+        "hs-brexit-annotators",
+        ".",
+        DrawConfig(n_feedback=30, draws=1, limit=100),
+        "error",
+        held_out="Ann6",
     ),
-    "LIAR": Plan("liar", ".", DrawConfig(draws=1, limit=120), "error"),
+    "LIAR": Plan("liar", ".", DrawConfig(draws=1, limit=80), "error"),
     "HateCheck": Plan("hatecheck", "hatecheck.csv", DrawConfig(draws=1, limit=120), "error"),
 }
 
@@ -206,14 +212,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "artifacts/results/uncertainty")
     parser.add_argument("--work", type=Path, default=ROOT / "out/uncertainty")
     parser.add_argument("--block", type=int, default=15, help="of the shipped SAE")
-    parser.add_argument("tasks", nargs="*", default=list(TASKS), metavar="task")
+    parser.add_argument("tasks", nargs="*", default=[*TASKS, PROMPTING], metavar="task")
     options = parser.parse_args()
+    steps = (*TASKS, PROMPTING)
     for name in options.tasks:
-        if name not in TASKS:
+        if name not in steps:
             parser.error(f"no task of the record is called {name}: there are {', '.join(TASKS)}")
     model = load_model()
     sae = load_sae(options.block, model=model)
-    for name in options.tasks:
+    for name in [name for name in options.tasks if name in TASKS]:
         path = options.work / f"{name}.json"
         if not path.exists():
             began = time.perf_counter()
@@ -221,12 +228,15 @@ def main() -> None:
             found.summary["seconds"] = round(time.perf_counter() - began, 1)
             kept(path, found)
             print(f"{name}: {found.summary['seconds']} seconds", flush=True)
+    timed = options.work / "iterative_prompting.json"
+    if PROMPTING in options.tasks and not timed.exists():
+        write_json(timed, time_iterative_prompting(model, options.data))
     paths = {name: options.work / f"{name}.json" for name in TASKS}
-    if not all(path.exists() for path in paths.values()):
+    if not all(path.exists() for path in (*paths.values(), timed)):
         print("some tasks are missing: the tables are written once all of them have run")
         return
     measured = {name: kept(path) for name, path in paths.items()}
-    prompting = time_iterative_prompting(model, options.data)
+    prompting = json.loads(timed.read_text())
     summaries = {name: own.summary for name, own in measured.items()}
     tables = {
         "calibration": calibration_table(summaries),
