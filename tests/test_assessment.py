@@ -16,9 +16,9 @@ from saepd.epistemic import EpistemicConfig
 from saepd.errors import InputError
 from saepd.iterative_prompting import iterate_over_options, uncertainty_over_options
 from saepd.prompts import ReadoutConfig, item_prompt
-from saepd.readout import OptionScores, fit_temperature, read_options
+from saepd.readout import OptionScores, read_options
 from saepd.scales import fit_kl_budget
-from saepd.schema import Feedback, Item
+from saepd.schema import Item
 from saepd.sway import sway
 from saepd.trace import Generated
 
@@ -125,36 +125,6 @@ def test_scores_per_token_are_read_so_under_every_coefficient(llama):
     lengths = np.array([4, 15])
     again = type(again)(again.first / lengths, again.second / lengths)
     assert own.scores["epistemic"] == pytest.approx(uncertainty_over_options(again), abs=1e-5)
-
-
-def test_the_temperature_is_fitted_on_the_feedback(llama):
-    rows = [
-        Feedback(
-            id=str(i),
-            perspective="p",
-            item=item.id,
-            prompt=item.prompt,
-            options=item.options,
-            answer=item.options[i % 2],
-        )
-        for i, item in enumerate(CLOSED)
-    ]
-    reading = fit_reading(llama, [*CLOSED, FREE], rows, centre=True)
-    read = read_options(llama, CLOSED, [])
-    assert set(reading.offsets) == {CLOSED[0].options}
-    np.testing.assert_allclose(
-        reading.offsets[CLOSED[0].options], (read[0].scores[0] + read[1].scores[0]) / 2, atol=1e-4
-    )
-    centred = [
-        s.scores[0] - reading.offsets.get(i.options, 0) for i, s in zip(CLOSED, read, strict=True)
-    ]
-    targets = [np.eye(len(r.options))[r.options.index(r.answer)] for r in rows]
-    assert reading.temperature == pytest.approx(fit_temperature(centred, targets), rel=1e-3)
-    plain = fit_reading(llama, [*CLOSED, FREE], rows)
-    assert plain.offsets == {}
-    expected = fit_temperature([s.scores[0] for s in read], targets)
-    assert plain.temperature == pytest.approx(expected, rel=1e-3)
-    assert fit_reading(llama, [FREE], centre=True) == fit_reading(llama, CLOSED) == Reading()
 
 
 # --- free text ---
