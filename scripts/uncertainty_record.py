@@ -199,7 +199,7 @@ def pictures(measured: dict[str, Measured]) -> dict[str, Any]:
             left = error_curve(values, own.unasked, own.asked)
             cost[task].append(Curve(name, np.linspace(0, 1, len(left)), left))
     return {
-        "reliability": reliability_figure(reliability),
+        "reliability": reliability_figure(reliability, n_bins=5),
         "risk_coverage": curves_figure(coverage, "coverage", "share of wrong answers"),
         "triage": curves_figure(cost, "share of items asked about", "loss that is left"),
     }
