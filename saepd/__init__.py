@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from saepd.answers import fit_reading
+    from saepd.assessment import Assessment, AssessmentConfig, assess
     from saepd.branches import branch, capture_prompts, score_continuations
     from saepd.directions import Direction
     from saepd.errors import InputError
@@ -28,9 +30,12 @@ if TYPE_CHECKING:
     from saepd.steering import load_from_disk, save_to_disk
     from saepd.survey import survey_feedback, survey_items
     from saepd.trace import Generated, Step
+    from saepd.triage import Triaged, triage_items
     from saepd.uncertainty import branch_disagreement
 
 _HOME = {
+    "Assessment": "assessment",
+    "AssessmentConfig": "assessment",
     "Direction": "directions",
     "DirectionConfig": "fit",
     "ExperimentConfig": "experiment",
@@ -44,12 +49,15 @@ _HOME = {
     "ReadoutConfig": "prompts",
     "SamplingConfig": "sampling",
     "Step": "trace",
+    "Triaged": "triage",
+    "assess": "assessment",
     "branch": "branches",
     "branch_disagreement": "uncertainty",
     "capture_prompts": "branches",
     "encode_pairs": "features",
     "explain": "evidence",
     "fit_directions": "fit",
+    "fit_reading": "answers",
     "generate": "generation",
     "generate_batch": "generation",
     "generate_branches": "generation",
@@ -69,9 +77,12 @@ _HOME = {
     "stream_feedback": "feedback",
     "survey_feedback": "survey",
     "survey_items": "survey",
+    "triage_items": "triage",
 }
 
 __all__ = [
+    "Assessment",
+    "AssessmentConfig",
     "Direction",
     "DirectionConfig",
     "ExperimentConfig",
@@ -85,12 +96,15 @@ __all__ = [
     "ReadoutConfig",
     "SamplingConfig",
     "Step",
+    "Triaged",
+    "assess",
     "branch",
     "branch_disagreement",
     "capture_prompts",
     "encode_pairs",
     "explain",
     "fit_directions",
+    "fit_reading",
     "generate",
     "generate_batch",
     "generate_branches",
@@ -110,6 +124,7 @@ __all__ = [
     "stream_feedback",
     "survey_feedback",
     "survey_items",
+    "triage_items",
 ]
 
 

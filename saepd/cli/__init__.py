@@ -14,6 +14,7 @@ COMMANDS = {
     "answer": "answer one question as every perspective, and merged",
     "generate": "write text from the merged perspectives",
     "evaluate": "compare methods and nulls on a published task, or on your own data",
+    "triage": "rank items by need of a person, say why, and take the answers back as feedback",
     "train-sae": "train sparse autoencoders for a model on your text",
     "doctor": "say what is installed and cached, and whether model and SAE fit",
 }
