@@ -27,17 +27,21 @@ class ReadoutConfig:
         readout: ``text`` or ``letter``.
         style: ``plain`` continuation or the model's ``chat`` template.
         length_normalised: Divide each option's log-likelihood by its number of tokens.
+        template: What the ``text`` readout in ``plain`` style makes of the question ``{prompt}``.
     """
 
     readout: Kind = "text"
     style: Style = "plain"
     length_normalised: bool = False
+    template: str = "A survey asked: {prompt}\nMost people answered:"
 
     def __post_init__(self) -> None:
         if self.readout not in ("text", "letter"):
             raise InputError(f"unknown readout {self.readout!r}: use text or letter")
         if self.style not in ("plain", "chat"):
             raise InputError(f"unknown style {self.style!r}: use plain or chat")
+        if "{prompt}" not in self.template:
+            raise InputError("the readout's template has no {prompt}: put it where the question goes")
 
 
 @dataclass(frozen=True)
@@ -157,4 +161,4 @@ def item_prompt(
         return f"Question: {text}\nAnswer:"
     if config.style == "chat":
         return chat(model.tokenizer, f"A survey asked: {question} What did people answer?")
-    return f"A survey asked: {question}\nMost people answered:"
+    return config.template.format(prompt=question)
