@@ -41,7 +41,9 @@ class ReadoutConfig:
         if self.style not in ("plain", "chat"):
             raise InputError(f"unknown style {self.style!r}: use plain or chat")
         if "{prompt}" not in self.template:
-            raise InputError("the readout's template has no {prompt}: put it where the question goes")
+            raise InputError(
+                "the readout's template has no {prompt}: put it where the question goes"
+            )
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,12 @@ class Bench:
         return self._loaded
 
     def prefix(
-        self, key: str, loaded: Loaded, items: Sequence[Item], prompts: Sequence[str], positions: str
+        self,
+        key: str,
+        loaded: Loaded,
+        items: Sequence[Item],
+        prompts: Sequence[str],
+        positions: str,
     ) -> tuple[Prefix, bool]:
         """The captured questions, and whether they were captured before."""
         if self._prefix is not None and self._prefix[0] == key:
@@ -111,6 +116,4 @@ def _within_any(positions: str) -> str:
 
 def _only_model(config: ModelConfig | None) -> ModelConfig | None:
     """The settings without those of the SAE."""
-    return config and ModelConfig(
-        config.model, sae="any", device=config.device, dtype=config.dtype
-    )
+    return config and ModelConfig(config.model, sae="any", device=config.device, dtype=config.dtype)

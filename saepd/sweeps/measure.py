@@ -29,6 +29,9 @@ from saepd.tasks import Task
 if TYPE_CHECKING:
     from torch import Tensor
 
+# Raised when the same scores come to mean other numbers.
+VERSION = 1
+
 Options = Float[np.ndarray, " options"]
 Branch = tuple[int, float]  # index of a branch, and its temperature
 
@@ -104,9 +107,7 @@ def _centred(scored: Scored) -> dict[str, Tensor]:
     }
 
 
-def _temperature(
-    scores: Mapping[str, Tensor], rows: Sequence[Feedback], branch: int
-) -> float:
+def _temperature(scores: Mapping[str, Tensor], rows: Sequence[Feedback], branch: int) -> float:
     return fit_temperature(
         [scores[row.item][branch] for row in rows], [answered(row) for row in rows]
     )
@@ -120,7 +121,9 @@ def _summary(
     seed: int,
 ) -> dict[str, Any]:
     def of(name: str | None) -> tuple[dict[str, float | None], dict[str, Any]]:
-        chosen = {m: [r for r in rows if name in (None, r.perspective)] for m, rows in methods.items()}
+        chosen = {
+            m: [r for r in rows if name in (None, r.perspective)] for m, rows in methods.items()
+        }
         weights = bootstrap.draw_weights([r.item for r in chosen["merged"]], seed)
         primary = {m: _primary(rows, task, weights) for m, rows in chosen.items()}
         sign = 1 if task.positive else -1
@@ -135,7 +138,7 @@ def _summary(
         predicted = [row.probabilities for row in chosen["merged"]]
         if task.positive:
             places = [task.by_id[r.item].options.index(task.positive) for r in chosen["merged"]]
-            labels = [labelled.label_of(g, i) for g, i in zip(gold, places, strict=True)]
+            labels = [labelled.label_of(g.tolist(), i) for g, i in zip(gold, places, strict=True)]
         else:
             labels = [int(g.argmax()) for g in gold]
         per_draw["total_variation"] = bootstrap.mean(total_variation(predicted, gold), weights)

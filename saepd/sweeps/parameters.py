@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
-from pathlib import Path
 from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -16,7 +15,6 @@ from saepd.evaluation.fold import DrawConfig
 from saepd.features import FeatureConfig
 from saepd.fit import DirectionConfig, FitConfig
 from saepd.merge import MergeConfig
-from saepd.prompts import ReadoutConfig
 from saepd.schema import shortened
 from saepd.tasks.task import nearest
 
@@ -83,7 +81,9 @@ class PointConfig:
 
     def flat(self) -> dict[str, Any]:
         """Every parameter by its name, as JSON values."""
-        parts = {"": asdict(self.task) | asdict(self.where) | asdict(self.draw) | asdict(self.merge)}
+        parts = {
+            "": asdict(self.task) | asdict(self.where) | asdict(self.draw) | asdict(self.merge)
+        }
         values = parts[""] | {k: v for part in asdict(self.fit).values() for k, v in part.items()}
         return json.loads(json.dumps({name: values[name] for name in parameter_types()}))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import math
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from saepd.errors import InputError
+from saepd.sweeps.identity import point_key
 from saepd.sweeps.parameters import PointConfig, point_config
 from saepd.sweeps.space import Choice
 from saepd.sweeps.sweep_file import Sweep
@@ -36,9 +36,8 @@ class Point:
 
     @cached_property
     def key(self) -> str:
-        """Equal for equal settings, whichever file or order they came in."""
-        text = json.dumps(self.config.flat(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        """What it is called in the store."""
+        return point_key(self.config)
 
 
 def sweep_points(sweep: Sweep, seed: int = 0) -> list[Point]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from dataclasses import replace
 from functools import lru_cache
@@ -32,7 +31,7 @@ def task_of(config: TaskConfig) -> Task:
     return task.only(config.perspectives)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=256)
 def draw_of(task: TaskConfig, draw: DrawConfig) -> Draw:
     """Test questions and feedback of one point.
 
@@ -46,15 +45,3 @@ def asked_items(task: Task, draw: Draw) -> list[Item]:
     """The questions that a point scores: those of the test, and those of the feedback."""
     wanted = OrderedDict.fromkeys([*draw.test, *(row.item for row in draw.feedback)])
     return [task.by_id[id_] for id_ in wanted]
-
-
-def content_hash(task: Task, draw: Draw) -> str:
-    """Of everything about the task and the draw that numbers depend on."""
-    digest = hashlib.sha256(task.wording.plain.encode() + task.positive.encode())
-    for item in asked_items(task, draw):
-        digest.update(item.model_dump_json().encode() + b"\n")
-    for row in draw.feedback:
-        digest.update(row.model_dump_json().encode() + b"\n")
-    for id_ in draw.test:
-        digest.update(id_.encode() + b"\n")
-    return digest.hexdigest()[:32]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from saepd.errors import InputError
-from saepd.sweeps.metrics import check_metric
+from saepd.sweeps.metrics import GOALS, check_metric
+from saepd.sweeps.parameters import point_config
 from saepd.sweeps.points import Point, sweep_points
 from saepd.sweeps.question import draw_of, task_of
 from saepd.sweeps.run_point import Worker, WorkSettings
 from saepd.sweeps.schedule import units_of
+from saepd.sweeps.space import Choice
 from saepd.sweeps.store import Outcome, Store
 from saepd.sweeps.sweep_file import Sweep
 from saepd.tracking import Mode, TrackingConfig
@@ -104,6 +105,7 @@ def run_sweep(
     config = config or RunConfig()
     report = progress or (lambda *_: None)
     if sweep.method != "bayes":
+        # Before anything is written or loaded.
         check_points(sweep, sweep_points(sweep, config.seed))
     make_folder(out)
     try:
@@ -116,12 +118,52 @@ def run_sweep(
                 from saepd.sweeps.search import search
 
                 n_parallel = 1 if config.backend == "local" else config.workers or 1
-                search(sweep, out, config.seed, tally.finished, n_parallel, tally.run(backend, settings))
+                search(
+                    sweep,
+                    out,
+                    config.seed,
+                    tally.finished,
+                    n_parallel,
+                    tally.run(backend, settings),
+                )
             else:
                 tally.run(backend, settings)(sweep_points(sweep, config.seed))
             return tally.summary()
     except Timeout as error:
-        raise InputError(f"a sweep is running in {out}: wait for it, or use another folder") from error
+        raise InputError(
+            f"a sweep is running in {out}: wait for it, or use another folder"
+        ) from error
+
+
+def run_one(
+    values: Mapping[str, Any], out: Path, config: RunConfig | None = None, metric: str = "gain"
+) -> Outcome:
+    """One point, as W&B's agents start it; what is finished is given back without running.
+
+    Args:
+        values: Parameters that are not at their defaults.
+        out: Folder of the results; any number of processes may share it.
+        config: Its cache and tracking are used.
+        metric: What the sweep is about.
+
+    Raises:
+        InputError: settings that no point can have, or the disk is full.
+    """
+    config = config or RunConfig()
+    sweep = Sweep(
+        out.name, "grid", {k: Choice((v,)) for k, v in values.items()}, metric, GOALS[metric]
+    )
+    point = Point(0, point_config(values))
+    check_points(sweep, [point])
+    make_folder(out)
+    store = Store(out)
+    for outcome in store.outcomes():
+        if outcome.key == point.key and not outcome.failed:
+            return outcome
+    settings = work_settings(sweep, out, config)
+    outcome = Worker(replace(settings, varied=tuple(values))).run(point)
+    store.add(outcome)
+    return outcome
 
 
 def check_points(sweep: Sweep, points: Sequence[Point]) -> None:
@@ -204,7 +246,8 @@ class _Tally:
             total = self.sweep.run_cap if self.sweep.method == "bayes" else self.n_points
             self.report("points", self.n_points - len(waiting), total or 0)
             for outcome in backend(waiting, settings) if waiting else ():
-                self.store.add(outcome)
+                if not self.store.add(outcome):
+                    continue
                 self.outcomes.append(outcome)
                 if not outcome.failed:
                     self.finished[outcome.key] = outcome

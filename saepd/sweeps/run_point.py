@@ -1,4 +1,4 @@
-"""One point from its settings to an outcome, on whichever machine: the entry point of all backends."""
+"""One point from its settings to an outcome: what every backend runs, on whichever machine."""
 
 from __future__ import annotations
 

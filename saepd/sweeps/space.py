@@ -96,7 +96,9 @@ def parse_parameter(name: str, entry: Any) -> Space:
         raise InputError(f"{where} is {shortened(entry)}: write value, values, or min and max")
     for key in entry:
         if key == "parameters":
-            raise InputError(f"{where} is nested: saepd's parameters have no groups, write them flat")
+            raise InputError(
+                f"{where} is nested: saepd's parameters have no groups, write them flat"
+            )
         if key not in _KEYS:
             raise InputError(f"{where} has a key {shortened(key)}: {nearest(str(key), _KEYS)}")
     kind = entry.get("distribution")
@@ -105,9 +107,15 @@ def parse_parameter(name: str, entry: Any) -> Space:
             f"{where} has the distribution {shortened(kind)}, which saepd does not know: "
             + nearest(str(kind), DISTRIBUTIONS, 99)
         )
-    given = [key for key in ("value", "values", "min") if key in entry or (key == "min" and "max" in entry)]
+    given = [
+        key
+        for key in ("value", "values", "min")
+        if key in entry or (key == "min" and "max" in entry)
+    ]
     if len(given) != 1:
-        raise InputError(f"{where} has {' and '.join(given) or 'no values'}: give value, values, or min and max")
+        raise InputError(
+            f"{where} has {' and '.join(given) or 'no values'}: give value, values, or min and max"
+        )
     if given[0] != "min":
         if {"min", "max", "q"} & set(entry) or kind not in (None, *_LISTED):
             raise InputError(f"{where} has {given[0]} and a range: give one of them")
@@ -135,7 +143,11 @@ def _range(name: str, entry: Mapping[str, Any], kind: str | None) -> Range:
     ends: list[float] = []
     for end in ("min", "max"):
         value = entry.get(end)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+        ):
             raise InputError(f"{where}: {end} is {shortened(value)}: it must be a number")
         ends.append(value)
     low, high = ends
@@ -146,7 +158,12 @@ def _range(name: str, entry: Mapping[str, Any], kind: str | None) -> Range:
     step = entry.get("q", 1.0 if kind.startswith("q_") else 0.0)
     if ("q" in entry) != kind.startswith("q_") and "q" in entry:
         raise InputError(f"{where}: q goes with q_uniform and the like, not with {kind}")
-    if isinstance(step, bool) or not isinstance(step, int | float) or step < 0 or (kind.startswith("q_") and step == 0):
+    if (
+        isinstance(step, bool)
+        or not isinstance(step, int | float)
+        or step < 0
+        or (kind.startswith("q_") and step == 0)
+    ):
         raise InputError(f"{where}: q is {shortened(step)}: it must be a positive number")
     if kind in ("log_uniform", "q_log_uniform"):
         low, high = math.exp(low), math.exp(high)

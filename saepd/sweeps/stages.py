@@ -110,9 +110,7 @@ def score_point(bench: Bench, cache: StageCache, config: PointConfig) -> Scored:
     directions = _unpacked(directions_of.tensors, loaded, draw, task, fit)
 
     def run() -> tuple[Tensors, int]:
-        prefix, held = bench.prefix(
-            keys.prefix, loaded, items, prompts, fit.direction.positions
-        )
+        prefix, held = bench.prefix(keys.prefix, loaded, items, prompts, fit.direction.positions)
         with counting_forwards(loaded.model) as calls:
             scored = prefix.questions.score_continuations(directions)
             kl = kl_to_base(prefix.neutral.branch(for_neutral(directions)))
@@ -173,13 +171,12 @@ def _fit(
 
     def encode() -> tuple[Tensors, int]:
         with counting_forwards(loaded.model) as calls:
-            found = encode_pairs(
-                loaded.model, loaded.sae, draw.feedback, fit.features, fit.readout
-            )
+            found = encode_pairs(loaded.model, loaded.sae, draw.feedback, fit.features, fit.readout)
         return {name: getattr(found, name) for name in _PAIR_TENSORS}, len(calls)
 
     feedback = cache.get_or_compute("feedback", keys.feedback, encode)
-    pairs = Pairs(rows=list(draw.feedback), positive_texts=[], **feedback.tensors)
+    tensors_of: dict[str, Any] = {name: feedback.tensors[name] for name in _PAIR_TENSORS}
+    pairs = Pairs(rows=list(draw.feedback), positive_texts=[], **tensors_of)
     unit = replace(fit, direction=replace(fit.direction, coefficient=1.0))
     with counting_forwards(loaded.model) as calls:
         found = fit_pairs(loaded.model, loaded.sae, pairs, unit).directions

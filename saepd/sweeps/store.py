@@ -21,7 +21,6 @@ from saepd.errors import InputError
 
 FILE = "results.sqlite"
 
-# Raised when the same settings come to mean other numbers.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (
     id INTEGER PRIMARY KEY,
@@ -113,7 +112,9 @@ class Store:
         for key, status, parameters, result in rows:
             # A finished point stays finished, whatever failed beside it.
             if key not in found or found[key].failed:
-                outcome = Outcome(key, json.loads(parameters), json.loads(result), status == "failed")
+                outcome = Outcome(
+                    key, json.loads(parameters), json.loads(result), status == "failed"
+                )
                 found[key] = outcome
         return list(found.values())
 
@@ -130,4 +131,6 @@ class Store:
                     f"no room left to write {self.path}: free some; what is finished is kept, and "
                     "the same command goes on from there"
                 ) from error
-            raise InputError(f"{self.path} cannot be used as a store of results: {error}") from error
+            raise InputError(
+                f"{self.path} cannot be used as a store of results: {error}"
+            ) from error

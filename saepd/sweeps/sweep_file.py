@@ -51,8 +51,12 @@ class Sweep:
         ]
 
 
-def load_sweep(path: Path) -> Sweep:
+def load_sweep(path: Path, fixed: Mapping[str, Any] | None = None) -> Sweep:
     """Read a sweep file.
+
+    Args:
+        path: The file.
+        fixed: Values in the place of what it says about these parameters.
 
     Raises:
         InputError: no such file, no YAML, or whatever `parse_sweep` refuses; the file is named.
@@ -70,6 +74,9 @@ def load_sweep(path: Path) -> Sweep:
         where = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise InputError(f"{path}{where} is not YAML: {problem}") from error
+    if fixed and isinstance(content, Mapping) and isinstance(content.get("parameters"), Mapping):
+        entries = {name: {"value": value} for name, value in fixed.items()}
+        content = {**content, "parameters": {**content["parameters"], **entries}}
     try:
         return parse_sweep(content, path.stem)
     except InputError as error:
@@ -92,7 +99,7 @@ def parse_sweep(content: Any, name: str = "sweep") -> Sweep:
             raise InputError("early_terminate has nothing to stop: a point has one result; drop it")
         if key not in (*_KEYS, *_ELSEWHERE):
             raise InputError(f"unknown key {shortened(key)}: {nearest(str(key), _KEYS)}")
-    method = content.get("method")
+    method: Any = content.get("method")
     if method not in get_args(Method):
         raise InputError(f"method is {shortened(method)}: use grid, random or bayes")
     entries = content.get("parameters")
