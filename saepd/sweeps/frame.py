@@ -64,6 +64,20 @@ def read_sweep(folder: str | Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def reuse_by_node(folder: str | Path) -> dict[str, float]:
+    """Node, or process where there are no nodes -> share of its points whose prefix was there.
+
+    A prefix is there if the process holds it, or if it is not needed because branch scores are.
+    """
+    uses: dict[str, list[bool]] = {}
+    for outcome in Store(Path(folder), create=False).outcomes():
+        where = outcome.result.get("node") or outcome.result.get("worker", "")
+        for stage in outcome.result.get("stages", ()):
+            if stage["kind"] == "prefix":
+                uses.setdefault(where, []).append(stage["reused"])
+    return {where: sum(reused) / len(reused) for where, reused in uses.items()}
+
+
 def varied(frame: pd.DataFrame) -> list[str]:
     """Parameters that have more than one value in a frame."""
     return [name for name in parameter_types() if name in frame and len(_levels(frame, name)) > 1]
