@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Kind = Literal["text", "letter"]
 Style = Literal["plain", "chat"]
 
+SURVEY_TEMPLATE = "A survey asked: {prompt}\nMost people answered:"
+
 
 @dataclass(frozen=True)
 class ReadoutConfig:
@@ -27,13 +29,13 @@ class ReadoutConfig:
         readout: ``text`` or ``letter``.
         style: ``plain`` continuation or the model's ``chat`` template.
         length_normalised: Divide each option's log-likelihood by its number of tokens.
-        template: What the ``text`` readout in ``plain`` style makes of the question ``{prompt}``.
+        template: The text readout's plain prompt; ``{prompt}`` stands for the question.
     """
 
     readout: Kind = "text"
     style: Style = "plain"
     length_normalised: bool = False
-    template: str = "A survey asked: {prompt}\nMost people answered:"
+    template: str = SURVEY_TEMPLATE
 
     def __post_init__(self) -> None:
         if self.readout not in ("text", "letter"):
@@ -41,9 +43,7 @@ class ReadoutConfig:
         if self.style not in ("plain", "chat"):
             raise InputError(f"unknown style {self.style!r}: use plain or chat")
         if "{prompt}" not in self.template:
-            raise InputError(
-                "the readout's template has no {prompt}: put it where the question goes"
-            )
+            raise InputError(f"the template {self.template!r} has no {{prompt}}: put it in")
 
 
 @dataclass(frozen=True)
@@ -163,4 +163,5 @@ def item_prompt(
         return f"Question: {text}\nAnswer:"
     if config.style == "chat":
         return chat(model.tokenizer, f"A survey asked: {question} What did people answer?")
-    return config.template.format(prompt=question)
+    # Not `format`: a question may hold braces, and a template of the user's own others.
+    return config.template.replace("{prompt}", question)

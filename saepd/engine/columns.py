@@ -2,9 +2,10 @@
 
 A prompt and its possible continuations need not be separate rows. The continuations stand behind
 the prompt as further columns of its row, each of which sees the prompt and the earlier tokens of
-its own text, and no other text. From the lowest edited site on, the columns from the first edited
-one on are there K+1 times, once for each branch, and see only their own branch. So whatever the
-branches share is computed once, and each weight of the model is read once for all of them.
+its own text, and no other text. Texts that begin alike share columns (`saepd.engine.texts`). From
+the lowest edited site on, the columns from the first edited one on are there K+1 times, once for
+each branch, and see only their own branch. So whatever the branches share is computed once, and
+each weight of the model is read once for all of them.
 """
 
 from __future__ import annotations
@@ -15,10 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Bool, Float, Int
 
+from saepd.engine.texts import TextTree
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
+
+# What every later column continues.
+NEVER = 2**62
 
 
 @dataclass(frozen=True)
@@ -28,13 +34,13 @@ class Columns:
     Attributes:
         tokens: Ids; padding holds the tokenizer's padding token.
         real: Whether a column holds a token.
-        text: 0 for the prompt's columns, i+1 for those of its i-th text.
+        until: The first column behind each that does not continue it; ``NEVER`` for the prompt's.
         n_prompt: Columns of the prompts; the rest are the texts'.
     """
 
     tokens: Int[Tensor, "batch columns"]
     real: Bool[Tensor, "batch columns"]
-    text: Int[Tensor, "batch columns"]
+    until: Int[Tensor, "batch columns"]
     n_prompt: int
 
     @property
@@ -57,9 +63,10 @@ class Columns:
         import torch
 
         n = self.tokens.shape[1]
-        causal = torch.ones(n, n, dtype=torch.bool, device=self.tokens.device).tril()
-        same = (self.text.unsqueeze(1) == 0) | (self.text.unsqueeze(1) == self.text.unsqueeze(2))
-        return causal & same & self.real.unsqueeze(1)
+        column = torch.arange(n, device=self.tokens.device)
+        causal = column <= column.unsqueeze(1)
+        continued = self.until.unsqueeze(1) > column.unsqueeze(1)
+        return causal & continued & self.real.unsqueeze(1)
 
 
 @dataclass(frozen=True)
@@ -119,35 +126,32 @@ class Tails:
 def prompt_columns(
     model: TransformerBridge,
     rows: Sequence[list[int]],
-    texts: Sequence[Sequence[list[int]]] | None = None,
+    trees: Sequence[TextTree] | None = None,
 ) -> Columns:
-    """Lay prompts out as left-padded columns, with the tokens of each prompt's texts behind it.
+    """Lay prompts out as left-padded columns, with the texts that may follow each behind it.
 
     Args:
         model: The language model.
         rows: Token ids of each prompt.
-        texts: For each prompt, the token ids of the texts behind it; these may be empty.
+        trees: Of each prompt's texts; these may be empty.
     """
     import torch
 
     n_prompt = max(map(len, rows))
-    behind = [[] for _ in rows] if texts is None else texts
-    n = n_prompt + max((sum(map(len, own)) for own in behind), default=0)
+    n = n_prompt + max((len(tree.tokens) for tree in trees or ()), default=0)
     tokens = torch.full((len(rows), n), int(model.tokenizer.pad_token_id))
     real = torch.zeros(len(rows), n, dtype=torch.bool)
-    text = torch.zeros(len(rows), n, dtype=torch.long)
-    for i, (row, own) in enumerate(zip(rows, behind, strict=True)):
+    until = torch.full((len(rows), n), NEVER)
+    for i, row in enumerate(rows):
         tokens[i, n_prompt - len(row) : n_prompt] = torch.tensor(row)
         real[i, n_prompt - len(row) : n_prompt] = True
-        start = n_prompt
-        for number, ids in enumerate(own, 1):
-            end = start + len(ids)
-            tokens[i, start:end] = torch.tensor(ids)
-            real[i, start:end] = True
-            text[i, start:end] = number
-            start = end
+    for i, tree in enumerate(trees or ()):
+        behind = slice(n_prompt, n_prompt + len(tree.tokens))
+        tokens[i, behind] = torch.tensor(tree.tokens, dtype=torch.long)
+        real[i, behind] = True
+        until[i, behind] = n_prompt + torch.tensor(tree.until, dtype=torch.long)
     device = next(model.original_model.parameters()).device
-    return Columns(tokens.to(device), real.to(device), text.to(device), n_prompt)
+    return Columns(tokens.to(device), real.to(device), until.to(device), n_prompt)
 
 
 def additive(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float, Int
 
-from saepd.engine.columns import Columns
+from saepd.engine.columns import NEVER, Columns
 from saepd.engine.plan import Plan
 from saepd.engine.prefix import capture, edit_masks, first_edited, forward, resume_in_rows
 from saepd.engine.widening import Rows, widening
@@ -78,7 +78,7 @@ def extend(
     columns = Columns(
         torch.cat([before.tokens, tokens], dim=1),
         torch.cat([before.real, real.bool()], dim=1),
-        torch.cat([before.text, torch.zeros_like(tokens)], dim=1),
+        torch.cat([before.until, torch.full_like(tokens, NEVER)], dim=1),
         before.n_prompt + n_new,
     )
     masks = {
@@ -107,7 +107,7 @@ def select_rows(state: State, owner: Int[Tensor, " rows"]) -> State:
         layer.batch_select_indices(owner if index < state.plan.first_wide_block else wide)
     before = state.columns
     columns = replace(
-        before, tokens=before.tokens[owner], real=before.real[owner], text=before.text[owner]
+        before, tokens=before.tokens[owner], real=before.real[owner], until=before.until[owner]
     )
     return State(state.plan, columns, state.cache, state.log_probs[owner])
 
@@ -157,7 +157,7 @@ def separate(state: State) -> Separate:
         before,
         tokens=before.tokens.repeat_interleave(n, dim=0),
         real=before.real.repeat_interleave(n, dim=0),
-        text=before.text.repeat_interleave(n, dim=0),
+        until=before.until.repeat_interleave(n, dim=0),
     )
     branch = list(range(n)) * len(before.tokens)
     return Separate(state.plan, columns, state.cache, state.log_probs.flatten(0, 1), branch)
@@ -171,7 +171,7 @@ def extend_separate(state: Separate, tokens: Int[Tensor, " rows"]) -> None:
     columns = Columns(
         torch.cat([before.tokens, new], dim=1),
         torch.cat([before.real, torch.ones_like(new, dtype=torch.bool)], dim=1),
-        torch.cat([before.text, torch.zeros_like(new)], dim=1),
+        torch.cat([before.until, torch.full_like(new, NEVER)], dim=1),
         before.n_prompt + 1,
     )
     masks = {spec: generated_mask(spec, new, plan.model.tokenizer) for spec in plan.specs}
@@ -192,7 +192,7 @@ def select_separate(state: Separate, rows: Int[Tensor, " kept"], kept: list[int]
         layer.batch_select_indices(rows)
     before = state.columns
     columns = replace(
-        before, tokens=before.tokens[rows], real=before.real[rows], text=before.text[rows]
+        before, tokens=before.tokens[rows], real=before.real[rows], until=before.until[rows]
     )
     branch = [state.branch[row] for row in kept]
     return Separate(state.plan, columns, state.cache, state.log_probs[rows], branch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from jaxtyping import Float, Int
@@ -20,6 +21,7 @@ from saepd.engine.prefix import (
     resume_in_columns,
     resume_in_rows,
 )
+from saepd.engine.texts import TextTree, text_tree
 from saepd.errors import InputError
 from saepd.positions import parse_positions
 
@@ -44,11 +46,13 @@ class Pack:
     Attributes:
         prefix: What they share.
         texts: Of each prompt; None where only the next token is read.
+        trees: How the texts are laid out.
         as_copies: Whether branches are copies of columns; rows otherwise.
     """
 
     prefix: Prefix
     texts: list[Texts] | None
+    trees: list[TextTree] | None
     as_copies: bool
 
     @classmethod
@@ -72,19 +76,23 @@ class Pack:
             specs: The positions that they may edit.
             n_branches: K+1, if they are to run once only.
         """
-        # The last token of a text is only read, never fed.
-        behind = [[text[:-1] for text in own] for own in texts or []]
-        n_behind = max((sum(map(len, own)) for own in behind), default=0)
+        trees = None if texts is None else [text_tree(own) for own in texts]
+        n_behind = max((len(tree.tokens) for tree in trees or ()), default=0)
         columns = prompt_columns(model, rows)
         masks = edit_masks(model, columns, specs)
         first = first_edited(masks, columns.n_prompt)
         n_tail = columns.n_prompt - first + n_behind
-        longest = columns.n_prompt + max((len(t) for own in behind for t in own), default=0)
+        longest = columns.n_prompt + max(
+            (len(t) - 1 for own in texts or () for t in own), default=0
+        )
+        at_least = 2 if n_branches is None else min(2, n_branches)
         as_copies = (
-            first >= MIN_SHARED and 2 * n_tail <= _MAX_COPIED and fits_columns(model, longest)
+            first >= MIN_SHARED
+            and at_least * n_tail <= _MAX_COPIED
+            and fits_columns(model, longest)
         )
         if as_copies and n_behind:
-            columns = prompt_columns(model, rows, behind)
+            columns = prompt_columns(model, rows, trees)
         at_once = n_branches is not None and n_branches * n_tail <= _MAX_COPIED
         prefix = capture(
             model,
@@ -94,7 +102,7 @@ class Pack:
             cached=not (as_copies and at_once) and first >= MIN_SHARED,
             keep_cache=texts is not None and not as_copies,
         )
-        return cls(prefix, texts, as_copies)
+        return cls(prefix, texts, trees, as_copies)
 
     def log_probs(self, plan: Plan) -> Float[Tensor, "batch branches vocab"]:
         """Next-token log-probs of every branch, in nats.
@@ -115,13 +123,16 @@ class Pack:
         """
         import torch
 
-        assert self.texts is not None
+        assert self.texts is not None and self.trees is not None
         if not self.as_copies:
             logits, cache = resume_in_rows(self.prefix, plan, self._masks(plan))
             assert cache is not None
             log_probs = logits.float().log_softmax(-1)
             return _scored_in_rows(State(plan, self.prefix.columns, cache, log_probs), self.texts)
-        reads = [_reads(own) for own in self.texts]
+        reads = [
+            (list(chain(*tree.reads)), list(chain(*own)), [len(text) for text in own])
+            for tree, own in zip(self.trees, self.texts, strict=True)
+        ]
 
         def score(logits: Tensor) -> Tensor:
             normaliser = logits.float().logsumexp(-1)
@@ -191,17 +202,6 @@ class Pack:
         return masks
 
 
-def _reads(texts: Texts) -> tuple[list[int], list[int], list[int]]:
-    """Where each token of some texts is read, counted from the prompt's last; and which it is."""
-    positions, targets, start = [], [], 1
-    for text in texts:
-        # The first token is read at the prompt's end, the others at the one before them.
-        positions += [0, *range(start, start + len(text) - 1)]
-        targets += text
-        start += len(text) - 1
-    return positions, targets, [len(text) for text in texts]
-
-
 def _scored_in_rows(state: State, texts: list[Texts]) -> list[Float[Tensor, "branches texts"]]:
     """Summed log-probs of each prompt's texts, each of them a row behind the cached prompt."""
     import torch
@@ -236,7 +236,7 @@ def pack_costs(
     shares = all(kind.kind in ("answer", "generated", "last") for kind in kinds)
     costs = []
     for i, row in enumerate(rows):
-        n_behind = sum(len(text) - 1 for text in texts[i]) if texts is not None else 0
+        n_behind = len(text_tree(texts[i]).tokens) if texts is not None else 0
         n_tail = max(1, *(kind.count for kind in kinds)) if shares else len(row)
         copied = n_branches * (n_tail + n_behind)
         costs.append(len(row) + copied + logit_cost(model, n_branches * (1 + n_behind)))

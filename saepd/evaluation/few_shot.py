@@ -12,15 +12,16 @@ from saepd.prompts import prompt_ids
 from saepd.schema import Feedback
 from saepd.softmax_fit import softmax
 
-# Continuations of one prompt run at once; all of a task's would not fit into memory.
-_ITEMS_PER_PASS = 8
+# Questions behind one copy of the examples. More of them share its cost, but each also looks at
+# every column of the others in vain.
+_ITEMS_PER_PASS = 16
 
 
 def few_shot_prompt(fold: Fold) -> Predictions:
     """Likelihood of each option's text after examples, as many as fit.
 
     The examples run once for several items: each item's question and option are one continuation of
-    them, and the question's own likelihood is the same for all options of an item.
+    them. The question runs once for its options, and its own likelihood is the same for all.
     """
     found: dict[tuple[str, str], Options] = {}
     for name in fold.perspectives:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sae_lens import SAE
     from transformer_lens.model_bridge import TransformerBridge
 
+Computed = TypeVar("Computed")
 Options = Float[np.ndarray, " options"]
 # (item id, perspective) -> probabilities of the options; NaN where there is no readable answer.
 Predictions = Mapping[tuple[str, str], Options]
@@ -87,6 +88,7 @@ class Fold:
     seed: int
     cache: ItemCache = field(repr=False)
     few_shot_tokens: int = 512
+    _shared: dict[str, Any] = field(init=False, repr=False, default_factory=dict)
 
     @property
     def model(self) -> TransformerBridge:
@@ -110,6 +112,12 @@ class Fold:
     def targets(self, rows: Sequence[Feedback]) -> list[Options]:
         """What was answered: one-hot, or whole distributions."""
         return [answered(row) for row in rows]
+
+    def once(self, name: str, compute: Callable[[], Computed]) -> Computed:
+        """What several methods need, computed by the first of them."""
+        if name not in self._shared:
+            self._shared[name] = compute()
+        return self._shared[name]
 
     def predict(self, one: Callable[[Item, str], Options]) -> Predictions:
         """Ask a function of item and perspective about every pair."""

@@ -50,8 +50,8 @@ def metrics(
     Args:
         rows: Predictions of one method.
         task: With the gold.
-        reference_recall: Recall of few-shot prompting at the base rate, at which the false positive
-            rate of this method is told, at the threshold on these same labels that reaches it.
+        reference_recall: Recall of few-shot prompting, at which the false positive rate of this
+            method is told, at the threshold on these same labels that reaches it.
         base_rates: (draw, perspective) -> share of positive answers in the feedback. A method that
             ranks well but is unsure of everything says No to all items; ``macro_f1_at_base_rate``
             asks instead that each perspective's highest scores are positive, as many as that share.
@@ -75,6 +75,7 @@ def metrics(
             classification.binary_macro_f1, highest.astype(float), positive
         )
     if reference_recall:
+        found["few_shot_recall"] = reference_recall
         found["false_positive_rate_at_few_shot_recall"] = _defined(
             classification.false_positive_rate_at_recall, scores, positive, reference_recall
         )

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from saepd.errors import InputError
-from saepd.evaluation import few_shot, fitted, gated, nulls, probes
+from saepd.evaluation import few_shot, fitted, gated, merged, nulls, probes, steered
 from saepd.evaluation.fold import Fold, Predictions
+from saepd.merge import MergeConfig
 from saepd.schema import shortened
 from saepd.tasks import Task
 from saepd.tasks.task import nearest
@@ -67,6 +69,59 @@ METHODS: dict[str, Method] = {
     "few-shot prompt": Method(
         few_shot.few_shot_prompt, "text scores after examples of own feedback"
     ),
+    "SAE reconstruction only": Method(
+        steered.predict_reconstruction, "no steering, the reconstruction in the activation's place"
+    ),
+    "dense difference in means": Method(
+        steered.predict_dense, "mean difference of the residual, without an SAE"
+    ),
+    "random latents": Method(
+        steered.predict_random_latents, "as many latents as selected, drawn at random"
+    ),
+    "shuffled labels": Method(
+        steered.predict_shuffled, "latents selected on feedback whose perspectives were shuffled"
+    ),
+    "paper's recipe": Method(
+        steered.predict_paper,
+        "all latents, mean difference, coefficient 1, error term kept, scores as they are",
+        null=False,
+    ),
+    "paper's recipe, no error term": Method(
+        steered.predict_paper_without_error,
+        "the same with the reconstruction in the activation's place",
+        null=False,
+    ),
+    "paper's recipe, calibrated": Method(
+        steered.predict_paper_calibrated,
+        "the paper's recipe, read at a fitted temperature and position bias",
+        null=False,
+    ),
+    "selected latents": Method(
+        steered.predict_selected,
+        "stable latents, mean difference, coefficient chosen on own feedback",
+        null=False,
+    ),
+    "selected latents, KL budget": Method(
+        steered.predict_kl_budget,
+        f"the same at the largest coefficient within {steered.KL_BUDGET} nats on neutral text",
+        null=False,
+    ),
+    **{
+        f"merged, {operator}": Method(
+            partial(merged.merge_perspectives, config=MergeConfig(operator)),
+            f"selected latents of all perspectives and the base, {operator}: one answer for all",
+            null=False,
+        )
+        for operator in merged.OPERATORS
+    },
+    **{
+        f"merged with base, {operator}": Method(
+            partial(merged.merge_with_base, config=MergeConfig(operator)),
+            f"own selected latents and the base, {operator}",
+            null=False,
+        )
+        for operator in merged.OPERATORS
+    },
     "fitted scales": Method(
         fitted.fitted_scales,
         "directions of the SAE's latents, scales learned from everybody's and own feedback",

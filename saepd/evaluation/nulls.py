@@ -112,14 +112,20 @@ def temperature_and_position_bias_pooled_and_own(fold: Fold) -> Predictions:
 
 
 def fit_biases(
-    fold: Fold, rows: Sequence[Feedback], ridge: float, start: Weights | None = None
+    fold: Fold,
+    rows: Sequence[Feedback],
+    ridge: float,
+    start: Weights | None = None,
+    scores: Mapping[str, Options] | None = None,
 ) -> Weights:
     """1/temperature, then nats for each position from the first option on, then for the last.
 
-    The temperature is free. Biases are drawn to 0, or all weights to ``start``.
+    The temperature is free. Biases are drawn to 0, or all weights to ``start``. The scores are the
+    base model's, or of each row's item those that are given.
     """
-    n_positions = max(len(scores) for scores in fold.cache.text_scores.values())
-    features = [option_features(fold.cache.text_scores[row.item], n_positions) for row in rows]
+    n_positions = max(len(own) for own in fold.cache.text_scores.values())
+    scores = fold.cache.text_scores if scores is None else scores
+    features = [option_features(scores[row.item], n_positions) for row in rows]
     penalty = np.full(n_positions + 2, 2 * ridge)
     if start is None:
         penalty[0] = 0.0
@@ -133,11 +139,13 @@ def option_features(scores: Options, n_positions: int) -> Float[np.ndarray, "opt
     return np.hstack([(scores - scores.mean())[:, None], np.eye(n, n_positions), last])
 
 
+def read_biased(scores: Options, weights: Weights) -> Options:
+    """Probabilities of options with the weights of `fit_biases`."""
+    return softmax(option_features(scores, len(weights) - 2) @ weights)
+
+
 def _predict_biased(fold: Fold, fit: Callable[[str], Weights]) -> Predictions:
     weights: Mapping[str, Weights] = {name: fit(name) for name in fold.perspectives}
-
-    def biased(item: Item, name: str) -> Options:
-        found = weights[name]
-        return softmax(option_features(fold.cache.text_scores[item.id], len(found) - 2) @ found)
-
-    return fold.predict(biased)
+    return fold.predict(
+        lambda item, name: read_biased(fold.cache.text_scores[item.id], weights[name])
+    )

@@ -85,12 +85,16 @@ def evaluate(
     report: Report = progress or (lambda *_: None)
     began, seconds = time.time(), {}
     steps = [(number, name) for number in range(len(draws)) for name in chosen]
+    fold, of_draw = None, -1
     for step, (number, name) in enumerate(steps):
         report(f"draw {number + 1}: {name}", step, len(steps))
         if parts.path(number, name).exists():
             continue
         start = time.perf_counter()
-        fold = fold_of(draws[number], task, cache, config.few_shot_tokens)
+        if fold is None or of_draw != number:
+            # One for all methods of a draw, since some share what they compute.
+            fold = fold_of(draws[number], task, cache, config.few_shot_tokens)
+            of_draw = number
         predictions = chosen[name].predict(fold)
         if set(predictions) != set(fold.asked):
             raise RuntimeError(f"the method {name} did not predict exactly what it was asked")

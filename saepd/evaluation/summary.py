@@ -168,17 +168,20 @@ def _recall_of_few_shot(
     task: Task,
     base_rates: Mapping[tuple[int, str], float],
 ) -> float | None:
-    """Recall of few-shot prompting among the items it is asked to flag at the base rate.
+    """Recall that few-shot prompting reaches.
 
-    At a probability of one half a small model flags nothing, whatever examples it is shown, and at
-    a recall of 0 every method's false positive rate is 0.
+    Often a small model flags nothing at a probability of one half, whatever examples it is shown,
+    and at a recall of 0 every method's false positive rate is 0. Then this is its recall where its
+    highest scores are flagged, as large a share as is positive in the feedback.
     """
     rows = table.get(("few-shot prompt", name))
-    if not rows or not base_rates:
+    if not rows or not task.positive:
         return None
     scores, positive = labelled.scores_and_labels(rows, task)
-    groups = [(row.draw, row.perspective) for row in rows]
-    flagged = labelled.flagged_at_base_rate(groups, scores, base_rates)
+    flagged = scores >= labelled.THRESHOLD
+    if not flagged[positive].any() and base_rates:
+        groups = [(row.draw, row.perspective) for row in rows]
+        flagged = labelled.flagged_at_base_rate(groups, scores, base_rates)
     return float(flagged[positive].mean()) if positive.any() else None
 
 

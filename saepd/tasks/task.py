@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from saepd.errors import InputError
-from saepd.prompts import Style
+from saepd.prompts import SURVEY_TEMPLATE, Style
 from saepd.schema import Feedback, Item, shortened
 
 OPINION_METRICS = ("js_distance", "total_variation", "wasserstein")
@@ -56,7 +56,7 @@ class Wording:
 
 
 SURVEY_WORDING = Wording(
-    plain="A survey asked: {prompt}\nMost people answered:",
+    plain=SURVEY_TEMPLATE,
     chat="A survey asked: {prompt} What did people answer?",
     named_plain="A survey of {perspective} asked: {prompt}\nMost of them answered:",
     named_chat="A survey of {perspective} asked: {prompt} What did they answer?",
