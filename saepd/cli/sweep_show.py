@@ -79,9 +79,11 @@ def run(options: Options) -> None:
 def show_best(frame: pd.DataFrame, metric: str, n: int = _N_BEST) -> None:
     """The best points, one a line."""
     from saepd.sweeps.frame import finished
+    from saepd.sweeps.metrics import MEANINGS
 
     found = finished(frame, metric)
     _show(f"best of {len(found)} points by {metric}", found.head(n), metric)
+    print(f"{metric}: {MEANINGS[metric]}")
 
 
 def _show(title: str, rows: pd.DataFrame, metric: str) -> None:

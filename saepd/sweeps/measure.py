@@ -1,39 +1,39 @@
 """From the scores of a point's branches to its numbers: options, merge, distance. No model here.
 
-As in `saepd.experiment`: what the base model likes whatever is asked is taken off every branch,
-and a temperature of each branch is fitted on the feedback it was made from. A point's answer is
-the merge of the base and all branches, one for everybody; beside it stands what each perspective's
-own branch says alone, and the base read in the same way, which gains are differences to.
+Branches are read as `saepd evaluate` reads them: at a temperature and with position biases that
+are fitted on the feedback. A point's answer is the merge of the base and all branches, one for
+everybody. Beside it stand the merge of each perspective's branch with the base, that branch alone,
+and the base alone with the perspective's own readout: the strongest null, to which gains are
+differences.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from saepd.baselines import answered
 from saepd.evaluation import bootstrap, labelled
 from saepd.evaluation.bootstrap import PerDraw
+from saepd.evaluation.merged import merged
+from saepd.evaluation.nulls import OWN_RIDGE, POOLED_RIDGE, Weights, fit_readout, read_biased
 from saepd.evaluation.parts import Prediction
-from saepd.merge import MergeConfig, merge_branches
+from saepd.merge import MergeConfig
 from saepd.metrics import accuracy, js_distance, total_variation
-from saepd.readout import fit_temperature
-from saepd.schema import Feedback
+from saepd.sweeps.metrics import SIDE_EFFECT
 from saepd.sweeps.stages import Scored
 from saepd.tasks import Task
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 # Raised when the same scores come to mean other numbers.
 VERSION = 1
 
+# Name of a gain -> whose.
+GAINS = {"gain": "merged", "with_base_gain": "with_base", "own_gain": "own"}
+
 Options = Float[np.ndarray, " options"]
-Branch = tuple[int, float]  # index of a branch, and its temperature
 
 
 def measure(scored: Scored, merge: MergeConfig, seed: int) -> dict[str, Any]:
@@ -51,110 +51,90 @@ def measure(scored: Scored, merge: MergeConfig, seed: int) -> dict[str, Any]:
     Raises:
         InputError: whatever the merge refuses.
     """
-    import torch
-
     task, perspectives = scored.task, [d.perspective for d in scored.directions]
-    scores = _centred(scored)
-    rows = {p: [r for r in scored.draw.feedback if r.perspective == p] for p in perspectives}
-    everybody = _temperature(scores, scored.draw.feedback, 0)
-    own = {p: (i, _temperature(scores, rows[p], i)) for i, p in enumerate(perspectives, 1)}
-    base = {p: (0, _temperature(scores, rows[p], 0)) for p in perspectives}
+    scores = {id_: own.double().numpy() for id_, own in scored.scores.items()}
+    n_positions = max(own.shape[1] for own in scores.values())
 
-    def distribution(item: str, branch: Branch) -> Options:
-        index, temperature = branch
-        return (scores[item][index] / temperature).softmax(-1).double().numpy()
+    def fitted(branch: int, perspective: str | None, ridge: float) -> Weights:
+        rows = [r for r in scored.draw.feedback if perspective in (None, r.perspective)]
+        return fit_readout([scores[r.item][branch] for r in rows], rows, ridge, n_positions)
 
-    merged: dict[str, Options] = {}
-    for item in scored.draw.test:
-        chosen = [(0, everybody), *own.values()]
-        log_probs = torch.stack([(scores[item][i] / t).log_softmax(-1) for i, t in chosen])
-        merged[item] = merge_branches(log_probs, merge).exp().double().numpy()
+    pooled = fitted(0, None, POOLED_RIDGE)
+    base = {p: fitted(0, p, OWN_RIDGE) for p in perspectives}
+    own = {p: fitted(i, p, OWN_RIDGE) for i, p in enumerate(perspectives, 1)}
 
+    def branch(item: str, perspective: str) -> Options:
+        return read_biased(scores[item][1 + perspectives.index(perspective)], own[perspective])
+
+    def merge_of(item: str, names: Sequence[str]) -> Options:
+        rows = [read_biased(scores[item][0], pooled), *(branch(item, p) for p in names)]
+        return merged(np.log(np.maximum(np.stack(rows), 1e-30)), merge)
+
+    everybody = {item: merge_of(item, perspectives) for item in scored.draw.test}
+    methods: dict[str, Callable[[str, str], Options]] = {
+        "merged": lambda item, _: everybody[item],
+        "own": branch,
+        "base": lambda item, p: read_biased(scores[item][0], base[p]),
+    }
+    if not merge.weights:
+        # Given weights are for all branches.
+        methods["with_base"] = lambda item, p: merge_of(item, [p])
     asked = [
         (item, p)
         for item in scored.draw.test
         for p in perspectives
         if p in task.by_id[item].distributions
     ]
-
-    def predictions(one: Callable[[str, str], Options]) -> list[Prediction]:
-        return [Prediction(0, "", item, p, one(item, p)) for item, p in asked]
-
-    return _summary(
-        {
-            "merged": predictions(lambda item, _: merged[item]),
-            "own": predictions(lambda item, p: distribution(item, own[p])),
-            "base": predictions(lambda item, p: distribution(item, base[p])),
-        },
-        task,
-        perspectives,
-        {p: float(scored.kl[i]) for i, p in enumerate(perspectives)},
-        seed,
-    )
-
-
-def _centred(scored: Scored) -> dict[str, Tensor]:
-    """Scores less the base's mean over the feedback's questions with the same options."""
-    import torch
-
-    groups: dict[tuple[str, ...], list[Tensor]] = {}
-    for id_ in dict.fromkeys(row.item for row in scored.draw.feedback):
-        groups.setdefault(scored.task.by_id[id_].options, []).append(scored.scores[id_][0])
-    offsets = {options: torch.stack(g).mean(0) for options, g in groups.items() if len(g) > 1}
-    return {
-        id_: scores - offsets.get(scored.task.by_id[id_].options, torch.zeros(scores.shape[1]))
-        for id_, scores in scored.scores.items()
+    predictions = {
+        name: [Prediction(0, name, item, p, one(item, p)) for item, p in asked]
+        for name, one in methods.items()
     }
-
-
-def _temperature(scores: Mapping[str, Tensor], rows: Sequence[Feedback], branch: int) -> float:
-    return fit_temperature(
-        [scores[row.item][branch] for row in rows], [answered(row) for row in rows]
-    )
+    kl = {p: float(scored.kl[i]) for i, p in enumerate(perspectives)}
+    return _summary(predictions, task, kl, seed)
 
 
 def _summary(
-    methods: Mapping[str, list[Prediction]],
-    task: Task,
-    perspectives: Sequence[str],
-    kl: Mapping[str, float],
-    seed: int,
+    methods: Mapping[str, list[Prediction]], task: Task, kl: Mapping[str, float], seed: int
 ) -> dict[str, Any]:
-    def of(name: str | None) -> tuple[dict[str, float | None], dict[str, Any]]:
-        chosen = {
-            m: [r for r in rows if name in (None, r.perspective)] for m, rows in methods.items()
-        }
-        weights = bootstrap.draw_weights([r.item for r in chosen["merged"]], seed)
-        primary = {m: _primary(rows, task, weights) for m, rows in chosen.items()}
-        sign = 1 if task.positive else -1
-        per_draw: dict[str, PerDraw] = {
-            "auroc" if task.positive else "js_distance": primary["merged"],
-            "gain": sign * (primary["merged"] - primary["base"]),
-            "own": primary["own"],
-            "own_gain": sign * (primary["own"] - primary["base"]),
-            "base": primary["base"],
-        }
-        gold = _gold(chosen["merged"], task)
-        predicted = [row.probabilities for row in chosen["merged"]]
-        if task.positive:
-            places = [task.by_id[r.item].options.index(task.positive) for r in chosen["merged"]]
-            labels = [labelled.label_of(g.tolist(), i) for g, i in zip(gold, places, strict=True)]
-        else:
-            labels = [int(g.argmax()) for g in gold]
-        per_draw["total_variation"] = bootstrap.mean(total_variation(predicted, gold), weights)
-        per_draw["accuracy"] = bootstrap.mean(accuracy(predicted, labels), weights)
-        intervals = {m: bootstrap.interval(values) for m, values in per_draw.items()}
-        metrics = {m: _finite(float(values[0])) for m, values in per_draw.items()}
-        moved = [value for p, value in kl.items() if name in (None, p)]
-        metrics["kl_to_base"] = _finite(float(np.mean(moved)))
-        return metrics, {m: None if i is None else [i.low, i.high] for m, i in intervals.items()}
+    metrics, intervals = _of(methods, task, list(kl.values()), seed)
+    rows: list[dict[str, Any]] = []
+    for p, moved in kl.items():
+        own = {m: [r for r in told if r.perspective == p] for m, told in methods.items()}
+        if own["merged"]:
+            rows.append({"perspective": p, **_of(own, task, [moved], seed)[0]})
+    return {"metrics": metrics, "intervals": intervals, "rows": rows}
 
-    metrics, intervals = of(None)
-    return {
-        "metrics": metrics,
-        "intervals": intervals,
-        "rows": [{"perspective": p, **of(p)[0]} for p in perspectives],
+
+def _of(
+    methods: Mapping[str, list[Prediction]], task: Task, kl: Sequence[float], seed: int
+) -> tuple[dict[str, float | None], dict[str, list[float] | None]]:
+    """Metrics and intervals; gains are paired differences, drawn together."""
+    rows = methods["merged"]
+    weights = bootstrap.draw_weights([r.item for r in rows], seed)
+    primary = {name: _primary(own, task, weights) for name, own in methods.items()}
+    sign = 1 if task.positive else -1
+    found: dict[str, PerDraw] = {
+        "auroc" if task.positive else "js_distance": primary["merged"],
+        "base": primary["base"],
     }
+    for name, method in GAINS.items():
+        if method in primary:
+            found[name] = sign * (primary[method] - primary["base"])
+    gold, predicted = _gold(rows, task), [row.probabilities for row in rows]
+    found["total_variation"] = bootstrap.mean(total_variation(predicted, gold), weights)
+    found["accuracy"] = bootstrap.mean(accuracy(predicted, _labels(rows, task)), weights)
+    metrics = {name: _finite(float(values[0])) for name, values in found.items()}
+    metrics[SIDE_EFFECT] = _finite(float(np.mean(kl)))
+    intervals = {name: bootstrap.interval(values) for name, values in found.items()}
+    return metrics, {n: None if i is None else [i.low, i.high] for n, i in intervals.items()}
+
+
+def _labels(rows: Sequence[Prediction], task: Task) -> list[int]:
+    gold = _gold(rows, task)
+    if not task.positive:
+        return [int(g.argmax()) for g in gold]
+    places = [task.by_id[row.item].options.index(task.positive) for row in rows]
+    return [labelled.label_of(g.tolist(), i) for g, i in zip(gold, places, strict=True)]
 
 
 def _primary(rows: Sequence[Prediction], task: Task, weights: bootstrap.Weights) -> PerDraw:

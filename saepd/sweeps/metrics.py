@@ -15,6 +15,7 @@ GOALS: dict[str, Goal] = {
     "js_distance": "minimize",
     "auroc": "maximize",
     "gain": "maximize",
+    "with_base_gain": "maximize",
     "own_gain": "maximize",
     "total_variation": "minimize",
     "accuracy": "maximize",
@@ -23,7 +24,8 @@ GOALS: dict[str, Goal] = {
 MEANINGS = {
     "js_distance": "Jensen-Shannon distance (base 2) to what people answered",
     "auroc": "mean over perspectives of the AUROC of the positive class; tasks with labels only",
-    "gain": "how much better than the base model read in the same way, in the primary metric",
+    "gain": "how much better than the base read with a fitted readout, in the primary metric",
+    "with_base_gain": "the same of each perspective's branch merged with the base alone",
     "own_gain": "the same of each perspective's own branch, unmerged",
     "total_variation": "total variation to what people answered",
     "accuracy": "share of questions whose most frequent answer is the most probable",

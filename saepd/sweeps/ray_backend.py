@@ -9,6 +9,7 @@ are missing are given to another worker.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 # How often a unit may take its worker down before its points count as failed.
 _MOST_LOSSES = 3
-_SECONDS_BETWEEN_LOOKS = 5.0
 
 
 def ray_backend(
@@ -62,7 +62,12 @@ def ray_backend(
                     f"the Ray cluster has no room for a worker of {cpus} CPUs and {gpus} GPUs: it "
                     f"has {have.get('CPU', 0):g} and {have.get('GPU', 0):g}"
                 )
-            yield from _drive(ray, units_of(points), settings, n, cpus, gpus)
+            pool = _Pool(ray, units_of(points), settings, n, cpus, gpus)
+            try:
+                yield from pool.outcomes()
+            finally:
+                for actor in pool.actors:
+                    ray.kill(actor)
         finally:
             if started:
                 ray.shutdown()
@@ -102,68 +107,81 @@ class _RayWorker:
             yield replace(outcome, result={**outcome.result, "node": node})
 
 
-def _drive(
-    ray: Any, units: list[Unit], settings: WorkSettings, n: int, cpus: float, gpus: float
-) -> Iterator[Outcome]:
-    # A lost actor is made again where there is room, for as long as the sweep runs.
-    options = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": -1}
-    kind = ray.remote(**options)(_RayWorker)
-    actors = [kind.remote(settings) for _ in range(min(n, len(units)))]
-    had: dict[int, str] = {}
-    busy: dict[int, tuple[Unit, set[str], Any]] = {}
-    losses: dict[str, int] = {}
-    starting = {
-        actor.ready.options(max_task_retries=-1).remote(): i for i, actor in enumerate(actors)
-    }
-    waiting = list(units)
-    idle: list[int] = []
-    try:
-        while waiting or busy:
-            while waiting and idle:
-                i = idle.pop()
-                held = {group for j, group in had.items() if j != i}
-                unit = next_unit(waiting, had.get(i), held)
-                waiting.remove(unit)
-                had[i] = unit.group
-                stream = actors[i].run.options(num_returns="streaming").remote(unit)
-                busy[i] = unit, set(), stream
-            streams = {stream: i for i, (_, _, stream) in busy.items()}
-            ready, _ = ray.wait(
-                [*streams, *starting], timeout=_SECONDS_BETWEEN_LOOKS, fetch_local=False
-            )
+class _Pool:
+    """The workers of one run, what each is doing, and the units nobody has yet."""
+
+    def __init__(
+        self, ray: Any, units: list[Unit], settings: WorkSettings, n: int, cpus: float, gpus: float
+    ) -> None:
+        self._ray, self._waiting = ray, units
+        # A lost actor is made again where there is room, for as long as the sweep runs.
+        kind = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=-1)(_RayWorker)
+        self.actors = [kind.remote(settings) for _ in range(min(n, len(units)))]
+        self._idle: list[int] = []
+        self._had: dict[int, str] = {}
+        self._losses: Counter[str] = Counter()
+        # Worker -> its unit, the keys it has sent, and the stream they come in.
+        self._busy: dict[int, tuple[Unit, set[str], Any]] = {}
+        self._starting: dict[Any, int] = {}
+        for i in range(len(self.actors)):
+            self._await_start(i)
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Every point's, as they come."""
+        while self._waiting or self._busy:
+            self._hand_out()
+            streams = {stream: i for i, (_, _, stream) in self._busy.items()}
+            ready, _ = self._ray.wait([*streams, *self._starting], fetch_local=False)
             for one in ready:
-                if one in starting:
-                    i = starting.pop(one)
-                    ray.get(one)
-                    idle.append(i)
-                    continue
-                i = streams[one]
-                unit, seen, stream = busy[i]
-                try:
-                    outcome: Outcome = ray.get(next(stream))
-                except StopIteration:
-                    del busy[i]
-                    idle.append(i)
-                    continue
-                except ray.exceptions.RayError as error:
-                    if isinstance(error, ray.exceptions.RayTaskError):
-                        # What a worker raises ends the sweep here as it would in this process.
-                        raise getattr(error, "cause", error) from error
-                    del busy[i]
-                    had.pop(i, None)
-                    starting[actors[i].ready.options(max_task_retries=-1).remote()] = i
-                    rest = tuple(p for p in unit.points if p.key not in seen)
-                    first = rest[0].key
-                    losses[first] = losses.get(first, 0) + 1
-                    if losses[first] >= _MOST_LOSSES:
-                        told = f"its worker was lost {_MOST_LOSSES} times: {type(error).__name__}"
-                        yield Outcome(first, rest[0].config.flat(), {"error": told}, failed=True)
-                        rest = rest[1:]
-                    if rest:
-                        waiting.insert(0, Unit(unit.group, rest))
-                    continue
-                seen.add(outcome.key)
-                yield outcome
-    finally:
-        for actor in actors:
-            ray.kill(actor)
+                if one in self._starting:
+                    self._ray.get(one)
+                    self._idle.append(self._starting.pop(one))
+                else:
+                    yield from self._next_of(streams[one])
+
+    def _await_start(self, i: int) -> None:
+        self._starting[self.actors[i].ready.options(max_task_retries=-1).remote()] = i
+
+    def _hand_out(self) -> None:
+        while self._waiting and self._idle:
+            i = self._idle.pop()
+            held = {group for j, group in self._had.items() if j != i}
+            unit = next_unit(self._waiting, self._had.get(i), held)
+            self._waiting.remove(unit)
+            self._had[i] = unit.group
+            stream = self.actors[i].run.options(num_returns="streaming").remote(unit)
+            self._busy[i] = unit, set(), stream
+
+    def _next_of(self, i: int) -> Iterator[Outcome]:
+        """The next outcome of a worker's stream; none at its end; an error where it was lost."""
+        unit, seen, stream = self._busy[i]
+        errors = self._ray.exceptions
+        try:
+            outcome: Outcome = self._ray.get(next(stream))
+        except StopIteration:
+            del self._busy[i]
+            self._idle.append(i)
+        except errors.RayTaskError as error:
+            # What a worker raises ends the sweep here as it would in this process.
+            raise getattr(error, "cause", error) from error
+        except errors.RayError as error:
+            yield from self._lost(i, tuple(p for p in unit.points if p.key not in seen), error)
+        else:
+            seen.add(outcome.key)
+            yield outcome
+
+    def _lost(self, i: int, rest: tuple[Point, ...], error: Exception) -> Iterator[Outcome]:
+        """Put what a lost worker did not send back in front of the queue."""
+        unit, _, _ = self._busy.pop(i)
+        self._had.pop(i, None)
+        self._await_start(i)
+        if not rest:
+            return
+        first = rest[0]
+        self._losses[first.key] += 1
+        if self._losses[first.key] >= _MOST_LOSSES:
+            told = f"its worker was lost {_MOST_LOSSES} times: {type(error).__name__}"
+            yield Outcome(first.key, first.config.flat(), {"error": told}, failed=True)
+            rest = rest[1:]
+        if rest:
+            self._waiting.insert(0, Unit(unit.group, rest))

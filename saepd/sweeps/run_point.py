@@ -50,6 +50,7 @@ class Worker:
     def __init__(self, settings: WorkSettings) -> None:
         self.settings = settings
         self._bench = Bench()
+        self._tracking = settings.tracking
         self._cache = StageCache(settings.cache, int(settings.cache_gb * GIGABYTE))
 
     def run(self, point: Point) -> Outcome:
@@ -59,14 +60,16 @@ class Worker:
             InputError: the disk is full, which no other point would survive either.
         """
         parameters = point.config.flat()
-        tracking = self.settings.tracking
-        if tracking.mode != "off":
-            name = short_name(point.config, list(self.settings.varied))
-            tracking = replace(tracking, name=tracking.name or name)
+        name = short_name(point.config, list(self.settings.varied))
+        tracking = replace(self._tracking, name=self._tracking.name or name)
         try:
             with track(tracking, parameters, job_type="sweep point") as tracker:
-                result = self._measured(point)
-                self._tell(tracker, result)
+                if tracker.location is None:
+                    # W&B did not start and said so: once is enough, and each try may take long.
+                    self._tracking = TrackingConfig()
+                scored, result = self._measured(point)
+                if tracker.location is not None:
+                    _tell(tracker, scored, result)
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise InputError(
@@ -77,39 +80,35 @@ class Worker:
             return Outcome(point.key, parameters, {"error": told, **_where()}, failed=True)
         return Outcome(point.key, parameters, result)
 
-    def _measured(self, point: Point) -> dict[str, Any]:
+    def _measured(self, point: Point) -> tuple[Scored, dict[str, Any]]:
         start = time.perf_counter()
         scored = score_point(self._bench, self._cache, point.config)
         check_metric(self.settings.metric, scored.task)
         found = measure(scored, point.config.merge, point.config.draw.seed)
-        self._scored = scored
-        return {
+        chosen = {d.perspective: d.latents for d in scored.directions if d.latents is not None}
+        result = {
             **found,
-            "features": {d.perspective: _latents(d) for d in scored.directions},
+            "features": {name: latents.tolist() for name, latents in chosen.items()},
             "stages": [asdict(stage) for stage in scored.stages],
             "seconds": round(time.perf_counter() - start, 3),
             **_where(),
         }
-
-    def _tell(self, tracker: Tracker, result: dict[str, Any]) -> None:
-        """Metrics, table, features, and the directions with how they came about."""
-        if self.settings.tracking.mode == "off":
-            return
-        from saepd.steering import save_to_disk
-
-        tracker.summary({k: v for k, v in result["metrics"].items() if v is not None})
-        bounds = {k: v for k, v in result["intervals"].items() if v is not None}
-        tracker.summary({f"{name}_interval": bound for name, bound in bounds.items()})
-        tracker.log_table("perspectives", result["rows"])
-        tracker.log_table("features", _feature_rows(self._scored))
-        with tempfile.TemporaryDirectory() as folder:
-            steering = Path(folder) / "steering"
-            save_to_disk(self._scored.directions, steering)
-            tracker.log_steering(steering)
+        return scored, result
 
 
-def _latents(direction: Any) -> list[int]:
-    return direction.latents.tolist()
+def _tell(tracker: Tracker, scored: Scored, result: dict[str, Any]) -> None:
+    """Metrics, table, features, and the directions with how they came about."""
+    from saepd.steering import save_to_disk
+
+    tracker.summary({k: v for k, v in result["metrics"].items() if v is not None})
+    bounds = {k: v for k, v in result["intervals"].items() if v is not None}
+    tracker.summary({f"{name}_interval": bound for name, bound in bounds.items()})
+    tracker.log_table("perspectives", result["rows"])
+    tracker.log_table("features", _feature_rows(scored))
+    with tempfile.TemporaryDirectory() as folder:
+        steering = Path(folder) / "steering"
+        save_to_disk(scored.directions, steering)
+        tracker.log_steering(steering)
 
 
 def _feature_rows(scored: Scored) -> Sequence[dict[str, Any]]:
@@ -122,5 +121,5 @@ def _feature_rows(scored: Scored) -> Sequence[dict[str, Any]]:
 
 
 def _where() -> dict[str, str]:
-    """Which process on which machine: RAY_NODE_ID-like names tell nodes of one machine apart."""
+    """Which process on which machine."""
     return {"worker": f"{socket.gethostname()}-{os.getpid()}"}

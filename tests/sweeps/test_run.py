@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-import torch
 
 from saepd.errors import InputError
 from saepd.sweeps.frame import read_sweep
@@ -93,50 +92,49 @@ def test_a_point_is_what_a_sweep_of_it_alone_gives(small, tmp_path, files):
     assert run_one(values, tmp_path / "alone").result == outcome.result
 
 
-def test_the_numbers_are_those_of_the_ordinary_way(sweep_of, tmp_path, files):
-    """Against a fit and a readout written with the package's own functions, without any stage."""
-    from saepd.fit import DirectionConfig, FitConfig, fit_directions
+def test_the_numbers_are_those_of_an_evaluation(sweep_of, tmp_path, files):
+    """Against the methods of `saepd evaluate` at the same coefficient, which know no stages."""
+    from saepd.evaluation.fold import fold_of
+    from saepd.evaluation.item_cache import ItemCache
+    from saepd.evaluation.merged import base_readout, branch_log_probs, merged
+    from saepd.evaluation.nulls import temperature_and_position_bias
+    from saepd.evaluation.steered import fold_directions, steer
+    from saepd.merge import MergeConfig
     from saepd.metrics import js_distance
     from saepd.models import load_model
-    from saepd.readout import centred, fit_temperature, option_offsets, read_options
     from saepd.saes import load_sae
-    from saepd.baselines import answered
-    from saepd.merge import MergeConfig, merge_branches
     from saepd.sweeps.parameters import point_config
     from saepd.sweeps.question import asked_items, draw_of, task_of
 
-    run_sweep(sweep_of(k=4, coefficient=3, operator="mixture"), tmp_path)
-    config = point_config(files | {"k": 4, "coefficient": 3, "operator": "mixture"})
+    run_sweep(sweep_of(k=4, coefficient=3, operator="pluralistic"), tmp_path)
+    config = point_config(files | {"k": 4, "coefficient": 3})
     task, draw = task_of(config.task), draw_of(config.task, config.draw)
     model = load_model(files["model"], device="cpu")
     sae = load_sae(files["sae"], model=model)
-    fit = FitConfig(config.fit.features, DirectionConfig(coefficient=3.0))
-    directions = fit_directions(model, sae, draw.feedback, fit).directions
-    items = asked_items(task, draw)
-    scores = read_options(model, items, directions)
-    train = {row.item for row in draw.feedback}
-    known = [(i, s) for i, s in zip(items, scores, strict=True) if i.id in train]
-    offsets = option_offsets([s for _, s in known], [i for i, _ in known])
-    by_id = {i.id: s for i, s in zip(items, centred(scores, items, offsets), strict=True)}
+    ids = [item.id for item in asked_items(task, draw)]
+    fold = fold_of(draw, task, ItemCache(model, sae, task, ids, draw.test), 0)
+    steered = steer(fold, {d.perspective: [d] for d in fold_directions(fold, config.fit)})
+    base = base_readout(fold)
+    gold = [task.by_id[id_].distributions[p] for id_, p in fold.asked]
 
-    def temperature(branch, rows):
-        rows = list(rows)
-        return fit_temperature(
-            [by_id[r.item].scores[branch] for r in rows], [answered(r) for r in rows]
-        )
+    def distance(one):
+        return js_distance([one(task.by_id[id_], p) for id_, p in fold.asked], gold).mean()
 
-    branches = [(0, temperature(0, draw.feedback))]
-    for i, p in enumerate(task.perspectives, 1):
-        branches.append((i, temperature(i, (r for r in draw.feedback if r.perspective == p))))
-    predicted, gold = [], []
-    for id_ in draw.test:
-        log_probs = torch.stack([(by_id[id_].scores[i] / t).log_softmax(-1) for i, t in branches])
-        merged = merge_branches(log_probs, MergeConfig("mixture")).exp().double().numpy()
-        for p in task.perspectives:
-            predicted.append(merged)
-            gold.append(task.by_id[id_].distributions[p])
+    def merge(item, names):
+        return merged(branch_log_probs(item, steered, base, names), MergeConfig())
+
     [row] = read_sweep(tmp_path).itertuples()
-    assert row.js_distance == pytest.approx(js_distance(predicted, gold).mean(), abs=1e-5)
+    null = temperature_and_position_bias(fold)
+    at_null = distance(lambda item, p: null[item.id, p])
+    at_own = distance(lambda item, p: steered.probabilities(item.id, p))
+    at_merge = distance(lambda item, p: merge(item, list(steered.directions)))
+    at_base = distance(lambda item, p: merge(item, [p]))
+    assert row.base == pytest.approx(at_null, abs=1e-5)
+    assert row.js_distance == pytest.approx(at_merge, abs=1e-5)
+    assert row.gain == pytest.approx(at_null - at_merge, abs=1e-5)
+    assert row.own_gain == pytest.approx(at_null - at_own, abs=1e-5)
+    assert row.with_base_gain == pytest.approx(at_null - at_base, abs=1e-5)
+    assert abs(row.own_gain) > 1e-4
 
 
 def test_a_failed_point_is_told_and_the_sweep_goes_on(sweep_of, tmp_path):

@@ -94,11 +94,9 @@ def test_a_store_on_a_full_disk_says_so(small_disk):
     store = Store(small_disk)
     store.add(outcome("a"))
     (small_disk / "filler").write_bytes(b"x" * (3 * 2**20 - 4096 * 12))
-    try:
-        big = Outcome("b", {"text": "x" * 200_000}, {"metrics": {}})
-        with pytest.raises(InputError, match="no room left"):
-            for i in range(20):
-                store.add(Outcome(f"b{i}", big.parameters, {"metrics": {}}))
-    finally:
-        (small_disk / "filler").unlink()
+    big = [Outcome(f"b{i}", {"text": "x" * 200_000}, {"metrics": {}}) for i in range(20)]
+    with pytest.raises(InputError, match="no room left"):
+        list(map(store.add, big))
+    (small_disk / "filler").unlink()
     assert store.outcomes()[0] == outcome("a")
+    assert store.add(big[-1])
