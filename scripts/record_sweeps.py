@@ -75,6 +75,8 @@ def run(name: str, data: Path, out: Path) -> None:
     target = ROOT / "artifacts" / "results" / name
     write_json(target / "summary.json", summary)
     write_atomically(target / "table.md", (_table(frame, metric, summary) + "\n").encode())
+    if "n_feedback" in varied(frame):
+        write_atomically(target / "growth.md", (_growth(frame, metric) + "\n").encode())
     for title, figure in pictures_of(frame, metric).items():
         write_atomically(target / f"{title}.json", (figure.to_json() or "").encode())
         try:
@@ -122,6 +124,25 @@ def _table(frame: Any, metric: str, summary: dict[str, Any]) -> str:
         lines[-1] += (
             f" One merge added: {more['n_points']} more points, {more['n_forwards']} forward "
             f"passes, {more['seconds']:.0f} seconds."
+        )
+    return "\n".join(lines)
+
+
+def _growth(frame: Any, metric: str) -> str:
+    """The metric by the amount of feedback, over all other settings."""
+    lines = [
+        f"| feedback per perspective | median {metric} | middle half | points above zero | best |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    found: Any = finished(frame, metric)
+    # Own branches know no merge: points that differ in it only are one.
+    if metric == "own_gain":
+        found = found.drop_duplicates([n for n in varied(found) if n != "operator"])
+    for n, own in found.groupby("n_feedback"):
+        low, middle, high = own[metric].quantile([0.25, 0.5, 0.75])
+        lines.append(
+            f"| {n} | {middle:+.4f} | {low:+.4f} to {high:+.4f} "
+            f"| {int((own[metric] > 0).sum())} of {len(own)} | {own[metric].max():+.4f} |"
         )
     return "\n".join(lines)
 

@@ -15,6 +15,7 @@ from saepd.tracking import Mode
 
 if TYPE_CHECKING:
     from saepd.sweeps.run import RunConfig
+    from saepd.sweeps.store import Store
     from saepd.sweeps.sweep_file import Sweep
 
 EXAMPLES = """\
@@ -159,12 +160,10 @@ def _dry_run(sweep: Sweep, out: Path, seed: int) -> None:
         print("how long that takes is told once a point of this sweep has run")
 
 
-def _seconds_a_text(store: object) -> float | None:
+def _seconds_a_text(store: Store) -> float | None:
     """How long one text under one branch took in the points that are finished."""
     from saepd.sweeps.plan import passes_computed
-    from saepd.sweeps.store import Store
 
-    assert isinstance(store, Store)
     measured = [passes_computed(o) for o in store.outcomes() if not o.failed]
     passes = sum(n for n, _ in measured)
     return sum(s for _, s in measured) / passes if passes else None

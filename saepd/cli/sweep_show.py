@@ -46,7 +46,7 @@ def run(options: Options) -> None:
     """Best points, which parameters mattered, and gain against side effect."""
     import json
 
-    from saepd.sweeps.frame import importance, pareto, read_sweep
+    from saepd.sweeps.frame import finished, importance, pareto, read_sweep, varied
 
     frame = read_sweep(options.folder)
     if options.json:
@@ -63,6 +63,7 @@ def run(options: Options) -> None:
         f"Pareto: no point has a better {options.metric} with less side effect (kl_to_base, nats)",
         pareto(frame, options.metric),
         options.metric,
+        varied(finished(frame, options.metric)),
     )
     failed = frame[frame.status == "failed"]
     if len(failed):
@@ -78,18 +79,15 @@ def run(options: Options) -> None:
 
 def show_best(frame: pd.DataFrame, metric: str, n: int = _N_BEST) -> None:
     """The best points, one a line."""
-    from saepd.sweeps.frame import finished
+    from saepd.sweeps.frame import finished, varied
     from saepd.sweeps.metrics import MEANINGS
 
     found = finished(frame, metric)
-    _show(f"best of {len(found)} points by {metric}", found.head(n), metric)
+    _show(f"best of {len(found)} points by {metric}", found.head(n), metric, varied(found))
     print(f"{metric}: {MEANINGS[metric]}")
 
 
-def _show(title: str, rows: pd.DataFrame, metric: str) -> None:
-    from saepd.sweeps.frame import varied
-
-    names = varied(rows)
+def _show(title: str, rows: pd.DataFrame, metric: str, names: list[str]) -> None:
     columns = [
         *names,
         metric,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saepd.sweeps.frame import finished, varied
+from saepd.sweeps.measure import GAINS
 from saepd.sweeps.metrics import GOALS
 
 if TYPE_CHECKING:
@@ -72,10 +73,11 @@ def heat_maps(
     figure.update_xaxes(title=x, type="category")
     figure.update_yaxes(type="category")
     figure.update_yaxes(title=y, col=1)
-    return figure.update_layout(
+    figure.update_layout(
         title=f"{metric}, mean over the other parameters",
         coloraxis={"colorscale": _colours(metric), "colorbar": {"title": metric}},
     )
+    return figure.update_coloraxes(cmid=0) if metric in GAINS else figure
 
 
 def feedback_growth(frame: pd.DataFrame, metric: str, by: str | None = None) -> go.Figure:
@@ -110,7 +112,7 @@ def feedback_growth(frame: pd.DataFrame, metric: str, by: str | None = None) -> 
         title="questions with feedback, per perspective", type="log", tickvals=sizes
     )
     figure.update_yaxes(title=metric)
-    if metric in ("gain", "own_gain"):
+    if metric in GAINS:
         figure.add_hline(y=0, line_dash="dot")
     return figure.update_layout(
         title=f"{metric} against feedback: median and middle half of points"

@@ -88,9 +88,6 @@ class _RayWorker:
     """A worker in a process of Ray's."""
 
     def __init__(self, settings: WorkSettings) -> None:
-        from saepd.cli.options import quiet_libraries
-
-        quiet_libraries()
         self._settings = settings
         self._worker: Worker | None = None
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from saepd.errors import InputError
+from saepd.schema import fingerprint
 from saepd.sweeps.bench import Bench
 from saepd.sweeps.measure import measure
 from saepd.sweeps.metrics import check_metric
@@ -61,7 +62,7 @@ class Worker:
         """
         parameters = point.config.flat()
         name = short_name(point.config, list(self.settings.varied))
-        tracking = replace(self._tracking, name=self._tracking.name or name)
+        tracking = replace(self._tracking, name=name, id=self._run_id(point))
         try:
             with track(tracking, parameters, job_type="sweep point") as tracker:
                 if tracker.location is None:
@@ -79,6 +80,16 @@ class Worker:
             told = f"{type(error).__name__}: {error}"
             return Outcome(point.key, parameters, {"error": told, **_where()}, failed=True)
         return Outcome(point.key, parameters, result)
+
+    def _run_id(self, point: Point) -> str | None:
+        """The same each time, so that a point that was cut off and run again is one run.
+
+        W&B's agents have their own id for the run they start.
+        """
+        if "WANDB_RUN_ID" in os.environ:
+            return None
+        tracking = self._tracking
+        return f"{fingerprint(str(tracking.group), str(tracking.dir), point.key):016x}"
 
     def _measured(self, point: Point) -> tuple[Scored, dict[str, Any]]:
         start = time.perf_counter()

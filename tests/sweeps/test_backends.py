@@ -1,4 +1,5 @@
 import os
+import time
 from dataclasses import replace
 
 import pandas as pd
@@ -74,16 +75,21 @@ def cluster(monkeypatch):
 
 def test_a_node_that_is_lost_half_way_costs_nothing_but_time(wide, tmp_path, cluster):
     made, nodes = cluster
+    with pytest.raises(InputError, match="no room for a worker"):
+        run_sweep(wide, tmp_path / "ray", RunConfig(backend="ray", gpus=0.5))
     run_sweep(wide, tmp_path / "local")
     removed = []
 
     def lose_a_node(_, step, steps):
-        if step == steps // 2 and not removed:
-            removed.append(nodes[0])
+        if step == 1:
+            # While nothing is handed out, the slower of the two workers comes up too.
+            time.sleep(12)
+        if step >= 12 and len(reuse_by_node(tmp_path / "ray")) == 2 and not removed:
+            removed.append(step)
             made.remove_node(nodes[0])
 
     done = run_sweep(wide, tmp_path / "ray", RunConfig(backend="ray"), lose_a_node)
-    assert removed
+    assert removed and removed[0] < 22
     assert (done.n_points, done.n_failed) == (24, 0)
     same(tmp_path / "ray", tmp_path / "local")
     frame = read_sweep(tmp_path / "ray")
@@ -93,12 +99,8 @@ def test_a_node_that_is_lost_half_way_costs_nothing_but_time(wide, tmp_path, clu
     assert by_node.sum() == 24
     shares = reuse_by_node(tmp_path / "ray")
     print("share of prefix stages reused, per node:", {n[:8]: s for n, s in shares.items()})
-    assert all(share > 0.5 for share in shares.values())
-
-
-def test_a_cluster_without_room_is_refused(small, tmp_path, cluster):
-    with pytest.raises(InputError, match="no room for a worker"):
-        run_sweep(small, tmp_path, RunConfig(backend="ray", gpus=0.5))
+    # Each node captures each prefix once at most.
+    assert all(round((1 - shares[node]) * n) <= 2 for node, n in by_node.items())
 
 
 def test_array_jobs_give_the_same_table(wide, tmp_path, monkeypatch):

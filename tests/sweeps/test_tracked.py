@@ -71,6 +71,12 @@ def test_offline_runs_read_back_with_the_numbers_of_the_table(sweep_of, tmp_path
         assert story["config"]["features"]["k"] == 2
         assert story["n_feedback"] == 12
     assert len(seen) == 4
+    # A point that is run again is the same run to W&B.
+    names = {folder.name.split("-")[-1] for folder in folders}
+    run_sweep(sweep, tmp_path / "out", OFFLINE)
+    again = set((tmp_path / "out" / "wandb").glob("offline-run-*")) - set(folders)
+    assert len(again) == 2
+    assert {folder.name.split("-")[-1] for folder in again} < names
 
 
 def test_a_broken_wandb_ends_no_sweep_and_warns_once(small, tmp_path, monkeypatch, caplog):
