@@ -26,9 +26,17 @@ _SURVEY += ["temperature and position bias, pooled", "temperature and position b
 _SURVEY += ["zero-shot, letters over orders", "few-shot prompt"]
 _SURVEY += ["fitted scales", "fitted scales, random latents", "fitted scales, shuffled labels"]
 _SURVEY += ["fitted dense vector"]
-_LABELS = ["uniform", "train-mean", "zero-shot", "temperature and position bias"]
+_LABELS = ["uniform", "train-mean", "zero-shot", "zero-shot, letters"]
+_LABELS += ["temperature and position bias", "few-shot prompt"]
 _LABELS += ["linear probe, residual", "linear probe, latents"]
 _LABELS += ["gated directions", "gated directions, shuffled answers"]
+_STEERED = ["SAE reconstruction only", "dense difference in means", "random latents"]
+_STEERED += ["shuffled labels", "paper's recipe", "paper's recipe, no error term"]
+_STEERED += ["paper's recipe, calibrated", "selected latents", "selected latents, KL budget"]
+_MERGED = ["pluralistic", "mixture", "product", "cad", "dcd"]
+_STEERED += [f"merged{kind}, {name}" for kind in ("", " with base") for name in _MERGED]
+_FEW_STEERED = ["dense difference in means", "random latents", "paper's recipe"]
+_FEW_STEERED += ["selected latents", "merged, pluralistic", "merged, mixture"]
 
 # Name of the results -> task, its file or folder in the data, methods, and further options.
 RECORD: dict[str, tuple[str, str, list[str], str]] = {
@@ -38,7 +46,36 @@ RECORD: dict[str, tuple[str, str, list[str], str]] = {
         _SURVEY,
         "--feedback-kind distribution --draws 5 --block 20",
     ),
-    "hs_brexit": ("hs-brexit", ".", _LABELS, "--draws 3 --limit 150 --block 15"),
+    "globalopinionqa_answers": (
+        "globalopinionqa",
+        "globalopinionqa.json",
+        [name for name in _SURVEY if "letters" not in name and name != "few-shot prompt"],
+        "--draws 5 --limit 60 --block 20",
+    ),
+    "globalopinionqa_steered": (
+        "globalopinionqa",
+        "globalopinionqa.json",
+        ["uniform", "train-mean", "zero-shot", "temperature and position bias", *_STEERED],
+        "--feedback-kind distribution --draws 3 --limit 60 --block 20",
+    ),
+    "hs_brexit": (
+        "hs-brexit",
+        ".",
+        [*_LABELS, *_FEW_STEERED],
+        "--draws 5 --limit 100 --block 15",
+    ),
+    "liar": (
+        "liar-binary",
+        ".",
+        [*_LABELS, "selected latents", "random latents"],
+        "--draws 5 --limit 60 --block 15",
+    ),
+    "hatecheck": (
+        "hatecheck",
+        "hatecheck.csv",
+        [*_LABELS, "selected latents", "random latents"],
+        "--draws 5 --limit 100 --block 15",
+    ),
 }
 
 

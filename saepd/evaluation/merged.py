@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from saepd.evaluation.fold import Fold, Predictions
 from saepd.evaluation.nulls import POOLED_RIDGE, Weights, fit_biases, read_biased
-from saepd.evaluation.steered import Steered, selected_latents
+from saepd.evaluation.steered import Steered, mean_differences
 from saepd.merge import MergeConfig, merge_branches
 from saepd.schema import Item
 
@@ -22,7 +22,7 @@ OPERATORS = ("pluralistic", "mixture", "product", "cad", "dcd")
 
 def merge_perspectives(fold: Fold, config: MergeConfig) -> Predictions:
     """The base and every perspective's branch, merged into one answer for all."""
-    steered, base = selected_latents(fold), base_readout(fold)
+    steered, base = mean_differences(fold)["selected"], base_readout(fold)
     return fold.predict(
         lambda item, _: merged(
             branch_log_probs(item, steered, base, list(steered.directions)), config
@@ -32,7 +32,7 @@ def merge_perspectives(fold: Fold, config: MergeConfig) -> Predictions:
 
 def merge_with_base(fold: Fold, config: MergeConfig) -> Predictions:
     """The base and one perspective's branch, merged into that perspective's answer."""
-    steered, base = selected_latents(fold), base_readout(fold)
+    steered, base = mean_differences(fold)["selected"], base_readout(fold)
     return fold.predict(
         lambda item, name: merged(branch_log_probs(item, steered, base, [name]), config)
     )

@@ -73,13 +73,16 @@ METHODS: dict[str, Method] = {
         steered.predict_reconstruction, "no steering, the reconstruction in the activation's place"
     ),
     "dense difference in means": Method(
-        steered.predict_dense, "mean difference of the residual, without an SAE"
+        partial(steered.predict_mean_difference, kind="dense"),
+        "mean difference of the residual, without an SAE",
     ),
     "random latents": Method(
-        steered.predict_random_latents, "as many latents as selected, drawn at random"
+        partial(steered.predict_mean_difference, kind="random"),
+        "as many latents as selected, drawn at random",
     ),
     "shuffled labels": Method(
-        steered.predict_shuffled, "latents selected on feedback whose perspectives were shuffled"
+        partial(steered.predict_mean_difference, kind="shuffled"),
+        "latents selected on feedback whose perspectives were shuffled",
     ),
     "paper's recipe": Method(
         steered.predict_paper,
@@ -97,12 +100,12 @@ METHODS: dict[str, Method] = {
         null=False,
     ),
     "selected latents": Method(
-        steered.predict_selected,
+        partial(steered.predict_mean_difference, kind="selected"),
         "stable latents, mean difference, coefficient chosen on own feedback",
         null=False,
     ),
     "selected latents, KL budget": Method(
-        steered.predict_kl_budget,
+        partial(steered.predict_mean_difference, kind="budget"),
         f"the same at the largest coefficient within {steered.KL_BUDGET} nats on neutral text",
         null=False,
     ),

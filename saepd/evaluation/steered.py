@@ -25,6 +25,7 @@ from saepd.features import FeatureConfig, Pairs, encode_pairs
 from saepd.fit import DirectionConfig, FitConfig, fit_pairs
 from saepd.prompts import ReadoutConfig
 from saepd.scales import fit_kl_budget
+from saepd.schema import Feedback
 from saepd.softmax_fit import softmax
 
 # Multiples of the mean difference that are tried on the feedback.
@@ -57,53 +58,37 @@ class Steered:
         return read_biased(self.branch(item, perspective), self.readouts[perspective])
 
 
-def selected_latents(fold: Fold) -> Steered:
-    """Chosen latents, each perspective's coefficient chosen on its feedback."""
-    return fold.once("selected latents", lambda: steer(fold, _grid(fold_directions(fold))))
+def mean_differences(fold: Fold) -> dict[str, Steered]:
+    """Chosen latents and their controls: all in one pass, since most of it is the prompts'.
+
+    Returns:
+        ``selected`` latents, each perspective's coefficient chosen on its feedback; the same at a
+        ``budget`` of `KL_BUDGET` nats; and, with coefficients chosen alike, the ``dense`` mean
+        difference of the residual, as many ``random`` latents at the same norm, and latents chosen
+        on feedback whose perspectives were ``shuffled``.
+    """
+
+    def compute() -> dict[str, Steered]:
+        config, pairs, own = fit_config(fold), fold_pairs(fold), fold_directions(fold)
+        contrast = config.features.contrast
+        shuffled = fit_pairs(fold.model, fold.sae, shuffled_labels(pairs, fold.seed), config)
+        return steer(
+            fold,
+            {
+                "selected": _grid(own),
+                "budget": {d.perspective: [d] for d in fit_kl_budget(fold.model, own, KL_BUDGET)},
+                "dense": _grid([dense_difference(pairs, d, contrast) for d in own]),
+                "random": _grid([random_latents(d, pairs, fold.seed) for d in own]),
+                "shuffled": _grid(shuffled.directions),
+            },
+        )
+
+    return fold.once("mean differences", compute)
 
 
-def predict_selected(fold: Fold) -> Predictions:
-    """`selected_latents`, each perspective by its own branch."""
-    return _read(fold, selected_latents(fold))
-
-
-def predict_kl_budget(fold: Fold) -> Predictions:
-    """Chosen latents at the largest coefficient whose mean KL on neutral text is in the budget."""
-    return _read(fold, kl_budget(fold))
-
-
-def kl_budget(fold: Fold) -> Steered:
-    """Chosen latents at a budget of `KL_BUDGET` nats."""
-
-    def compute() -> Steered:
-        found = fit_kl_budget(fold.model, fold_directions(fold), KL_BUDGET)
-        return steer(fold, {d.perspective: [d] for d in found})
-
-    return fold.once("kl budget", compute)
-
-
-def predict_dense(fold: Fold) -> Predictions:
-    """Difference in means of the residual itself: no SAE."""
-    contrast = FeatureConfig().contrast
-    pairs = fold_pairs(fold)
-    dense = [dense_difference(pairs, d, contrast) for d in fold_directions(fold)]
-    return _read(fold, steer(fold, _grid(dense)))
-
-
-def predict_random_latents(fold: Fold) -> Predictions:
-    """As many other latents, at the same norm."""
-    pairs = fold_pairs(fold)
-    others = [random_latents(d, pairs, fold.seed) for d in fold_directions(fold)]
-    return _read(fold, steer(fold, _grid(others)))
-
-
-def predict_shuffled(fold: Fold) -> Predictions:
-    """Latents chosen on feedback whose perspectives were dealt out at random."""
-    shuffled = shuffled_labels(fold_pairs(fold), fold.seed)
-    config = fit_config(fold)
-    return _read(
-        fold, steer(fold, _grid(fit_pairs(fold.model, fold.sae, shuffled, config).directions))
-    )
+def predict_mean_difference(fold: Fold, kind: str) -> Predictions:
+    """Each perspective by its own branch of one kind of `mean_differences`."""
+    return _read(fold, mean_differences(fold)[kind])
 
 
 def predict_paper(fold: Fold) -> Predictions:
@@ -120,7 +105,8 @@ def paper(fold: Fold) -> Steered:
     """The paper's recipe, its error term kept."""
 
     def compute() -> Steered:
-        return steer(fold, {d.perspective: [d] for d in fold_directions(fold, PAPER)})
+        branches = {d.perspective: [d] for d in fold_directions(fold, PAPER)}
+        return steer(fold, {"paper": branches})["paper"]
 
     return fold.once("paper", compute)
 
@@ -151,8 +137,10 @@ def fit_config(fold: Fold, config: FitConfig | None = None) -> FitConfig:
 def fold_pairs(fold: Fold, config: FitConfig | None = None) -> Pairs:
     """The fold's feedback, encoded in the task's wording."""
     own = fit_config(fold, config)
+    # The other two contrasts read the same texts.
+    kind = "options" if own.features.contrast == "options" else "bare"
     return fold.once(
-        f"pairs {own.features.contrast} {own.features.read_at}",
+        f"pairs {kind} {own.features.read_at}",
         lambda: encode_pairs(fold.model, fold.sae, fold.feedback, own.features, own.readout),
     )
 
@@ -186,34 +174,50 @@ def branch_scores(
     }
 
 
-def steer(fold: Fold, candidates: Mapping[str, Sequence[Branch]]) -> Steered:
+def steer(fold: Fold, groups: Mapping[str, Mapping[str, Sequence[Branch]]]) -> dict[str, Steered]:
     """Choose each perspective's branch on its own feedback, and run the chosen on the test items.
 
     Args:
         fold: The draw.
-        candidates: Perspective -> branches, of which the one is kept under which the fitted
-            readout makes the feedback likeliest.
+        groups: Name -> perspective -> candidates, of which the one is kept under which the fitted
+            readout makes the feedback likeliest. Groups only share their passes.
     """
-    chosen: dict[str, tuple[Direction, ...]] = {}
-    readouts: dict[str, Weights] = {}
-    for name, branches in candidates.items():
+    chosen: dict[str, dict[str, tuple[Direction, ...]]] = {group: {} for group in groups}
+    readouts: dict[str, dict[str, Weights]] = {group: {} for group in groups}
+    for name in fold.perspectives:
         rows = fold.rows(name)
-        found = branch_scores(fold, branches, [row.item for row in rows])
-        targets = fold.targets(rows)
-        best = np.inf
-        for index, branch in enumerate(branches, 1):
+        candidates = [(group, branch) for group, of in groups.items() for branch in of[name]]
+        found = branch_scores(fold, [branch for _, branch in candidates], [r.item for r in rows])
+        best = dict.fromkeys(groups, np.inf)
+        for index, (group, branch) in enumerate(candidates, 1):
             scores = {id_: own[index] for id_, own in found.items()}
             weights = fit_biases(fold, rows, OWN_RIDGE, scores=scores)
-            loss = np.mean(
-                [
-                    -(target @ np.log(np.maximum(read_biased(scores[row.item], weights), 1e-12)))
-                    for row, target in zip(rows, targets, strict=True)
-                ]
-            )
-            if loss < best:
-                best, readouts[name] = loss, weights
-                chosen[name] = (branch,) if isinstance(branch, Direction) else tuple(branch)
-    return Steered(chosen, branch_scores(fold, list(chosen.values()), fold.test), readouts)
+            loss = _loss(fold, rows, scores, weights)
+            if loss < best[group]:
+                best[group], readouts[group][name] = loss, weights
+                single = isinstance(branch, Direction)
+                chosen[group][name] = (branch,) if single else tuple(branch)
+    branches = [branch for of in chosen.values() for branch in of.values()]
+    scores = branch_scores(fold, branches, fold.test)
+    steered, first = {}, 1
+    for group, of in chosen.items():
+        own = [0, *range(first, first + len(of))]
+        first += len(of)
+        steered[group] = Steered(
+            of, {id_: found[own] for id_, found in scores.items()}, readouts[group]
+        )
+    return steered
+
+
+def _loss(
+    fold: Fold, rows: Sequence[Feedback], scores: Mapping[str, Options], weights: Weights
+) -> float:
+    """Mean cross-entropy of the feedback, nats."""
+    likelihoods = [
+        target @ np.log(np.maximum(read_biased(scores[row.item], weights), 1e-12))
+        for row, target in zip(rows, fold.targets(rows), strict=True)
+    ]
+    return -float(np.mean(likelihoods))
 
 
 def _grid(directions: Sequence[Direction]) -> dict[str, list[Direction]]:
