@@ -74,7 +74,7 @@ def _stages(config: PointConfig) -> dict[str, tuple[str, int]]:
         n_texts = len(asked) + len(answers)
     unit = replace(config.fit, direction=replace(config.fit.direction, coefficient=1.0))
     shared = [asdict(config.task), asdict(config.where), asdict(config.draw)]
-    encoded = json.dumps([*shared, features.contrast, features.read_at])
+    encoded = json.dumps([*shared, features.contrast == "options", features.read_at])
     fitted = json.dumps([*shared, asdict(unit)])
     n_budget = (
         len(NEUTRAL_PROMPTS) * len(task.perspectives) if config.fit.direction.kl_budget else 0

@@ -145,7 +145,8 @@ def _keys(
         model
         | dtype
         | {"sae": loaded.sae_fingerprint, "rows": feedback_hash(draw.feedback)}
-        | {"contrast": fit.features.contrast, "read_at": fit.features.read_at}
+        # What is encoded: with the other two contrasts, the same texts.
+        | {"options": fit.features.contrast == "options", "read_at": fit.features.read_at}
         | {"readout": asdict(fit.readout)},
     )
     unit = replace(fit.direction, coefficient=1.0)

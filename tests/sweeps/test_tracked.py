@@ -79,11 +79,16 @@ def test_offline_runs_read_back_with_the_numbers_of_the_table(sweep_of, tmp_path
     assert {folder.name.split("-")[-1] for folder in again} < names
 
 
-def test_a_broken_wandb_ends_no_sweep_and_warns_once(small, tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize("state", ["broken", "absent"])
+def test_without_wandb_the_sweep_ends_with_one_warning(small, tmp_path, monkeypatch, caplog, state):
     def refuse(**settings):
         raise RuntimeError("no service")
 
-    monkeypatch.setattr("wandb.init", refuse)
+    if state == "broken":
+        monkeypatch.setattr("wandb.init", refuse)
+    else:
+        # What importing a module that is not installed comes to.
+        monkeypatch.setitem(sys.modules, "wandb", None)
     done = run_sweep(small, tmp_path, OFFLINE)
     assert (done.n_points, done.n_failed) == (8, 0)
     told = [r.getMessage() for r in caplog.records if "not tracked" in r.getMessage()]
