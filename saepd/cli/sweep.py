@@ -58,7 +58,7 @@ class Options:
         wandb: Each point as a run of one group: off, offline or online.
     """
 
-    file: Path = option(positional=True)  # noqa: RUF009
+    file: Path = option(positional=True)
     out: Path = field(kw_only=True)
     set: list[str] = field(default_factory=list)
     dry_run: bool = False

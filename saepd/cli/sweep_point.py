@@ -37,7 +37,7 @@ class Options:
         wandb: Track the point as a run: off, offline or online.
     """
 
-    parameters: list[str] = option(positional=True, default_factory=list)  # noqa: RUF009
+    parameters: list[str] = option(positional=True, default_factory=list)
     out: Path = field(kw_only=True)
     metric: str = "gain"
     cache: Path | None = None

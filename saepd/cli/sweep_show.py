@@ -35,7 +35,7 @@ class Options:
         json: Print all points as JSON instead.
     """
 
-    folder: Path = option(positional=True)  # noqa: RUF009
+    folder: Path = option(positional=True)
     metric: str = "gain"
     best: int = _N_BEST
     pictures: Path | None = None
