@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model and an SAE that fits it, with the hashes that name both."""
+    """A model and an SAE that fits it, with what names both by content."""
 
     model: TransformerBridge
     sae: SAE[Any]
@@ -66,7 +67,8 @@ class Bench:
             fingerprint = weights_fingerprint(model)
         sae = load_sae(config.sae or config.block, config.sae_id, model=model)
         self._config = config
-        self._loaded = Loaded(model, sae, fingerprint, sae_fingerprint(sae), sae_hook_name(sae))
+        of_sae = f"{sae_fingerprint(sae)} {_how_it_encodes(sae)}"
+        self._loaded = Loaded(model, sae, fingerprint, of_sae, sae_hook_name(sae))
         return self._loaded
 
     def prefix(
@@ -108,6 +110,13 @@ def counting_forwards(model: TransformerBridge) -> Iterator[list[None]]:
         yield calls
     finally:
         handle.remove()
+
+
+def _how_it_encodes(sae: SAE[Any]) -> str:
+    """What is no weight but changes latents, such as the k of a TopK SAE."""
+    settings = sae.cfg.to_dict()
+    told = {k: str(v) for k, v in settings.items() if k not in ("metadata", "device", "dtype")}
+    return json.dumps({"architecture": sae.cfg.architecture(), **told}, sort_keys=True)
 
 
 def _within_any(positions: str) -> str:
