@@ -117,7 +117,7 @@ def measure(workers: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def table(runs: list[dict[str, Any]], assumed: Assumed) -> str:
+def table(runs: list[dict[str, Any]], assumed: Assumed, load: float) -> str:
     """Both parts as Markdown."""
     lines = [
         "| workers, measured | points per minute | after the first point | to the first point |",
@@ -135,6 +135,9 @@ def table(runs: list[dict[str, Any]], assumed: Assumed) -> str:
         )
         lines.append(f"| {n} | {whole:.1f} | {steady:.1f} | {first:.0f} s |")
     lines += [
+        "",
+        f"{os.cpu_count()} cores, whose load average over the last minutes was {load:.1f}: above "
+        "their number, other work took its share of both rows.",
         "",
         "| GPUs, on paper, 8B | minutes | points per minute | minutes, each point alone |",
         "| --- | --- | --- | --- |",
@@ -164,14 +167,15 @@ def main() -> int:
     assumed = Assumed()
     result = {
         "runs": runs,
-        "load_average": os.getloadavg(),
+        "load_average": os.getloadavg()[2],
         "assumed": asdict(assumed),
         "on_paper": {n: on_paper(assumed, n) for n in (1, 8, 64)},
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
     }
     write_json(options.out / "sweep_scaling.json", result)
-    write_atomically(options.out / "sweep_scaling.md", (table(runs, assumed) + "\n").encode())
+    text = table(runs, assumed, result["load_average"]) + "\n"
+    write_atomically(options.out / "sweep_scaling.md", text.encode())
     return 0
 
 
