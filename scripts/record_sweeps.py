@@ -113,7 +113,8 @@ def _table(frame: Any, metric: str, summary: dict[str, Any]) -> str:
     shares = ", ".join(f"{name} {share:.2f}" for name, share in summary["importance"].items())
     lines += [
         "",
-        f"{summary['n_points']} points in {summary['seconds']:.0f} seconds on one core: "
+        f"{summary['n_points']} points in {summary['seconds']:.0f} seconds with one thread, on a machine "
+        "that other work shared: "
         f"{summary['n_forwards']} forward passes done, {summary['n_forwards_saved']} saved. "
         f"The 95% interval of the {metric} is above zero at {excludes} points and below zero at "
         f"{worse}; at so many points some are by chance. Share of variance that each parameter "

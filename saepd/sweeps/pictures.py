@@ -39,6 +39,8 @@ def parallel_coordinates(frame: pd.DataFrame, metric: str) -> go.Figure:
         )
     axes.append({"label": metric, "values": found[metric]})
     colours = {"color": found[metric], "colorscale": _colours(metric), "showscale": True}
+    if metric in GAINS:
+        colours["cmid"] = 0
     figure = go.Figure(go.Parcoords(line=colours, dimensions=axes))
     return figure.update_layout(title=f"{len(found)} points by {metric}")
 
