@@ -49,20 +49,20 @@ RECORD: dict[str, tuple[str, str, list[str], str]] = {
     "globalopinionqa_answers": (
         "globalopinionqa",
         "globalopinionqa.json",
-        [name for name in _SURVEY if "letters" not in name and name != "few-shot prompt"],
-        "--draws 5 --limit 60 --block 20",
+        [name for name in _SURVEY if "letters" not in name],
+        "--draws 5 --limit 40 --block 20",
     ),
     "globalopinionqa_steered": (
         "globalopinionqa",
         "globalopinionqa.json",
         ["uniform", "train-mean", "zero-shot", "temperature and position bias", *_STEERED],
-        "--feedback-kind distribution --draws 3 --limit 60 --block 20",
+        "--feedback-kind distribution --draws 5 --limit 40 --block 20",
     ),
     "hs_brexit": (
         "hs-brexit",
         ".",
         [*_LABELS, *_FEW_STEERED],
-        "--draws 5 --limit 100 --block 15",
+        "--draws 5 --limit 150 --block 15",
     ),
     "liar": (
         "liar-binary",

@@ -7,8 +7,8 @@ decoding (`cad`) over the options.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -27,45 +27,76 @@ _MOVE = 0.01
 Units = Float[np.ndarray, "units d_model"]
 
 
-def fitted_scales(fold: Fold) -> Predictions:
+@dataclass(frozen=True)
+class Learned:
+    """Scales, and what they are scales of.
+
+    Attributes:
+        scales: From `fit_scales`.
+        units: What one unit of each candidate writes.
+        latents: Which latent each candidate is; None for axes of the residual stream.
+    """
+
+    scales: FittedScales
+    units: Units
+    latents: np.ndarray | None
+
+    @property
+    def vectors(self) -> dict[str, Float[np.ndarray, " d_model"]]:
+        """Perspective -> what its direction writes at coefficient 1."""
+        chosen = self.units[self.scales.units]
+        return {name: values @ chosen for name, values in self.scales.values.items()}
+
+
+def predict_fitted(fold: Fold, learn: Callable[[Fold], Learned]) -> Predictions:
+    """Run the learned directions on the test items, and read the options."""
+    return _predict(fold, fold.once(learn.__name__, lambda: learn(fold)))
+
+
+def fitted_directions(fold: Fold, learn: Callable[[Fold], Learned]) -> dict[str, Direction]:
+    """Perspective -> its learned direction, at coefficient 1."""
+    learned = fold.once(learn.__name__, lambda: learn(fold))
+    return {name: _direction(fold, name, learned, 1.0) for name in learned.vectors}
+
+
+def fitted_scales(fold: Fold) -> Learned:
     """Scales of chosen latents or of all, whichever predicts the fold's own feedback better."""
     latents = np.arange(fold.sae.cfg.d_sae)
     units = _decoder(fold, latents)
     chosen = fit_scales(_rows(fold, units), ScaleConfig())
     whole = _all_latents(fold, units)
-    fitted = min(chosen, whole, key=lambda fit: min(fit.loss.values()))
-    return _predict(fold, fitted, units, latents)
+    best = min(chosen, whole, key=lambda fit: min(fit.loss.values()))
+    return Learned(best, units, latents)
 
 
-def fitted_random_latents(fold: Fold) -> Predictions:
+def fitted_random_latents(fold: Fold) -> Learned:
     """Scales of as many latents, drawn at random."""
     config = ScaleConfig()
-    chosen = np.random.default_rng(fold.seed).permutation(fold.sae.cfg.d_sae)
-    fits = [
-        (fit_scales(_rows(fold, _decoder(fold, latents)), only), latents)
-        for k in config.n_latents
-        for latents in [np.sort(chosen[:k])]
-        for only in [replace(config, n_latents=(k,))]
-    ]
-    fitted, latents = min(fits, key=lambda fit: min(fit[0].loss.values()))
-    return _predict(fold, fitted, _decoder(fold, latents), latents)
+    shuffled = np.random.default_rng(fold.seed).permutation(fold.sae.cfg.d_sae)
+    fits = []
+    for k in config.n_latents:
+        latents = np.sort(shuffled[:k])
+        units = _decoder(fold, latents)
+        scales = fit_scales(_rows(fold, units), replace(config, n_latents=(k,)))
+        fits.append(Learned(scales, units, latents))
+    return min(fits, key=lambda fit: min(fit.scales.loss.values()))
 
 
-def fitted_shuffled(fold: Fold) -> Predictions:
+def fitted_shuffled(fold: Fold) -> Learned:
     """Scales of chosen latents, fitted on feedback whose perspectives were shuffled."""
     names = [row.perspective for row in fold.feedback]
     order = np.random.default_rng(fold.seed).permutation(len(names))
     latents = np.arange(fold.sae.cfg.d_sae)
     units = _decoder(fold, latents)
-    fitted = fit_scales(_rows(fold, units, [names[i] for i in order]), ScaleConfig())
-    return _predict(fold, fitted, units, latents)
+    scales = fit_scales(_rows(fold, units, [names[i] for i in order]), ScaleConfig())
+    return Learned(scales, units, latents)
 
 
-def fitted_vector(fold: Fold) -> Predictions:
+def fitted_vector(fold: Fold) -> Learned:
     """A dense vector in the residual stream, fitted alike: no dictionary."""
     units = np.eye(fold.sae.cfg.d_in)
-    fitted = fit_scales(_rows(fold, units), replace(ScaleConfig(), n_latents=(len(units),)))
-    return _predict(fold, fitted, units, None)
+    scales = fit_scales(_rows(fold, units), replace(ScaleConfig(), n_latents=(len(units),)))
+    return Learned(scales, units, None)
 
 
 def _all_latents(fold: Fold, units: Units) -> FittedScales:
@@ -120,15 +151,10 @@ def _centred(gradients: Float[np.ndarray, "options d_model"]) -> Float[np.ndarra
     return (gradients - gradients.mean(0)).astype(np.float64)
 
 
-def _predict(
-    fold: Fold, fitted: FittedScales, units: Units, latents: np.ndarray | None
-) -> Predictions:
-    """Run the steered model on the test items, and read its options."""
-    vectors = {name: values @ units[fitted.units] for name, values in fitted.values.items()}
+def _predict(fold: Fold, learned: Learned) -> Predictions:
+    vectors = learned.vectors
     sizes = {name: _coefficient(fold, vector) for name, vector in vectors.items()}
-    directions = [
-        _direction(fold, name, fitted, vectors[name], latents, sizes[name]) for name in vectors
-    ]
+    directions = [_direction(fold, name, learned, sizes[name]) for name in vectors]
     items = [fold.task.by_id[id_] for id_ in fold.test]
     scored = score_continuations(
         fold.model,
@@ -143,7 +169,7 @@ def _predict(
     }
 
     def steered(item: Item, name: str) -> Options:
-        weights = fitted.readout[name]
+        weights = learned.scales.readout[name]
         features = option_features(fold.cache.text_scores[item.id], len(weights) - 2)
         return softmax(features @ weights + moved[item.id, name])
 
@@ -157,24 +183,17 @@ def _coefficient(fold: Fold, vector: Float[np.ndarray, " d_model"]) -> float:
     return float(_MOVE / size) if size > 0 else 1.0
 
 
-def _direction(
-    fold: Fold,
-    name: str,
-    fitted: FittedScales,
-    vector: Float[np.ndarray, " d_model"],
-    latents: np.ndarray | None,
-    coefficient: float,
-) -> Direction:
+def _direction(fold: Fold, name: str, learned: Learned, coefficient: float) -> Direction:
     import torch
 
-    if latents is None:
-        dense = torch.from_numpy(vector).float()
+    if learned.latents is None:
+        dense = torch.from_numpy(learned.vectors[name]).float()
         return Direction(name, fold.cache.hook_name, coefficient=coefficient, vector=dense)
     return Direction(
         name,
         fold.cache.hook_name,
         coefficient=coefficient,
-        latents=torch.from_numpy(latents[fitted.units]),
-        values=torch.from_numpy(fitted.values[name]).float(),
+        latents=torch.from_numpy(learned.latents[learned.scales.units]),
+        values=torch.from_numpy(learned.scales.values[name]).float(),
         sae=fold.sae,
     )

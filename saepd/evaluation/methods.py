@@ -6,10 +6,11 @@ an entry below. A method must use no more of what people said than ``fold.feedba
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from saepd.engine.plan import Branch
 from saepd.errors import InputError
 from saepd.evaluation import few_shot, fitted, gated, merged, nulls, probes, steered
 from saepd.evaluation.fold import Fold, Predictions
@@ -28,12 +29,15 @@ class Method:
         description: One line.
         null: It is what others have to beat, rather than a claim of this project.
         for_labels: It needs a task with a positive class.
+        branches: From a fold to the branch of each perspective, where the method has any that can
+            be run on other text.
     """
 
     predict: Callable[[Fold], Predictions]
     description: str
     null: bool = True
     for_labels: bool = False
+    branches: Callable[[Fold], Mapping[str, Branch]] | None = None
 
 
 METHODS: dict[str, Method] = {
@@ -70,15 +74,19 @@ METHODS: dict[str, Method] = {
         few_shot.few_shot_prompt, "text scores after examples of own feedback"
     ),
     "SAE reconstruction only": Method(
-        steered.predict_reconstruction, "no steering, the reconstruction in the activation's place"
+        steered.predict_reconstruction,
+        "no steering, the reconstruction in the activation's place",
+        branches=steered.reconstruction,
     ),
     "dense difference in means": Method(
         partial(steered.predict_mean_difference, kind="dense"),
         "mean difference of the residual, without an SAE",
+        branches=partial(steered.mean_difference_branches, kind="dense"),
     ),
     "random latents": Method(
         partial(steered.predict_mean_difference, kind="random"),
         "as many latents as selected, drawn at random",
+        branches=partial(steered.mean_difference_branches, kind="random"),
     ),
     "shuffled labels": Method(
         partial(steered.predict_mean_difference, kind="shuffled"),
@@ -88,11 +96,13 @@ METHODS: dict[str, Method] = {
         steered.predict_paper,
         "all latents, mean difference, coefficient 1, error term kept, scores as they are",
         null=False,
+        branches=lambda fold: steered.paper(fold).directions,
     ),
     "paper's recipe, no error term": Method(
         steered.predict_paper_without_error,
         "the same with the reconstruction in the activation's place",
         null=False,
+        branches=steered.paper_without_error,
     ),
     "paper's recipe, calibrated": Method(
         steered.predict_paper_calibrated,
@@ -103,11 +113,13 @@ METHODS: dict[str, Method] = {
         partial(steered.predict_mean_difference, kind="selected"),
         "stable latents, mean difference, coefficient chosen on own feedback",
         null=False,
+        branches=partial(steered.mean_difference_branches, kind="selected"),
     ),
     "selected latents, KL budget": Method(
         partial(steered.predict_mean_difference, kind="budget"),
         f"the same at the largest coefficient within {steered.KL_BUDGET} nats on neutral text",
         null=False,
+        branches=partial(steered.mean_difference_branches, kind="budget"),
     ),
     **{
         f"merged, {operator}": Method(
@@ -126,24 +138,26 @@ METHODS: dict[str, Method] = {
         for operator in merged.OPERATORS
     },
     "fitted scales": Method(
-        fitted.fitted_scales,
+        partial(fitted.predict_fitted, learn=fitted.fitted_scales),
         "directions of the SAE's latents, scales learned from everybody's and own feedback",
         null=False,
+        branches=partial(fitted.fitted_directions, learn=fitted.fitted_scales),
     ),
     "fitted scales, random latents": Method(
-        fitted.fitted_random_latents,
+        partial(fitted.predict_fitted, learn=fitted.fitted_random_latents),
         "control: the same with latents drawn at random",
         null=False,
     ),
     "fitted scales, shuffled labels": Method(
-        fitted.fitted_shuffled,
+        partial(fitted.predict_fitted, learn=fitted.fitted_shuffled),
         "control: the same on feedback whose perspectives were shuffled",
         null=False,
     ),
     "fitted dense vector": Method(
-        fitted.fitted_vector,
+        partial(fitted.predict_fitted, learn=fitted.fitted_vector),
         "a vector of the residual stream learned alike, without a dictionary",
         null=False,
+        branches=partial(fitted.fitted_directions, learn=fitted.fitted_vector),
     ),
     "gated directions": Method(
         gated.gated_directions,

@@ -14,6 +14,7 @@ from saepd.errors import InputError
 from saepd.evaluation.fold import Options, Predictions
 from saepd.files import write_atomically, write_json
 from saepd.schema import fingerprint, shortened
+from saepd.side_effects import SideEffects
 
 CONFIG_FILE = "config.json"
 
@@ -61,8 +62,20 @@ class Parts:
         """Where a part is kept; the name of the method may hold any character."""
         return self.folder / f"{draw}-{fingerprint(method):016x}.json"
 
-    def write(self, draw: int, method: str, predictions: Predictions) -> None:
+    def write(
+        self,
+        draw: int,
+        method: str,
+        predictions: Predictions,
+        effects: Mapping[str, SideEffects] | None = None,
+    ) -> None:
         """Keep one method's predictions of one draw; NaN is kept as no answer.
+
+        Args:
+            draw: Its number.
+            method: Its name.
+            predictions: From the method.
+            effects: Perspective -> what its branch does to neutral text, if there is one.
 
         Raises:
             InputError: only part of a prediction is a number.
@@ -78,12 +91,13 @@ class Parts:
             # Digits beyond these differ between machines, and mean nothing.
             shares = [round(float(p), 9) for p in found] if finite.all() else None
             rows.append([item, perspective, shares, len(found)])
-        text = json.dumps({"draw": draw, "method": method, "predictions": rows})
-        write_atomically(self.path(draw, method), text.encode())
+        neutral = {name: [round(x, 9) for x in found] for name, found in (effects or {}).items()}
+        part = {"draw": draw, "method": method, "side_effects": neutral, "predictions": rows}
+        write_atomically(self.path(draw, method), json.dumps(part).encode())
 
     def read(self, draw: int, method: str) -> list[Prediction]:
-        """What `write` kept."""
-        stored = json.loads(self.path(draw, method).read_text(encoding="utf-8"))
+        """The predictions that `write` kept."""
+        stored = self._stored(draw, method)
         return [
             Prediction(
                 draw,
@@ -95,6 +109,14 @@ class Parts:
             )
             for item, perspective, shares, n in stored["predictions"]
         ]
+
+    def side_effects(self, draw: int, method: str) -> dict[str, SideEffects]:
+        """Perspective -> what its branch does to neutral text; empty if the method has none."""
+        stored = self._stored(draw, method)["side_effects"]
+        return {name: SideEffects(*found) for name, found in stored.items()}
+
+    def _stored(self, draw: int, method: str) -> dict[str, Any]:
+        return json.loads(self.path(draw, method).read_text(encoding="utf-8"))
 
 
 def _check_same(path: Path, config: dict[str, Any]) -> None:

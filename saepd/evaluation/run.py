@@ -6,20 +6,22 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from saepd.engine.plan import Branch
 from saepd.errors import InputError
-from saepd.evaluation.fold import Draw, DrawConfig, fold_of, make_draws
+from saepd.evaluation.fold import Draw, DrawConfig, Fold, fold_of, make_draws
 from saepd.evaluation.item_cache import ItemCache
 from saepd.evaluation.methods import methods_of
 from saepd.evaluation.parts import Parts, Prediction
 from saepd.evaluation.summary import EVERYBODY, summary_rows
 from saepd.evaluation.table import markdown_table
 from saepd.files import write_atomically, write_json
+from saepd.side_effects import SideEffects, side_effects
 from saepd.tasks import Task
 
 if TYPE_CHECKING:
@@ -98,12 +100,16 @@ def evaluate(
         predictions = chosen[name].predict(fold)
         if set(predictions) != set(fold.asked):
             raise RuntimeError(f"the method {name} did not predict exactly what it was asked")
-        parts.write(number, name, predictions)
+        branches = chosen[name].branches
+        parts.write(number, name, predictions, _side_effects(fold, branches) if branches else None)
         seconds[f"{number}: {name}"] = round(time.perf_counter() - start, 2)
     report("done", len(steps), len(steps))
     found = [row for number, name in steps for row in parts.read(number, name)]
     nulls = [name for name, method in chosen.items() if method.null]
-    rows = summary_rows(found, task, nulls, config.draws.seed)
+    effects = {
+        name: [parts.side_effects(number, name) for number in range(len(draws))] for name in chosen
+    }
+    rows = summary_rows(found, task, nulls, config.draws.seed, effects)
     summary = {
         "rows": rows,
         "methods": {name: method.description for name, method in chosen.items()},
@@ -138,6 +144,13 @@ def check_task(task: Task) -> None:
     for package in ("pandas", "pyarrow"):
         if find_spec(package) is None:
             raise InputError(f"{package} is not installed: pip install 'saepd[explore]'")
+
+
+def _side_effects(
+    fold: Fold, branches: Callable[[Fold], Mapping[str, Branch]]
+) -> dict[str, SideEffects]:
+    found = branches(fold)
+    return dict(zip(found, side_effects(fold.model, list(found.values())), strict=True))
 
 
 def _cache(

@@ -91,6 +91,11 @@ def predict_mean_difference(fold: Fold, kind: str) -> Predictions:
     return _read(fold, mean_differences(fold)[kind])
 
 
+def mean_difference_branches(fold: Fold, kind: str) -> Mapping[str, Branch]:
+    """Perspective -> its branch of one kind of `mean_differences`."""
+    return mean_differences(fold)[kind].directions
+
+
 def predict_paper(fold: Fold) -> Predictions:
     """All latents, mean difference to the bare item, coefficient 1, scores as they are."""
     return _as_published(fold, paper(fold))
@@ -113,19 +118,29 @@ def paper(fold: Fold) -> Steered:
 
 def predict_paper_without_error(fold: Fold) -> Predictions:
     """The paper's recipe with the SAE's reconstruction in the place of the activation."""
-    branches = {
+    branches = paper_without_error(fold)
+    scores = branch_scores(fold, list(branches.values()), fold.test)
+    place = {name: index for index, name in enumerate(branches, 1)}
+    return fold.predict(lambda item, name: softmax(scores[item.id][place[name]]))
+
+
+def paper_without_error(fold: Fold) -> Mapping[str, Branch]:
+    """Perspective -> its direction, and what takes the error term away."""
+    return {
         d.perspective: [d, reconstruction_only(fold.sae, d)] for d in fold_directions(fold, PAPER)
     }
-    scores = branch_scores(fold, list(branches.values()), fold.test)
-    names = list(branches)
-    return fold.predict(lambda item, name: softmax(scores[item.id][1 + names.index(name)]))
 
 
 def predict_reconstruction(fold: Fold) -> Predictions:
     """No steering, but the SAE's reconstruction in the place of the activation."""
-    [direction, *_] = fold_directions(fold, PAPER)
-    scores = branch_scores(fold, [reconstruction_only(fold.sae, direction)], fold.test)
+    scores = branch_scores(fold, list(reconstruction(fold).values()), fold.test)
     return fold.predict(lambda item, _: softmax(scores[item.id][1]))
+
+
+def reconstruction(fold: Fold) -> Mapping[str, Branch]:
+    """The reconstruction at all positions, the same for every perspective: under the first."""
+    [direction, *_] = fold_directions(fold, PAPER)
+    return {direction.perspective: reconstruction_only(fold.sae, direction)}
 
 
 def fit_config(fold: Fold, config: FitConfig | None = None) -> FitConfig:

@@ -20,6 +20,7 @@ from saepd.evaluation.bootstrap import PerDraw, Weights
 from saepd.evaluation.parts import Prediction
 from saepd.intervals import Interval
 from saepd.metrics import js_distance, simbench_score, total_variation, wasserstein
+from saepd.side_effects import SideEffects
 from saepd.tasks import Task
 
 # The perspective of results over all perspectives.
@@ -43,7 +44,11 @@ def primary_metric(task: Task) -> str:
 
 
 def summary_rows(
-    predictions: Sequence[Prediction], task: Task, nulls: Sequence[str], seed: int
+    predictions: Sequence[Prediction],
+    task: Task,
+    nulls: Sequence[str],
+    seed: int,
+    effects: Mapping[str, Sequence[Mapping[str, SideEffects]]] | None = None,
 ) -> list[dict[str, Any]]:
     """Every metric of every method, over all perspectives first and then for each.
 
@@ -57,6 +62,8 @@ def summary_rows(
         task: With the gold.
         nulls: Names of the methods that are nulls.
         seed: Of the bootstrap.
+        effects: Method -> of each draw, perspective -> what its branch does to neutral text. The
+            rows tell their mean, over draws and (for everybody) perspectives.
     """
     table: dict[tuple[str, str], list[Prediction]] = {}
     for row in predictions:
@@ -88,6 +95,7 @@ def summary_rows(
                     "unreadable": float(np.mean([not row.readable for row in own])),
                     "best_null": best,
                     **_differences(metric, method, found, best),
+                    **_mean_effects((effects or {}).get(method, []), name),
                 }
             )
     if task.name == "hatecheck":
@@ -153,6 +161,14 @@ def _differences(
         for key, other in against.items()
         if other in found and other != method
     }
+
+
+def _mean_effects(draws: Sequence[Mapping[str, SideEffects]], name: str) -> dict[str, float | None]:
+    found = [own for draw in draws for p, own in draw.items() if name in (EVERYBODY, p)]
+    if not found:
+        return {"kl_to_base": None, "perplexity_ratio": None}
+    kl, ratio = np.mean(found, axis=0)
+    return {"kl_to_base": float(kl), "perplexity_ratio": float(ratio)}
 
 
 def _best(metric: str, estimates: Mapping[str, float]) -> str:

@@ -20,8 +20,13 @@ _TITLES = {
     "false_positive_rate_at_few_shot_recall": "FPR at few-shot's recall",
     "ece": "ECE",
     "brier": "Brier",
+    "kl_to_base": "KL on neutral text",
+    "perplexity_ratio": "perplexity ratio",
     "unreadable": "unreadable",
 }
+
+# Perspectives beyond these are told in summary.json only.
+_MOST_SIDE_BY_SIDE = 3
 
 
 def table_cells(
@@ -37,8 +42,11 @@ def table_cells(
     metric = next(name for name in PRIMARY if name in overall[0])
     interval, start, lower = PRIMARY[metric]
     shown = [n for n in _TITLES if n != metric and n in overall[0] and not short]
+    of_each = {} if short else _of_each_perspective(rows, metric)
     columns = ["method", "null", _TITLES[metric], "95% interval"]
-    columns += ["minus zero-shot", "minus best null", *(_TITLES[name] for name in shown)]
+    columns += ["minus zero-shot", "minus best null"]
+    columns += [f"{_TITLES[metric]}, {name}" for name in of_each]
+    columns += [_TITLES[name] for name in shown]
 
     def place(row: Mapping[str, Any]) -> tuple[bool, float]:
         value = row[metric]
@@ -52,6 +60,7 @@ def table_cells(
             "" if row[interval] is None else "{:.3f} to {:.3f}".format(*row[interval]),
             _difference(row.get(f"{start}_minus_zero_shot")),
             _difference(row.get(f"{start}_minus_best_null")),
+            *(_number(own[row["method"]]) for own in of_each.values()),
             *(_number(row[name]) for name in shown),
         ]
         for row in sorted(overall, key=place)
@@ -60,10 +69,43 @@ def table_cells(
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows over all perspectives; differences of the primary metric with their intervals."""
-    columns, cells = table_cells(rows)
+    """The rows over all perspectives; differences of the primary metric with their intervals.
+
+    Where there are rows for each kind of test case, a second table has a line for each kind.
+    """
+    tables = [table_cells(rows)]
+    if any("functionality" in row for row in rows):
+        tables.append(_functionality_cells(rows))
+    return "\n\n".join(_markdown(*table) for table in tables)
+
+
+def _markdown(columns: list[str], cells: list[list[str]]) -> str:
     lines = [columns, ["---"] * len(columns), *cells]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _functionality_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Accuracy of every method on every kind of test case."""
+    found = {(r["functionality"], r["method"]): r for r in rows if "functionality" in r}
+    kinds = sorted({kind for kind, _ in found})
+    methods = list(dict.fromkeys(method for _, method in found))
+    cells = [
+        [kind, str(found[kind, methods[0]]["n_predictions"])]
+        + [_number(found[kind, method]["accuracy"]) for method in methods]
+        for kind in kinds
+    ]
+    return ["accuracy by functionality", "predictions", *methods], cells
+
+
+def _of_each_perspective(
+    rows: Sequence[Mapping[str, Any]], metric: str
+) -> dict[str, dict[str, float | None]]:
+    """Perspective -> method -> primary metric, where there are few enough to stand side by side."""
+    found: dict[str, dict[str, float | None]] = {}
+    for row in rows:
+        if row["perspective"] != EVERYBODY and "functionality" not in row:
+            found.setdefault(row["perspective"], {})[row["method"]] = row[metric]
+    return found if 1 < len(found) <= _MOST_SIDE_BY_SIDE else {}
 
 
 def _number(value: float | None) -> str:

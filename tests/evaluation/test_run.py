@@ -4,7 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from tiny import D_MODEL, SITE
 
+from saepd.directions import Direction
 from saepd.errors import InputError
 from saepd.evaluation.fold import DrawConfig
 from saepd.evaluation.methods import METHODS, Method
@@ -82,6 +85,20 @@ def test_a_run_that_was_killed_and_started_again_is_as_if_undisturbed(
     run("killed")
     assert len(calls) == len(NAMES) * 2 + 1
     assert written(tmp_path / "killed") == written(tmp_path / "undisturbed")
+
+
+def test_side_effects_are_told_for_methods_that_have_branches(run, monkeypatch):
+    def branches(fold):
+        return {name: Direction(name, SITE, vector=torch.zeros(D_MODEL)) for name in ("north",)}
+
+    still = replace(METHODS["zero-shot"], branches=branches)
+    monkeypatch.setitem(METHODS, "still", still)
+    rows = {(r["method"], r["perspective"]): r for r in run(names=["uniform", "still"])["rows"]}
+    for name in ("all", "north"):
+        assert rows["still", name]["kl_to_base"] == pytest.approx(0, abs=1e-5)
+        assert rows["still", name]["perplexity_ratio"] == pytest.approx(1, abs=1e-4)
+    assert rows["still", "south"]["kl_to_base"] is None
+    assert rows["uniform", "all"]["perplexity_ratio"] is None
 
 
 def test_methods_can_be_added_to_a_finished_folder(run, tmp_path):

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 from saepd import classification
-from saepd.evaluation import bootstrap
+from saepd.evaluation import bootstrap, labelled
 from saepd.evaluation.labelled import label_of
 from saepd.evaluation.parts import Prediction
 from saepd.evaluation.summary import primary_metric, summary_rows
 from saepd.evaluation.table import markdown_table
 from saepd.intervals import bootstrap_interval, bootstrap_metric, paired_difference
 from saepd.metrics import js_distance, total_variation, wasserstein
+from saepd.side_effects import SideEffects
 
 RNG = np.random.default_rng(3)
 QUESTIONS = [f"q{i % 9}" for i in range(30)]
@@ -129,12 +130,55 @@ def test_rows_of_labels(labels):
     )
     assert row["best_null"] == "uniform"
     assert "auroc_minus_zero_shot" in rows["few-shot prompt", "all"]
-    assert "AUROC" in markdown_table(list(rows.values())).splitlines()[0]
+    head = markdown_table(list(rows.values())).splitlines()[0]
+    assert "| AUROC, north | AUROC, south |" in head
     hate = replace(labels, name="hatecheck")
     kinds = [r for r in summary_rows(found, hate, (), 0) if "functionality" in r]
     assert len(kinds) == 3 * 3
     assert {r["functionality"] for r in kinds} == {"kind 0", "kind 1", "kind 2"}
     assert all(0 <= r["accuracy"] <= 1 for r in kinds)
+    _, second = markdown_table(summary_rows(found, hate, (), 0)).split("\n\n")
+    head, _, *lines = second.splitlines()
+    assert head.endswith("| few-shot prompt | zero-shot | uniform |")
+    assert [line.split(" | ")[0].strip("| ") for line in lines] == ["kind 0", "kind 1", "kind 2"]
+
+
+def test_few_shot_recall_is_read_at_the_base_rate_where_nothing_reaches_one_half(labels):
+    halved = [
+        r._replace(probabilities=np.array([1 - r.probabilities[1] / 4, r.probabilities[1] / 4]))
+        for r in predictions(labels, {"few-shot prompt": 0.3})
+    ]
+    rates = predictions(labels, {"train-mean": 1.0})
+    [few_shot, *_] = summary_rows([*halved, *rates], labels, (), 0)
+    assert few_shot["recall"] == 0
+    assert few_shot["few_shot_recall"] > 0
+    [without, *_] = summary_rows(halved, labels, (), 0)
+    assert "few_shot_recall" not in without
+
+
+def test_as_many_are_flagged_as_the_base_rate_says_and_no_ties_beyond():
+    groups = [(0, "a")] * 4 + [(0, "b")] * 3
+    scores = np.array([0.4, 0.1, 0.3, 0.2, 0.5, 0.5, 0.1])
+    flagged = labelled.flagged_at_base_rate(groups, scores, {(0, "a"): 0.5, (0, "b"): 1 / 3})
+    np.testing.assert_array_equal(flagged, [True, False, True, False, False, False, False])
+    everything = labelled.flagged_at_base_rate(groups, scores, {(0, "a"): 1.0, (0, "b"): 0.0})
+    np.testing.assert_array_equal(everything, [True] * 4 + [False] * 3)
+
+
+def test_side_effects_are_means_over_draws_and_perspectives(opinions):
+    effects = {
+        "ours": [
+            {"north": SideEffects(1.0, 2.0), "south": SideEffects(2.0, 3.0)},
+            {"north": SideEffects(3.0, 4.0), "south": SideEffects(6.0, 7.0)},
+        ]
+    }
+    found = summary_rows(predictions(opinions, PULLS), opinions, NULLS, 0, effects)
+    told = {
+        (r["method"], r["perspective"]): (r["kl_to_base"], r["perplexity_ratio"]) for r in found
+    }
+    assert told["ours", "all"] == (3, 4)
+    assert told["ours", "north"] == (2, 3)
+    assert told["uniform", "all"] == (None, None)
 
 
 def test_who_says_yes_more_often_ranks_no_item(labels):
