@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import platform
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +62,13 @@ def run(name: str, data: Path, out: Path) -> None:
         "points": _points(finished(frame, metric), metric),
     }
     if added:
-        again = run_sweep(load_sweep(path, fixed | added), folder, RunConfig(), _say)
+        run_sweep(load_sweep(path, fixed | added), folder, RunConfig(), _say)
         more: Any = read_sweep(folder)
         more = more[more.reading == added["reading"]]
         summary["one_merge_added"] = {
             "n_points": len(more),
             "n_forwards": int(more.n_forwards.sum()),
             "seconds": round(float(more.seconds.sum()), 1),
-            "last_call": asdict(again),
         }
     target = ROOT / "artifacts" / "results" / name
     write_json(target / "summary.json", summary)
@@ -113,8 +111,8 @@ def _table(frame: Any, metric: str, summary: dict[str, Any]) -> str:
     shares = ", ".join(f"{name} {share:.2f}" for name, share in summary["importance"].items())
     lines += [
         "",
-        f"{summary['n_points']} points in {summary['seconds']:.0f} seconds with one thread, on a machine "
-        "that other work shared: "
+        f"{summary['n_points']} points in {summary['seconds']:.0f} seconds with one thread, "
+        "on a machine that other work shared: "
         f"{summary['n_forwards']} forward passes done, {summary['n_forwards_saved']} saved. "
         f"The 95% interval of the {metric} is above zero at {excludes} points and below zero at "
         f"{worse}; at so many points some are by chance. Share of variance that each parameter "
