@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from saepd.schema import Feedback, Item
     from saepd.steering import load_from_disk, save_to_disk
     from saepd.survey import survey_feedback, survey_items
+    from saepd.sweeps.frame import read_sweep
     from saepd.trace import Generated, Step
     from saepd.triage import Triaged, triage_items
     from saepd.uncertainty import branch_disagreement
@@ -69,6 +70,7 @@ _HOME = {
     "merge_branches": "merge",
     "overlap": "features",
     "read_options": "readout",
+    "read_sweep": "sweeps.frame",
     "run_experiment": "experiment",
     "sample_feedback": "feedback",
     "save_to_disk": "steering",
@@ -116,6 +118,7 @@ __all__ = [
     "merge_branches",
     "overlap",
     "read_options",
+    "read_sweep",
     "run_experiment",
     "sample_feedback",
     "save_to_disk",

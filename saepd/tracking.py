@@ -29,6 +29,8 @@ class TrackingConfig:
         project: The W&B project.
         name: The run's name; None lets W&B invent one.
         group: What the run belongs to, such as one sweep.
+        id: The run's id; None lets W&B invent one. A run that is recorded again under its id takes
+            the place of the first.
         dir: Runs go to ``wandb/`` in here; None is ``$WANDB_DIR`` or the working directory.
     """
 
@@ -36,6 +38,7 @@ class TrackingConfig:
     project: str = "saepd"
     name: str | None = None
     group: str | None = None
+    id: str | None = None
     dir: str | None = None
 
     def __post_init__(self) -> None:

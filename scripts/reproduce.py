@@ -64,16 +64,22 @@ RECORD: dict[str, tuple[str, str, list[str], str]] = {
         [*_LABELS, *_FEW_STEERED],
         "--draws 5 --limit 150 --block 15",
     ),
+    "hs_brexit_distributions": (
+        "hs-brexit",
+        ".",
+        _LABELS,
+        "--feedback-kind distribution --draws 5 --limit 150 --block 15",
+    ),
     "liar": (
         "liar-binary",
         ".",
-        [*_LABELS, "selected latents", "random latents"],
+        _LABELS,
         "--draws 5 --limit 60 --block 15",
     ),
     "hatecheck": (
         "hatecheck",
         "hatecheck.csv",
-        [*_LABELS, "selected latents", "random latents"],
+        _LABELS,
         "--draws 5 --limit 100 --block 15",
     ),
 }

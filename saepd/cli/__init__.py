@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib import import_module
 
@@ -15,6 +16,9 @@ COMMANDS = {
     "generate": "write text from the merged perspectives",
     "evaluate": "compare methods and nulls on a published task, or on your own data",
     "triage": "rank items by need of a person, say why, and take the answers back as feedback",
+    "sweep": "run every point of a sweep file; what is finished or shared is not run again",
+    "sweep show": "best points of a sweep, which parameters mattered, gain against side effect",
+    "sweep point": "run one point of a sweep, as W&B's agents do",
     "train-sae": "train sparse autoencoders for a model on your text",
     "doctor": "say what is installed and cached, and whether model and SAE fit",
 }
@@ -47,7 +51,8 @@ def main(argv: list[str] | None = None) -> int:
 
         print(version("saepd"))
         return 0
-    name, rest = arguments[0], arguments[1:]
+    words = 2 if " ".join(arguments[:2]) in COMMANDS else 1
+    name, rest = " ".join(arguments[:words]), arguments[words:]
     if name not in COMMANDS:
         from difflib import get_close_matches
 
@@ -55,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(COMMANDS)}"
         print(f"saepd: unknown command {name!r}: {hint}", file=sys.stderr)
         return 2
-    command = import_module(f"saepd.cli.{name.replace('-', '_')}")
+    command = import_module(f"saepd.cli.{re.sub('[- ]', '_', name)}")
     try:
         from saepd.cli.options import parse, quiet_libraries
 

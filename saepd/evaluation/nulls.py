@@ -125,11 +125,30 @@ def fit_biases(
     """
     n_positions = max(len(own) for own in fold.cache.text_scores.values())
     scores = fold.cache.text_scores if scores is None else scores
-    features = [option_features(scores[row.item], n_positions) for row in rows]
+    return fit_readout([scores[row.item] for row in rows], rows, ridge, n_positions, start)
+
+
+def fit_readout(
+    scores: Sequence[Options],
+    rows: Sequence[Feedback],
+    ridge: float,
+    n_positions: int,
+    start: Weights | None = None,
+) -> Weights:
+    """`fit_biases` of scores that stand beside their rows.
+
+    Args:
+        scores: Log-likelihood of the options of each row's item, nats.
+        rows: Feedback.
+        ridge: Nats of a row's mean loss per squared nat of bias.
+        n_positions: Options of the item that has most.
+        start: Weights that the fitted ones are drawn to.
+    """
+    features = [option_features(own, n_positions) for own in scores]
     penalty = np.full(n_positions + 2, 2 * ridge)
     if start is None:
         penalty[0] = 0.0
-    return fit_softmax(features, fold.targets(rows), penalty, start=start)
+    return fit_softmax(features, [answered(row) for row in rows], penalty, start=start)
 
 
 def option_features(scores: Options, n_positions: int) -> Float[np.ndarray, "options features"]:

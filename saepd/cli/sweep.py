@@ -1,0 +1,169 @@
+"""``saepd sweep``: every point of a sweep file, resumed where it stopped."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simple_parsing import field as option
+
+from saepd.cli.options import check_folder, print_table, progress
+from saepd.sweeps.run import BackendName
+from saepd.tracking import Mode
+
+if TYPE_CHECKING:
+    from saepd.sweeps.run import RunConfig
+    from saepd.sweeps.store import Store
+    from saepd.sweeps.sweep_file import Sweep
+
+EXAMPLES = """\
+  saepd sweep scripts/sweeps/survey.yaml --out out/survey --dry-run
+  saepd sweep scripts/sweeps/survey.yaml --out out/survey
+  saepd sweep scripts/sweeps/survey.yaml --out out/survey --backend ray --workers 2
+  saepd sweep show out/survey
+  saepd sweep point --out out/survey block=15 k=8
+
+A sweep that was stopped goes on where it stopped: start it again. A sweep file is in W&B's format:
+
+  method: grid                                # or random, bayes
+  metric: {name: gain}
+  parameters:
+    block: {values: [10, 15, 20]}
+    coefficient: {values: [1, 4]}
+    operator: {values: [mixture, pluralistic]}"""
+
+
+@dataclass
+class Options:
+    """What is swept, and on what.
+
+    Attributes:
+        file: The sweep file.
+        out: Folder of the results.
+        set: NAME=VALUE, such as data=mine/globalopinionqa.json, in the place of what the file says.
+        dry_run: Print points, stages and cost, and run nothing.
+        backend: local (this process), ray, or slurm.
+        workers: Of Ray (as many as there is room for if not given) or Slurm (1).
+        address: Of a Ray cluster, or auto; one on this machine is started if not given.
+        cpus: Per worker.
+        gpus: Per worker; may be a fraction with Ray.
+        cluster: With slurm: slurm, or local for processes of this machine.
+        minutes: Of a Slurm job, at most.
+        partition: Of Slurm.
+        cache: Folder of stages; one in the folder of the results if not given.
+        cache_gb: Its size cap, 10^9 bytes.
+        search_seed: Of a random or bayes search.
+        wandb: Each point as a run of one group: off, offline or online.
+    """
+
+    file: Path = option(positional=True)
+    out: Path = field(kw_only=True)
+    set: list[str] = field(default_factory=list)
+    dry_run: bool = False
+    backend: BackendName = "local"
+    workers: int | None = None
+    address: str | None = None
+    cpus: float = 1.0
+    gpus: float = 0.0
+    cluster: str = "slurm"
+    minutes: int = 240
+    partition: str | None = None
+    cache: Path | None = None
+    cache_gb: float = 10.0
+    search_seed: int = 0
+    wandb: Mode = "off"
+
+    def config(self) -> RunConfig:
+        """How it runs."""
+        from saepd.sweeps.run import RunConfig
+
+        return RunConfig(
+            backend=self.backend,
+            workers=self.workers,
+            address=self.address,
+            cpus=self.cpus,
+            gpus=self.gpus,
+            cluster=self.cluster,
+            minutes=self.minutes,
+            partition=self.partition,
+            cache=self.cache,
+            cache_gb=self.cache_gb,
+            seed=self.search_seed,
+            tracking=self.wandb,
+        )
+
+
+def run(options: Options) -> None:
+    """Run what is not finished, and say what it cost and what is best."""
+    from saepd.cli.sweep_point import parse_values
+    from saepd.cli.sweep_show import show_best
+    from saepd.sweeps.frame import read_sweep
+    from saepd.sweeps.run import run_sweep
+    from saepd.sweeps.sweep_file import load_sweep
+
+    check_folder(options.out)
+    sweep = load_sweep(options.file, parse_values(options.set))
+    config = options.config()
+    if options.dry_run:
+        _dry_run(sweep, options.out, config.seed)
+        return
+    began = time.perf_counter()
+    with progress("starting") as report:
+        done = run_sweep(sweep, options.out, config, report)
+    ran = done.n_points - done.n_finished_before
+    print(
+        f"{done.n_points} points: {done.n_finished_before} were finished, {ran} run in "
+        f"{time.perf_counter() - began:.1f} seconds, {done.n_failed} of these failed"
+    )
+    print(
+        f"forward passes: {done.n_forwards} done, {done.n_forwards_saved} saved "
+        f"(each point alone would have taken {done.n_forwards + done.n_forwards_saved})"
+    )
+    if done.n_points > done.n_failed:
+        show_best(read_sweep(options.out), sweep.metric)
+    print(f"results in {options.out}: saepd sweep show {options.out}")
+
+
+def _dry_run(sweep: Sweep, out: Path, seed: int) -> None:
+    from saepd.sweeps.plan import make_plan
+    from saepd.sweeps.points import short_name, sweep_points
+    from saepd.sweeps.run import check_points
+    from saepd.sweeps.store import FILE, Store
+
+    if sweep.method == "bayes":
+        print(f"bayes: {sweep.run_cap} points, each chosen by the results of those before it")
+        return
+    points = sweep_points(sweep, seed)
+    check_points(sweep, points)
+    store = Store(out, create=False) if (out / FILE).exists() else None
+    finished = store.finished() if store else set()
+    plan = make_plan(points, finished)
+    for point in points:
+        mark = "finished" if point.key in finished else "to run"
+        print(f"{point.number:>5}  {mark:<9} {short_name(point.config, sweep.varied)}")
+    print_table(
+        f"{plan.n_points} points, {plan.n_finished} finished",
+        ["stage", "different ones"],
+        [[kind, str(n)] for kind, n in plan.stages.items()],
+    )
+    print(
+        f"texts to run, times branches: at most {plan.passes}; every point alone: "
+        f"{plan.passes_alone}"
+    )
+    if store and (seconds := _seconds_a_text(store)):
+        print(
+            f"at the speed of the points in {out}: about {plan.passes * seconds / 60:.1f} minutes"
+        )
+    else:
+        print("how long that takes is told once a point of this sweep has run")
+
+
+def _seconds_a_text(store: Store) -> float | None:
+    """How long one text under one branch took in the points that are finished."""
+    from saepd.sweeps.plan import passes_computed
+
+    measured = [passes_computed(o) for o in store.outcomes() if not o.failed]
+    passes = sum(n for n, _ in measured)
+    return sum(s for _, s in measured) / passes if passes else None

@@ -1,0 +1,77 @@
+"""``saepd sweep point``: one point, with its parameters on the command line; what agents call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from simple_parsing import field as option
+
+from saepd.cli.options import check_folder, print_json
+from saepd.errors import InputError
+from saepd.schema import shortened
+from saepd.tracking import Mode
+
+EXAMPLES = """\
+  saepd sweep point --out out/layers block=15 k=8 coefficient=4
+
+For W&B's agents, give the sweep file this command, make the sweep, and start agents:
+
+  command: [saepd, sweep, point, --out, out/layers, --wandb, online, "${args_no_hyphens}"]
+
+  wandb sweep --project saepd sweep.yaml
+  wandb agent ENTITY/saepd/SWEEP"""
+
+
+@dataclass
+class Options:
+    """Which point.
+
+    Attributes:
+        parameters: NAME=VALUE for each that is not at its default; values are YAML.
+        out: Folder of the results, shared by all points.
+        metric: What the sweep is about; refused where the task does not define it.
+        cache: Folder of stages; one in the folder of the results if not given.
+        cache_gb: Its size cap, 10^9 bytes.
+        wandb: Track the point as a run: off, offline or online.
+    """
+
+    parameters: list[str] = option(positional=True, default_factory=list)
+    out: Path = field(kw_only=True)
+    metric: str = "gain"
+    cache: Path | None = None
+    cache_gb: float = 10.0
+    wandb: Mode = "off"
+
+
+def run(options: Options) -> None:
+    """Run the point unless it is finished, and print its metrics."""
+    from saepd.sweeps.run import RunConfig, run_one
+
+    check_folder(options.out)
+    config = RunConfig(cache=options.cache, cache_gb=options.cache_gb, tracking=options.wandb)
+    outcome = run_one(parse_values(options.parameters), options.out, config, options.metric)
+    if outcome.failed:
+        raise InputError(f"the point failed: {outcome.result['error']}")
+    print_json(outcome.result["metrics"])
+
+
+def parse_values(arguments: list[str]) -> dict[str, Any]:
+    """NAME=VALUE as values of their YAML types.
+
+    Raises:
+        InputError: no name, or no YAML.
+    """
+    import yaml
+
+    values: dict[str, Any] = {}
+    for argument in arguments:
+        name, equals, text = argument.lstrip("-").partition("=")
+        if not name or not equals:
+            raise InputError(f"{shortened(argument)} is no NAME=VALUE, as in block=15")
+        try:
+            values[name] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InputError(f"the value of {name} is not YAML: {shortened(text)}") from error
+    return values

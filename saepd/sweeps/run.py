@@ -1,0 +1,268 @@
+"""A sweep from its file to a full store: what is finished is left alone, the rest is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from saepd.errors import InputError
+from saepd.sweeps.metrics import GOALS, check_metric
+from saepd.sweeps.parameters import point_config
+from saepd.sweeps.points import Point, sweep_points
+from saepd.sweeps.question import draw_of, task_of
+from saepd.sweeps.run_point import Worker, WorkSettings
+from saepd.sweeps.schedule import units_of
+from saepd.sweeps.space import Choice
+from saepd.sweeps.store import Outcome, Store
+from saepd.sweeps.sweep_file import Sweep
+from saepd.tracking import Mode, TrackingConfig
+
+BackendName = Literal["local", "ray", "slurm"]
+# Points in, outcomes out as they come.
+Backend = Callable[[Sequence[Point], WorkSettings], Iterator[Outcome]]
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How a sweep runs; none of it changes a number.
+
+    Attributes:
+        backend: ``local`` (this process), ``ray``, or ``slurm``.
+        workers: Of Ray or Slurm; as many as the Ray cluster has room for if None, and 1 of Slurm.
+        address: Of a Ray cluster, or ``auto``; one on this machine is started if None.
+        cpus: Per worker.
+        gpus: Per worker; may be a fraction with Ray.
+        cluster: submitit's: ``slurm``, or ``local`` for processes of this machine.
+        minutes: Of a Slurm job, at most.
+        partition: Of Slurm; its default if None.
+        cache: Folder of stages; ``stages`` in the sweep's folder if None.
+        cache_gb: Its size cap, 10^9 bytes.
+        seed: Of a random or bayes search.
+        tracking: off, offline or online.
+    """
+
+    backend: BackendName = "local"
+    workers: int | None = None
+    address: str | None = None
+    cpus: float = 1.0
+    gpus: float = 0.0
+    cluster: str = "slurm"
+    minutes: int = 240
+    partition: str | None = None
+    cache: Path | None = None
+    cache_gb: float = 10.0
+    seed: int = 0
+    tracking: Mode = "off"
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise InputError(f"workers is {self.workers}: it must be at least 1")
+        if not self.cache_gb > 0:
+            raise InputError(f"cache_gb is {self.cache_gb}: it must be above 0")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What one call of `run_sweep` did.
+
+    Attributes:
+        n_points: Of the sweep.
+        n_finished_before: That were not run again.
+        n_failed: In this call.
+        n_forwards: Calls of the model in this call.
+        n_forwards_saved: More calls that these points would have taken one by one.
+        n_prefixes: Uses of a captured prefix in this call, and how many of them were reuse.
+    """
+
+    n_points: int
+    n_finished_before: int
+    n_failed: int
+    n_forwards: int
+    n_forwards_saved: int
+    n_prefixes: tuple[int, int]
+
+
+def run_sweep(
+    sweep: Sweep, out: Path, config: RunConfig | None = None, progress: Report | None = None
+) -> Summary:
+    """Run what is not finished; a call that was killed is taken up by the next one.
+
+    Args:
+        sweep: From `load_sweep`.
+        out: Folder of the results; it may hold those of earlier sweeps, which are kept.
+        config: How to run.
+        progress: Called with what is being done, the step, and the number of steps.
+
+    Raises:
+        InputError: settings that no point can have, another process runs a sweep in this folder,
+            or the disk is full.
+    """
+    from filelock import FileLock, Timeout
+
+    config = config or RunConfig()
+    report = progress or (lambda *_: None)
+    if sweep.method != "bayes":
+        # Before anything is written or loaded.
+        check_points(sweep, sweep_points(sweep, config.seed))
+    make_folder(out)
+    try:
+        with FileLock(out / ".running", timeout=0):
+            store = Store(out)
+            tally = _Tally(store, sweep, report)
+            settings = work_settings(sweep, out, config)
+            backend = _backend(config, out)
+            if sweep.method == "bayes":
+                from saepd.sweeps.search import search
+
+                n_parallel = 1 if config.backend == "local" else config.workers or 1
+                search(
+                    sweep,
+                    out,
+                    config.seed,
+                    tally.finished,
+                    n_parallel,
+                    tally.run(backend, settings),
+                )
+            else:
+                tally.run(backend, settings)(sweep_points(sweep, config.seed))
+            return tally.summary()
+    except Timeout as error:
+        raise InputError(
+            f"a sweep is running in {out}: wait for it, or use another folder"
+        ) from error
+
+
+def run_one(
+    values: Mapping[str, Any], out: Path, config: RunConfig | None = None, metric: str = "gain"
+) -> Outcome:
+    """One point, as W&B's agents start it; what is finished is given back without running.
+
+    Args:
+        values: Parameters that are not at their defaults.
+        out: Folder of the results; any number of processes may share it.
+        config: Its cache and tracking are used.
+        metric: What the sweep is about.
+
+    Raises:
+        InputError: settings that no point can have, or the disk is full.
+    """
+    config = config or RunConfig()
+    sweep = Sweep(
+        out.name, "grid", {k: Choice((v,)) for k, v in values.items()}, metric, GOALS[metric]
+    )
+    point = Point(0, point_config(values))
+    check_points(sweep, [point])
+    make_folder(out)
+    store = Store(out)
+    for outcome in store.outcomes():
+        if outcome.key == point.key and not outcome.failed:
+            return outcome
+    settings = work_settings(sweep, out, config)
+    outcome = Worker(replace(settings, varied=tuple(values))).run(point)
+    store.add(outcome)
+    return outcome
+
+
+def check_points(sweep: Sweep, points: Sequence[Point]) -> None:
+    """Refuse, before a model is loaded, what would fail at every point of a kind.
+
+    Raises:
+        InputError: no points, a task that cannot be read, too little feedback in it, or a metric
+            that it does not define.
+    """
+    if not points:
+        raise InputError("the sweep has no points: give parameters some values")
+    for task, draw in dict.fromkeys((p.config.task, p.config.draw) for p in points):
+        draw_of(task, draw)
+        check_metric(sweep.metric, task_of(task))
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder of a sweep.
+
+    Raises:
+        InputError: it cannot be made or written to.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {out}: {error.strerror}") from error
+
+
+def work_settings(sweep: Sweep, out: Path, config: RunConfig) -> WorkSettings:
+    """What every worker is told."""
+    return WorkSettings(
+        cache=(config.cache or out / "stages").resolve(),
+        cache_gb=config.cache_gb,
+        metric=sweep.metric,
+        tracking=TrackingConfig(config.tracking, group=sweep.name, dir=str(out.resolve())),
+        varied=tuple(sweep.varied),
+    )
+
+
+def run_local(points: Sequence[Point], settings: WorkSettings) -> Iterator[Outcome]:
+    """One after the other in this process, those that share a prefix together."""
+    worker = Worker(settings)
+    for unit in units_of(points):
+        for point in unit.points:
+            yield worker.run(point)
+
+
+def _backend(config: RunConfig, out: Path) -> Backend:
+    if config.backend == "ray":
+        from saepd.sweeps.ray_backend import ray_backend
+
+        return ray_backend(config.address, config.workers, config.cpus, config.gpus)
+    if config.backend == "slurm":
+        from saepd.sweeps.slurm_backend import slurm_backend
+
+        return slurm_backend(out, config)
+    return run_local
+
+
+@dataclass
+class _Tally:
+    """Keeps outcomes as they come, and counts."""
+
+    store: Store
+    sweep: Sweep
+    report: Report
+    finished: dict[str, Outcome] = field(default_factory=dict)
+    n_points: int = 0
+    n_before: int = 0
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.finished = {o.key: o for o in self.store.outcomes() if not o.failed}
+
+    def run(self, backend: Backend, settings: WorkSettings) -> Callable[[Sequence[Point]], None]:
+        def run(points: Sequence[Point]) -> None:
+            waiting = [p for p in points if p.key not in self.finished]
+            self.n_points += len(points)
+            self.n_before += len(points) - len(waiting)
+            total = self.sweep.run_cap if self.sweep.method == "bayes" else self.n_points
+            self.report("points", self.n_points - len(waiting), total or 0)
+            for outcome in backend(waiting, settings) if waiting else ():
+                if not self.store.add(outcome):
+                    continue
+                self.outcomes.append(outcome)
+                if not outcome.failed:
+                    self.finished[outcome.key] = outcome
+                self.report("points", self.n_before + len(self.outcomes), total or 0)
+
+        return run
+
+    def summary(self) -> Summary:
+        uses = [s for o in self.outcomes for s in o.result.get("stages", ())]
+        prefixes = [s for s in uses if s["kind"] == "prefix"]
+        return Summary(
+            self.n_points,
+            self.n_before,
+            sum(o.failed for o in self.outcomes),
+            sum(s["n_forwards"] for s in uses if not s["reused"]),
+            sum(s["n_forwards"] for s in uses if s["reused"]),
+            (len(prefixes), sum(s["reused"] for s in prefixes)),
+        )

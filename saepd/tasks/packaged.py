@@ -1,0 +1,20 @@
+"""The packaged survey as a task: real answers of three political camps, no file needed."""
+
+from __future__ import annotations
+
+from saepd.survey import survey_feedback, survey_items
+from saepd.tasks.ordinal import ordinal_items
+from saepd.tasks.task import OPINION_METRICS, SURVEY_WORDING, Task
+
+
+def packaged_task() -> Task:
+    """25 questions of the General Social Survey with every respondent's answers."""
+    items = tuple(survey_items())
+    return Task(
+        name="gss",
+        items=items,
+        wording=SURVEY_WORDING,
+        metrics=OPINION_METRICS,
+        feedback=tuple(survey_feedback()),
+        ordinal=ordinal_items(items),
+    )
