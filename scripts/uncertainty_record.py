@@ -28,7 +28,7 @@ from saepd.evaluation.item_cache import ItemCache
 from saepd.evaluation.overconfidence import MEASURES
 from saepd.evaluation.pictures import Curve, curves_figure, reliability_figure
 from saepd.evaluation.triage_simulation import SHARES, error_curve
-from saepd.evaluation.uncertainty import TRIAGE, Loss, Measured, measure
+from saepd.evaluation.uncertainty_on_task import TRIAGE, Loss, Measured, measure
 from saepd.evaluation.usefulness import RISKS
 from saepd.files import write_atomically, write_json
 from saepd.iterative_prompting import iterate_over_options

@@ -8,7 +8,7 @@ from scipy.stats import entropy
 from saepd.assessment import SCORES
 from saepd.evaluation.assessed import BASE, OPERATORS, RANDOM, TEMPERATURE, TEMPERED, assess_fold
 from saepd.evaluation.fold import DrawConfig
-from saepd.evaluation.uncertainty import TRIAGE, measure
+from saepd.evaluation.uncertainty_on_task import TRIAGE, measure
 from saepd.softmax_fit import softmax
 
 
