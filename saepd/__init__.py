@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from saepd.answers import fit_reading
+    from saepd.assessment import Assessment, AssessmentConfig, assess
     from saepd.branches import branch, capture_prompts, score_continuations
     from saepd.directions import Direction
     from saepd.errors import InputError
@@ -29,9 +31,12 @@ if TYPE_CHECKING:
     from saepd.survey import survey_feedback, survey_items
     from saepd.sweeps.frame import read_sweep
     from saepd.trace import Generated, Step
+    from saepd.triage import Triaged, triage_items
     from saepd.uncertainty import branch_disagreement
 
 _HOME = {
+    "Assessment": "assessment",
+    "AssessmentConfig": "assessment",
     "Direction": "directions",
     "DirectionConfig": "fit",
     "ExperimentConfig": "experiment",
@@ -45,12 +50,15 @@ _HOME = {
     "ReadoutConfig": "prompts",
     "SamplingConfig": "sampling",
     "Step": "trace",
+    "Triaged": "triage",
+    "assess": "assessment",
     "branch": "branches",
     "branch_disagreement": "uncertainty",
     "capture_prompts": "branches",
     "encode_pairs": "features",
     "explain": "evidence",
     "fit_directions": "fit",
+    "fit_reading": "answers",
     "generate": "generation",
     "generate_batch": "generation",
     "generate_branches": "generation",
@@ -71,9 +79,12 @@ _HOME = {
     "stream_feedback": "feedback",
     "survey_feedback": "survey",
     "survey_items": "survey",
+    "triage_items": "triage",
 }
 
 __all__ = [
+    "Assessment",
+    "AssessmentConfig",
     "Direction",
     "DirectionConfig",
     "ExperimentConfig",
@@ -87,12 +98,15 @@ __all__ = [
     "ReadoutConfig",
     "SamplingConfig",
     "Step",
+    "Triaged",
+    "assess",
     "branch",
     "branch_disagreement",
     "capture_prompts",
     "encode_pairs",
     "explain",
     "fit_directions",
+    "fit_reading",
     "generate",
     "generate_batch",
     "generate_branches",
@@ -113,6 +127,7 @@ __all__ = [
     "stream_feedback",
     "survey_feedback",
     "survey_items",
+    "triage_items",
 ]
 
 

@@ -75,16 +75,8 @@ def reliability_diagram(
         InputError: a distribution is invalid, a label is none of its options, n_bins is not
             positive, or the binning is unknown.
     """
-    if n_bins < 1:
-        raise InputError(f"n_bins is {n_bins}: it must be at least 1")
-    if binning not in get_args(Binning):
-        raise InputError(f"unknown binning {binning!r}: there are {', '.join(get_args(Binning))}")
     confidence = np.array([p.max() for p, _ in labelled(predicted, labels)])
-    if binning == "equal-width":
-        place = np.ceil(confidence * n_bins) - 1
-    else:
-        place = np.floor((rankdata(confidence) - 0.5) / len(confidence) * n_bins)
-    bins = np.clip(place, 0, n_bins - 1).astype(int)
+    bins = confidence_bins(confidence, n_bins, binning)
     count = np.bincount(bins, minlength=n_bins)
     held = count > 0
     sums = [
@@ -92,6 +84,25 @@ def reliability_diagram(
         for values in (confidence, accuracy(predicted, labels))
     ]
     return Reliability(sums[0], sums[1], count[held])
+
+
+def confidence_bins(
+    confidence: PerQuestion, n_bins: int = 15, binning: Binning = "equal-width"
+) -> Int[np.ndarray, " questions"]:
+    """The bin of each confidence, from 0; see ``reliability_diagram``.
+
+    Raises:
+        InputError: n_bins is not positive, or the binning is unknown.
+    """
+    if n_bins < 1:
+        raise InputError(f"n_bins is {n_bins}: it must be at least 1")
+    if binning not in get_args(Binning):
+        raise InputError(f"unknown binning {binning!r}: there are {', '.join(get_args(Binning))}")
+    if binning == "equal-width":
+        place = np.ceil(confidence * n_bins) - 1
+    else:
+        place = np.floor((rankdata(confidence) - 0.5) / len(confidence) * n_bins)
+    return np.clip(place, 0, n_bins - 1).astype(int)
 
 
 def expected_calibration_error(

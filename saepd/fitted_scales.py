@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -63,6 +64,10 @@ class Row:
     target: Options
 
 
+# Rows that are seen, and rows that are held out.
+_Side: TypeAlias = tuple[list[Row], list[Row]]
+
+
 @dataclass(frozen=True)
 class FittedScales:
     """What was learned.
@@ -87,61 +92,110 @@ def fit_scales(rows: Sequence[Row], config: ScaleConfig | None = None) -> Fitted
         InputError: fewer questions than folds.
     """
     config = config or ScaleConfig()
-    folds = _folds(rows, config.n_folds)
-    losses: dict[tuple[int, float], float] = {}
     n_units = rows[0].effects.shape[1]
-    for k in dict.fromkeys(min(n, n_units) for n in config.n_latents):
+    sizes = list(dict.fromkeys(min(n, n_units) for n in config.n_latents))
+    sides = _sides(rows, config.n_folds)
+    starts = [_start(seen, sizes, config) for seen, _ in sides]
+    losses: dict[tuple[int, float], float] = {}
+    best: list[_Shared] = []
+    for k in sizes:
         for penalty in config.shared:
-            losses[k, penalty] = _validated(rows, folds, k, penalty, None, config)
+            fits = [_fit_shared(start, k, penalty) for start in starts]
+            losses[k, penalty] = _validated(sides, [_everybodys(fit) for fit in fits])
+            if losses[k, penalty] == min(losses.values()):
+                best = fits
     k, shared = min(losses, key=lambda key: losses[key])
-    own_losses = {own: _validated(rows, folds, k, shared, own, config) for own in config.own}
+    own_losses = {
+        own: _validated(sides, [_fit_own(fit, own, config) for fit in best]) for own in config.own
+    }
     own = min(own_losses, key=lambda key: own_losses[key])
-    units, values, readout = _fit(rows, k, shared, own, config)
+    found = _fit_own(_fit_shared(_start(rows, [k], config), k, shared), own, config)
     tried = {f"k={n}, shared={s}": loss for (n, s), loss in losses.items()}
     tried |= {f"k={k}, shared={shared}, own={o}": loss for o, loss in own_losses.items()}
-    return FittedScales(units, values, readout, tried)
+    return FittedScales(found.units, found.values, found.readout, tried)
 
 
-def _fit(
-    rows: Sequence[Row], k: int, shared: float, own: float | None, config: ScaleConfig
-) -> tuple[Int[np.ndarray, " k"], dict[str, Weights], dict[str, Weights]]:
-    """Chosen units, and each perspective's scales and readout; only shared ones if own is None."""
-    n_readout = rows[0].readout.shape[1]
+class _Start(NamedTuple):
+    """What fits to the same rows begin with: the penalty of the readout, and a ranking of units."""
+
+    rows: Sequence[Row]
+    biases: Weights
+    ranked: Int[np.ndarray, " k"]
+
+
+class _Shared(NamedTuple):
+    """What everybody's feedback decides; features are the readout's and the scaled effects."""
+
+    rows: Sequence[Row]
+    units: Int[np.ndarray, " k"]
+    size: float
+    features: list[np.ndarray]
+    weights: Weights
+
+
+class _Own(NamedTuple):
+    units: Int[np.ndarray, " k"]
+    values: dict[str, Weights]
+    readout: dict[str, Weights]
+
+
+def _start(rows: Sequence[Row], sizes: Sequence[int], config: ScaleConfig) -> _Start:
+    n_units, n_readout = rows[0].effects.shape[1], rows[0].readout.shape[1]
     biases = np.full(n_readout, config.readout[0])
     # The inverse temperature is free.
     biases[0] = 0.0
+    if min(sizes) == n_units:
+        return _Start(rows, biases, np.arange(n_units))
     unsteered = fit_softmax([r.readout for r in rows], [r.target for r in rows], biases)
-    units = strongest(rows, unsteered, k)
-    size = np.sqrt(np.mean([np.square(r.effects[:, units]).sum(1).mean() for r in rows]))
+    return _Start(rows, biases, strongest(rows, unsteered))
+
+
+def _fit_shared(start: _Start, k: int, penalty: float) -> _Shared:
+    rows, units = start.rows, np.sort(start.ranked[:k])
+    size = float(np.sqrt(np.mean([np.square(r.effects[:, units]).sum(1).mean() for r in rows])))
     features = [np.hstack([r.readout, r.effects[:, units] / size]) for r in rows]
-    weights = fit_softmax(
-        features,
-        [r.target for r in rows],
-        np.concatenate([biases, np.full(len(units), shared)]),
+    penalties = np.concatenate([start.biases, np.full(k, penalty)])
+    weights = fit_softmax(features, [r.target for r in rows], penalties)
+    return _Shared(rows, units, size, features, weights)
+
+
+def _everybodys(fit: _Shared) -> _Own:
+    """The shared part alone, for every perspective."""
+    return _split(fit, dict.fromkeys([row.perspective for row in fit.rows], fit.weights))
+
+
+def _fit_own(fit: _Shared, own: float, config: ScaleConfig) -> _Own:
+    n_readout = fit.rows[0].readout.shape[1]
+    penalty = np.concatenate([np.full(n_readout, config.readout[1]), np.full(len(fit.units), own)])
+    found: dict[str, Weights] = {}
+    for name in dict.fromkeys(row.perspective for row in fit.rows):
+        mine = [i for i, row in enumerate(fit.rows) if row.perspective == name]
+        found[name] = fit_softmax(
+            [fit.features[i] for i in mine],
+            [fit.rows[i].target for i in mine],
+            penalty,
+            start=fit.weights,
+        )
+    return _split(fit, found)
+
+
+def _split(fit: _Shared, weights: Mapping[str, Weights]) -> _Own:
+    n_readout = fit.rows[0].readout.shape[1]
+    return _Own(
+        fit.units,
+        {name: found[n_readout:] / fit.size for name, found in weights.items()},
+        {name: found[:n_readout] for name, found in weights.items()},
     )
-    penalty = np.concatenate([np.full(n_readout, config.readout[1]), np.full(len(units), own or 0)])
-    values, readout = {}, {}
-    for name in dict.fromkeys(row.perspective for row in rows):
-        found = weights
-        if own is not None:
-            mine = [i for i, row in enumerate(rows) if row.perspective == name]
-            found = fit_softmax(
-                [features[i] for i in mine], [rows[i].target for i in mine], penalty, start=weights
-            )
-        readout[name], values[name] = found[:n_readout], found[n_readout:] / size
-    return units, values, readout
 
 
-def strongest(rows: Sequence[Row], unsteered: Weights, k: int) -> Int[np.ndarray, " k"]:
-    """The units whose score tests against the unsteered readout are largest (Rao 1948).
+def strongest(rows: Sequence[Row], unsteered: Weights) -> Int[np.ndarray, " units"]:
+    """Units by their score tests against the unsteered readout, largest first (Rao 1948).
 
     The statistic of a unit is the sum over perspectives of
     (sum_i (t_i - p_i) e_i)^2 / sum_i Var_{p_i}[e_i], so that what moves perspectives apart counts
     as much as what moves them together.
     """
     n_units = rows[0].effects.shape[1]
-    if k >= n_units:
-        return np.arange(n_units)
     statistic = np.zeros(n_units)
     for name in dict.fromkeys(row.perspective for row in rows):
         slope, variance = np.zeros(n_units), np.full(n_units, 1e-12)
@@ -151,34 +205,33 @@ def strongest(rows: Sequence[Row], unsteered: Weights, k: int) -> Int[np.ndarray
                 slope += (row.target - p) @ row.effects
                 variance += p @ np.square(row.effects) - np.square(p @ row.effects)
         statistic += np.square(slope) / variance
-    return np.argsort(-statistic, kind="stable")[:k]
+    return np.argsort(-statistic, kind="stable")
 
 
-def _validated(
-    rows: Sequence[Row],
-    folds: Sequence[set[str]],
-    k: int,
-    shared: float,
-    own: float | None,
-    config: ScaleConfig,
-) -> float:
-    """Mean loss of a setting on questions it was not fitted on, nats."""
+def _validated(sides: Sequence[_Side], fits: Sequence[_Own]) -> float:
+    """Mean loss on questions that were not fitted on, nats."""
     losses = []
-    for held_out in folds:
-        seen = [row for row in rows if row.question not in held_out]
-        units, values, readout = _fit(seen, k, shared, own, config)
-        for row in rows:
-            if row.question in held_out and row.perspective in values:
-                scores = row.readout @ readout[row.perspective]
-                p = softmax(scores + row.effects[:, units] @ values[row.perspective])
+    for (_, held_out), fit in zip(sides, fits, strict=True):
+        for row in held_out:
+            if row.perspective in fit.values:
+                scores = row.readout @ fit.readout[row.perspective]
+                p = softmax(scores + row.effects[:, fit.units] @ fit.values[row.perspective])
                 losses.append(-float(row.target @ np.log(np.maximum(p, 1e-12))))
     return float(np.mean(losses))
 
 
-def _folds(rows: Sequence[Row], n_folds: int) -> list[set[str]]:
+def _sides(rows: Sequence[Row], n_folds: int) -> list[_Side]:
+    """Rows that are seen and rows that are held out, by whole questions."""
     questions = sorted({row.question for row in rows})
     if len(questions) < n_folds:
         raise InputError(
             f"{len(questions)} questions of feedback are too few for {n_folds} folds: give more"
         )
-    return [set(questions[start::n_folds]) for start in range(n_folds)]
+    parts = [set(questions[start::n_folds]) for start in range(n_folds)]
+    return [
+        (
+            [row for row in rows if row.question not in part],
+            [row for row in rows if row.question in part],
+        )
+        for part in parts
+    ]

@@ -105,13 +105,13 @@ def generate_branches(
     """The texts that the base and every branch write on their own, unmerged, from one run.
 
     Where tokens are drawn, the branches of a prompt share their luck, so texts differ only by what
-    the directions do.
+    the directions do. Without directions only the base writes.
 
     Returns:
         For each prompt the base's text, then one for each entry of ``directions``.
 
     Raises:
-        InputError: as `generate`.
+        InputError: as `generate`, but for directions, of which there may be none.
     """
     sampling = sampling or SamplingConfig()
     plan, rows = _checked(model, prompts, directions, sampling)
@@ -171,7 +171,7 @@ def _checked(
     merge_config: MergeConfig | None = None,
 ) -> tuple[Plan, list[list[int]]]:
     """The branches, and each prompt's token ids; refuses at the door what would fail later."""
-    if not directions:
+    if merge_config and not directions:
         raise InputError("no directions: give at least one to merge with the base")
     rows = check_prompts(model, prompts)
     check_lengths(model, rows, room=sampling.max_new_tokens)

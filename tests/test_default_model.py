@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import time
+
 import pytest
 import torch
 
 import saepd
 from saepd.directions import apply_all
+from saepd.epistemic import EpistemicConfig
+from saepd.iterative_prompting import iterate_over_options, uncertainty_over_options
 from saepd.models import DEFAULT_MODEL, default_gguf, weights_fingerprint
+from saepd.prompts import item_prompt, naming_answer
 from saepd.report import result_rows
 from saepd.saes import sae_hook_name
 
@@ -160,3 +166,31 @@ def test_the_experiment_depends_on_the_seed_and_on_the_weights(model, sae):
             weight.copy_(kept)
     for method in first:
         assert (changed[method] == first[method]) == (method in ("uniform", "train-mean")), method
+
+
+def test_iterative_prompting_is_what_separate_prompts_say_and_takes_seconds(model):
+    items = [item for i, item in enumerate(saepd.survey_items()) if i % 5 == 0]
+    began = time.perf_counter()
+    found = iterate_over_options(model, items)
+    # 200 questions in ten minutes on two cores.
+    assert time.perf_counter() - began < 3 * len(items)
+    for item, own in zip(items, found, strict=True):
+        plain = item_prompt(model, item.prompt, item.options, saepd.ReadoutConfig())
+        named = [naming_answer(plain, option) for option in item.options]
+        rows = saepd.score_continuations(model, named, [item.options] * len(named), [])
+        apart = torch.stack([row.log_probs[0] for row in rows]).double().numpy()
+        assert abs(own.second - apart).max() < 1e-3
+        assert 0 <= uncertainty_over_options(own) <= math.log(len(item.options))
+
+
+def test_items_are_assessed_with_options_and_without(model, sae):
+    items = [saepd.survey_items()[0], saepd.survey_items()[-1]]
+    items.append(saepd.Item(id="free", prompt="What is missing in this town?", options=()))
+    steered = directions(sae, "answer", modes=("add", "clamp"))
+    config = saepd.AssessmentConfig(epistemic=EpistemicConfig(n_samples=2), max_new_tokens=8)
+    found = saepd.assess(model, items, steered, None, config)
+    for one in found:
+        assert all(value >= 0 for value in one.scores.values())
+    assert found[-1].answers
+    ranked = saepd.triage_items(found)
+    assert sorted(one.assessment.item for one in ranked) == sorted(item.id for item in items)

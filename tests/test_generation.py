@@ -550,10 +550,19 @@ def test_a_draw_shows_what_the_base_would_have_written_by_it(llama):
 # --- what is refused, and what is left behind ---
 
 
+def test_without_directions_only_the_base_can_write(llama):
+    for write in (generate, generate_batch):
+        with pytest.raises(InputError, match="no directions: give at least one to merge"):
+            write(llama, "So?" if write is generate else ["So?"], [])
+    for sampling in (SamplingConfig(), SamplingConfig(temperature=0.9, seed=3)):
+        [[alone]] = generate_branches(llama, ["So?"], [], sampling)
+        [[base, _]] = generate_branches(llama, ["So?"], [dense()], sampling)
+        assert alone == base
+
+
 @pytest.mark.parametrize(
     ("prompt", "directions", "match"),
     [
-        ("So?", [], "no directions: give at least one to merge with the base"),
         (" ", [dense()], "a prompt is empty"),
         ("x" * 256, [dense()], "prompt 0 has 257 tokens"),
         ("So?", [[]], "a branch has no directions"),

@@ -15,6 +15,7 @@ COMMANDS = {
     "answer": "answer one question as every perspective, and merged",
     "generate": "write text from the merged perspectives",
     "evaluate": "compare methods and nulls on a published task, or on your own data",
+    "triage": "rank items by need of a person, say why, and take the answers back as feedback",
     "sweep": "run every point of a sweep file; what is finished or shared is not run again",
     "sweep show": "best points of a sweep, which parameters mattered, gain against side effect",
     "sweep point": "run one point of a sweep, as W&B's agents do",

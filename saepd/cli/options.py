@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,14 +132,17 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, ensure_ascii=False))
 
 
-def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """Results for people, on standard output."""
+def print_table(
+    title: str, columns: list[str], rows: list[list[str]], sentences: Collection[str] = ()
+) -> None:
+    """Results for people, on standard output; columns of sentences are set like the first."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+        left = i == 0 or column in sentences
+        table.add_column(column, justify="left" if left else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     Console().print(table)

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Sequence
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from saepd.intervals import Interval
 
@@ -101,3 +101,17 @@ def macro_f1(
         of_each.append(np.divide(2 * both, either, out=np.zeros(len(both)), where=either > 0))
     present = (weights @ positive > 0) & (weights @ ~positive > 0)
     return np.where(present, np.mean(of_each, axis=0), np.nan)
+
+
+def expected_calibration_error(
+    bins: Int[np.ndarray, " rows"], gaps: Float[np.ndarray, " rows"], weights: Weights
+) -> PerDraw:
+    """As `saepd.calibration.expected_calibration_error`, in bins that all draws share.
+
+    Args:
+        bins: From `saepd.calibration.confidence_bins`.
+        gaps: Of each row, whether its answer is right less its confidence.
+        weights: From `draw_weights`.
+    """
+    in_bin = np.eye(int(bins.max()) + 1)[bins]
+    return np.abs(weights @ (in_bin * gaps[:, None])).sum(1) / weights.sum(1)

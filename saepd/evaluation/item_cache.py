@@ -95,12 +95,12 @@ class ItemCache:
     @cached_property
     def residuals(self) -> ByItem:
         """Residuals at the SAE's site, mean over the prompt without special tokens: [d_model]."""
-        return self._kept("residuals", self._items, lambda items: self._pool(items, latents=False))
+        return {id_: row[: self.sae.cfg.d_in] for id_, row in self._pooled.items()}
 
     @cached_property
     def latents(self) -> ByItem:
         """Latents of the SAE, mean over the prompt without special tokens: [d_sae]."""
-        return self._kept("latents", self._items, lambda items: self._pool(items, latents=True))
+        return {id_: row[self.sae.cfg.d_in :] for id_, row in self._pooled.items()}
 
     @cached_property
     def gradients(self) -> ByItem:
@@ -110,6 +110,10 @@ class ItemCache:
     def prompt(self, item: Item) -> str:
         """The text whose continuation answers the item; it names no perspective."""
         return self.task.wording.text(item.prompt)
+
+    @cached_property
+    def _pooled(self) -> ByItem:
+        return self._kept("pooled", self._items, self._pool)
 
     def _read_texts(self, items: Sequence[Item]) -> list[Array]:
         found = score_continuations(
@@ -137,7 +141,7 @@ class ItemCache:
             found.append(np.mean(scores, axis=0) if readable else np.full(len(options), np.nan))
         return found
 
-    def _pool(self, items: Sequence[Item], *, latents: bool) -> list[Array]:
+    def _pool(self, items: Sequence[Item]) -> list[Array]:
         import torch
 
         rows = [prompt_ids(self.model.tokenizer, self.prompt(item)) for item in items]
@@ -158,9 +162,8 @@ class ItemCache:
                     fwd_hooks=[(hook_name, lambda h, hook: held.append(h))],
                     stop_at_layer=1 + int(hook_name.split(".")[1]),
                 )
-                values = held[0].float()
-                if latents:
-                    values = self.sae.encode(values)
+                h = held[0].float()
+                values = torch.cat([h, self.sae.encode(h)], dim=-1)
                 counted = prompt_mask("all", batch.tokens, batch.attention, self.model.tokenizer)
                 weights = counted.float() / counted.sum(1, keepdim=True).clamp(min=1)
                 means = torch.einsum("bt,btd->bd", weights, values).cpu().numpy()

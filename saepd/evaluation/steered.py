@@ -144,9 +144,17 @@ def reconstruction(fold: Fold) -> Mapping[str, Branch]:
 
 
 def fit_config(fold: Fold, config: FitConfig | None = None) -> FitConfig:
-    """A configuration with the prompt that the task words."""
+    """A configuration with the prompt that the task words.
+
+    Where there is one perspective only, no others' feedback can be its contrast: its answers are
+    then compared with the other options.
+    """
+    config = config or FitConfig()
+    features = config.features
+    if len(fold.perspectives) == 1 and features.contrast == "others":
+        features = replace(features, contrast="options")
     readout = ReadoutConfig(template=fold.task.wording.plain)
-    return replace(config or FitConfig(), readout=readout)
+    return replace(config, features=features, readout=readout)
 
 
 def fold_pairs(fold: Fold, config: FitConfig | None = None) -> Pairs:

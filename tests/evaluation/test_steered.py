@@ -42,6 +42,13 @@ def test_the_task_words_the_prompts(label_fold):
     assert text.startswith(label_fold.task.wording.text(row.prompt))
 
 
+def test_one_perspective_alone_is_compared_with_the_other_options(fold_on, opinions):
+    alone = fold_on(opinions.only(["north"]))
+    assert steered.fit_config(alone).features.contrast == "options"
+    [direction] = steered.fold_directions(alone)
+    assert direction.perspective == "north"
+
+
 def test_the_branch_is_kept_that_makes_the_feedback_likeliest(fold):
     found = steered.mean_differences(fold)["selected"]
     for name, directions in found.directions.items():

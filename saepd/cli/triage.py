@@ -1,0 +1,105 @@
+"""``saepd triage``: which items a person should look at, and why."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from saepd.assessment import AssessmentConfig
+from saepd.cli.options import ModelOptions, check_folder, print_json, print_table, progress
+from saepd.errors import InputError
+
+EXAMPLES = """\
+  saepd triage --data items.jsonl --steering steering --budget 50 --out out/triage
+  saepd triage --data items.csv --steering steering --feedback mine.jsonl --out out/triage
+
+What to ask is in out/triage/questions.jsonl: write an answer (and who gives it) into each row, then
+
+  saepd fit --feedback out/triage/questions.jsonl --skip-bad --out steering
+
+goes on without the rows that are still empty; append the rows of earlier feedback to keep them."""
+
+
+@dataclass
+class Options:
+    """What is triaged.
+
+    Attributes:
+        data: JSONL or CSV file of items; options may be empty, for answers in free text.
+        steering: Folder that `saepd fit` wrote.
+        out: Folder for triage.jsonl (the ranking) and questions.jsonl (what to fill in).
+        budget: How many questions a person can answer.
+        feedback: Answers so far, which probabilities are tempered by.
+        centre: Take off what the model gives options whatever is asked.
+        perspective: Who will answer; otherwise to be filled in with each answer.
+        skip_bad: Go on without bad rows, and say how many there are.
+        json: Print the ranking as JSON instead of a table.
+    """
+
+    data: Path
+    steering: Path
+    out: Path
+    budget: int = 50
+    feedback: Path | None = None
+    centre: bool = False
+    perspective: str = ""
+    skip_bad: bool = False
+    json: bool = False
+    where: ModelOptions = field(default_factory=ModelOptions)
+    assessment: AssessmentConfig = field(default_factory=AssessmentConfig)
+
+
+def run(options: Options) -> None:
+    """Assess, rank, write and print."""
+    from saepd.answers import fit_reading
+    from saepd.assessment import assess
+    from saepd.feedback import load_feedback, load_items
+    from saepd.files import write_atomically
+    from saepd.steering import load_from_disk
+    from saepd.triage import question_dict, triage_dict, triage_items
+
+    check_folder(options.out)
+    if options.budget < 1:
+        raise InputError(f"--budget is {options.budget}: a person must answer at least 1 question")
+    items = load_items(options.data, skip_bad=options.skip_bad)
+    rows = None
+    if options.feedback is not None:
+        rows = load_feedback(options.feedback, skip_bad=options.skip_bad)
+    for path, loaded in ((options.data, items), (options.feedback, rows)):
+        if loaded is not None and loaded.problems:
+            print(f"{path}: went on without {loaded.n_bad} bad rows", file=sys.stderr)
+    model, sae = options.where.load()
+    directions = load_from_disk(options.steering, model, sae)
+    answers = rows.rows if rows is not None else ()
+    with progress("starting") as report:
+        readout = options.assessment.readout
+        reading = fit_reading(model, items.rows, answers, readout, centre=options.centre)
+        found = assess(model, items.rows, directions, reading, options.assessment, report)
+    by_id = {item.id: item for item in items.rows}
+    ranked = triage_items(found, options.budget)
+    listed = [triage_dict(one, by_id[one.assessment.item]) for one in ranked]
+    asked = [question_dict(by_id[one.assessment.item], options.perspective) for one in ranked]
+    write_atomically(options.out / "triage.jsonl", _lines(listed))
+    write_atomically(options.out / "questions.jsonl", _lines(asked))
+    warned = [one.warning for one in found if one.warning]
+    for warning in warned[:10]:
+        print(f"warning: {warning}", file=sys.stderr)
+    if warned:
+        print(f"{len(warned)} of {len(found)} items have a warning", file=sys.stderr)
+    if options.json:
+        print_json(listed)
+        return
+    print_table(
+        f"{len(listed)} of {len(found)} items, those that need a person most first",
+        ["rank", "need", "item", "why"],
+        [[str(row["rank"]), f"{row['need']:.2f}", row["id"], row["why"]] for row in listed],
+        sentences=["why"],
+    )
+    print(f"write answers into {options.out / 'questions.jsonl'}, then give it to saepd fit")
+
+
+def _lines(rows: list[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
