@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from test_run import SAME
+from test_run_sweep import SAME
 
 from saepd.errors import InputError
 from saepd.sweeps.frame import read_sweep, reuse_by_node

@@ -113,7 +113,8 @@ def test_the_numbers_are_those_of_an_evaluation(sweep_of, tmp_path, files):
     sae = load_sae(files["sae"], model=model)
     ids = [item.id for item in asked_items(task, draw)]
     fold = fold_of(draw, task, ItemCache(model, sae, task, ids, draw.test), 0)
-    steered = steer(fold, {d.perspective: [d] for d in fold_directions(fold, config.fit)})
+    own = {d.perspective: [d] for d in fold_directions(fold, config.fit)}
+    steered = steer(fold, {"own": own})["own"]
     base = base_readout(fold)
     gold = [task.by_id[id_].distributions[p] for id_, p in fold.asked]
 
