@@ -22,7 +22,7 @@ demo: $(RUN_READY) ## run the demonstration; what it makes is in out/demo
 	$(BIN)/saepd demo --out out/demo
 
 test: check ## check, then run all tests
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: $(DEV_READY) ## lint, formatting and types
 	$(BIN)/ruff check
