@@ -40,7 +40,8 @@ class Options:
         data: The task's own file or folder.
         items: Instead of a task: JSONL or CSV file of your questions with their gold distributions.
         feedback: JSONL or CSV file of answers to your questions.
-        methods: Names with commas between them; all that the task allows if not given.
+        methods: Names with commas between them, or all; if not given, those that the task allows
+            and that do not take long.
         perspectives: How many (those with most items), or names with commas between them.
         n_feedback: Questions per perspective that methods see the answers to.
         draws: How often questions are split and feedback is drawn anew.

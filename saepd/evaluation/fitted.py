@@ -7,16 +7,16 @@ decoding (`cad`) over the options.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
-from saepd.branches import score_continuations
 from saepd.directions import Direction
 from saepd.evaluation.fold import Fold, Options, Predictions
 from saepd.evaluation.nulls import option_features
+from saepd.evaluation.steered import branch_scores
 from saepd.fitted_scales import FittedScales, Row, ScaleConfig, fit_scales
 from saepd.schema import Item
 from saepd.softmax_fit import softmax
@@ -48,15 +48,55 @@ class Learned:
         return {name: values @ chosen for name, values in self.scales.values.items()}
 
 
-def predict_fitted(fold: Fold, learn: Callable[[Fold], Learned]) -> Predictions:
-    """Run the learned directions on the test items, and read the options."""
-    return _predict(fold, fold.once(learn.__name__, lambda: learn(fold)))
+@dataclass(frozen=True)
+class Run:
+    """What was learned in one way, and what its directions do to the test items.
+
+    Attributes:
+        learned: Scales and candidates.
+        moved: (item, perspective) -> nats by which the direction moves each option, to first order.
+    """
+
+    learned: Learned
+    moved: Mapping[tuple[str, str], Options]
 
 
-def fitted_directions(fold: Fold, learn: Callable[[Fold], Learned]) -> dict[str, Direction]:
+def predict_fitted(fold: Fold, kind: str) -> Predictions:
+    """The learned directions' answers to the test items."""
+    run = runs(fold)[kind]
+
+    def steered(item: Item, name: str) -> Options:
+        weights = run.learned.scales.readout[name]
+        features = option_features(fold.cache.text_scores[item.id], len(weights) - 2)
+        return softmax(features @ weights + run.moved[item.id, name])
+
+    return fold.predict(steered)
+
+
+def fitted_directions(fold: Fold, kind: str) -> dict[str, Direction]:
     """Perspective -> its learned direction, at coefficient 1."""
-    learned = fold.once(learn.__name__, lambda: learn(fold))
+    learned = runs(fold)[kind].learned
     return {name: _direction(fold, name, learned, 1.0) for name in learned.vectors}
+
+
+def runs(fold: Fold) -> dict[str, Run]:
+    """Scales of ``latents`` and their controls: all in one pass, since most of it is the prompts'.
+
+    The controls are latents drawn at ``random``, perspectives ``shuffled`` in the feedback, and a
+    dense ``vector``.
+    """
+
+    def compute() -> dict[str, Run]:
+        learned = {
+            "latents": fitted_scales(fold),
+            "random": fitted_random_latents(fold),
+            "shuffled": fitted_shuffled(fold),
+            "vector": fitted_vector(fold),
+        }
+        moved = _moved(fold, learned)
+        return {kind: Run(own, moved[kind]) for kind, own in learned.items()}
+
+    return fold.once("fitted", compute)
 
 
 def fitted_scales(fold: Fold) -> Learned:
@@ -151,29 +191,24 @@ def _centred(gradients: Float[np.ndarray, "options d_model"]) -> Float[np.ndarra
     return (gradients - gradients.mean(0)).astype(np.float64)
 
 
-def _predict(fold: Fold, learned: Learned) -> Predictions:
-    vectors = learned.vectors
-    sizes = {name: _coefficient(fold, vector) for name, vector in vectors.items()}
-    directions = [_direction(fold, name, learned, sizes[name]) for name in vectors]
-    items = [fold.task.by_id[id_] for id_ in fold.test]
-    scored = score_continuations(
-        fold.model,
-        [fold.cache.prompt(item) for item in items],
-        [item.options for item in items],
-        directions,
-    )
-    moved: Mapping[tuple[str, str], Options] = {
-        (item.id, name): (scores[index] - scores[0]).double().numpy() / sizes[name]
-        for item, (scores, _) in zip(items, scored, strict=True)
-        for index, name in enumerate(vectors, 1)
-    }
-
-    def steered(item: Item, name: str) -> Options:
-        weights = learned.scales.readout[name]
-        features = option_features(fold.cache.text_scores[item.id], len(weights) - 2)
-        return softmax(features @ weights + moved[item.id, name])
-
-    return fold.predict(steered)
+def _moved(fold: Fold, learned: Mapping[str, Learned]) -> dict[str, dict[tuple[str, str], Options]]:
+    """Run each test item under the directions of the perspectives that it is asked for."""
+    directions: dict[tuple[str, str], Direction] = {}
+    for kind, own in learned.items():
+        for name, vector in own.vectors.items():
+            directions[kind, name] = _direction(fold, name, own, _coefficient(fold, vector))
+    asked: dict[str, list[str]] = {}
+    for id_, name in fold.asked:
+        asked.setdefault(id_, []).append(name)
+    moved: dict[str, dict[tuple[str, str], Options]] = {kind: {} for kind in learned}
+    for names in dict.fromkeys(map(tuple, asked.values())):
+        branches = [(kind, name) for kind in learned for name in names]
+        ids = [id_ for id_, own in asked.items() if tuple(own) == names]
+        scored = branch_scores(fold, [directions[branch] for branch in branches], ids)
+        for id_, scores in scored.items():
+            for (kind, name), own in zip(branches, scores[1:], strict=True):
+                moved[kind][id_, name] = (own - scores[0]) / directions[kind, name].coefficient
+    return moved
 
 
 def _coefficient(fold: Fold, vector: Float[np.ndarray, " d_model"]) -> float:

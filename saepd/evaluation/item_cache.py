@@ -39,8 +39,8 @@ _ROWS_PER_PASS = 16
 class ItemCache:
     """Quantities by item id; each is computed when it is first read.
 
-    Scores, pooled features and gradients are of every item that any draw asks about; letters are of
-    the test items only, since no method fits on them.
+    Scores and pooled features are of every item that any draw asks about. Letters are of the test
+    items only, since no method fits on them; gradients are of those that there is feedback on.
 
     Args:
         model: The language model.
@@ -49,6 +49,7 @@ class ItemCache:
         items: Ids of every item of any draw, in a fixed order.
         tests: Ids of the items that are predicted.
         folder: Where to keep what was computed; nowhere if None.
+        answered: Ids of the items that there is feedback on; all of them if None.
     """
 
     def __init__(
@@ -59,10 +60,13 @@ class ItemCache:
         items: Sequence[str],
         tests: Sequence[str],
         folder: Path | None = None,
+        *,
+        answered: Sequence[str] | None = None,
     ) -> None:
         self.model, self.sae, self.task = model, sae, task
         self._items = [task.by_id[id_] for id_ in items]
         self._tests = [task.by_id[id_] for id_ in tests]
+        self._answered = [task.by_id[id_] for id_ in (items if answered is None else answered)]
         self._folder = folder
 
     @property
@@ -105,7 +109,7 @@ class ItemCache:
     @cached_property
     def gradients(self) -> ByItem:
         """Nats of each option per residual unit added at the site: [options, d_model]."""
-        return self._kept("gradients", self._items, self._differentiate)
+        return self._kept("gradients", self._answered, self._differentiate)
 
     def prompt(self, item: Item) -> str:
         """The text whose continuation answers the item; it names no perspective."""

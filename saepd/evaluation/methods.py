@@ -29,6 +29,7 @@ class Method:
         description: One line.
         null: It is what others have to beat, rather than a claim of this project.
         for_labels: It needs a task with a positive class.
+        costly: It is left out unless it is named, or all methods are asked for.
         branches: From a fold to the branch of each perspective, where the method has any that can
             be run on other text.
     """
@@ -37,8 +38,12 @@ class Method:
     description: str
     null: bool = True
     for_labels: bool = False
+    costly: bool = False
     branches: Callable[[Fold], Mapping[str, Branch]] | None = None
 
+
+# Instead of names: every method that the task allows.
+ALL = "all"
 
 METHODS: dict[str, Method] = {
     "uniform": Method(nulls.uniform, "the same probability for every option"),
@@ -53,7 +58,9 @@ METHODS: dict[str, Method] = {
         nulls.zero_shot_letters, "base model, probability of each option's letter"
     ),
     "zero-shot, letters over orders": Method(
-        nulls.zero_shot_letters_over_orders, "letters, averaged over cyclic orders of the options"
+        nulls.zero_shot_letters_over_orders,
+        "letters, averaged over cyclic orders of the options",
+        costly=True,
     ),
     "contextually calibrated": Method(
         nulls.contextually_calibrated, "text scores less their mean over the feedback's questions"
@@ -76,49 +83,58 @@ METHODS: dict[str, Method] = {
     "SAE reconstruction only": Method(
         steered.predict_reconstruction,
         "no steering, the reconstruction in the activation's place",
+        costly=True,
         branches=steered.reconstruction,
     ),
     "dense difference in means": Method(
         partial(steered.predict_mean_difference, kind="dense"),
         "mean difference of the residual, without an SAE",
+        costly=True,
         branches=partial(steered.mean_difference_branches, kind="dense"),
     ),
     "random latents": Method(
         partial(steered.predict_mean_difference, kind="random"),
         "as many latents as selected, drawn at random",
+        costly=True,
         branches=partial(steered.mean_difference_branches, kind="random"),
     ),
     "shuffled labels": Method(
         partial(steered.predict_mean_difference, kind="shuffled"),
         "latents selected on feedback whose perspectives were shuffled",
+        costly=True,
     ),
     "paper's recipe": Method(
         steered.predict_paper,
         "all latents, mean difference, coefficient 1, error term kept, scores as they are",
         null=False,
+        costly=True,
         branches=lambda fold: steered.paper(fold).directions,
     ),
     "paper's recipe, no error term": Method(
         steered.predict_paper_without_error,
         "the same with the reconstruction in the activation's place",
         null=False,
+        costly=True,
         branches=steered.paper_without_error,
     ),
     "paper's recipe, calibrated": Method(
         steered.predict_paper_calibrated,
         "the paper's recipe, read at a fitted temperature and position bias",
         null=False,
+        costly=True,
     ),
     "selected latents": Method(
         partial(steered.predict_mean_difference, kind="selected"),
         "stable latents, mean difference, coefficient chosen on own feedback",
         null=False,
+        costly=True,
         branches=partial(steered.mean_difference_branches, kind="selected"),
     ),
     "selected latents, KL budget": Method(
         partial(steered.predict_mean_difference, kind="budget"),
         f"the same at the largest coefficient within {steered.KL_BUDGET} nats on neutral text",
         null=False,
+        costly=True,
         branches=partial(steered.mean_difference_branches, kind="budget"),
     ),
     **{
@@ -126,6 +142,7 @@ METHODS: dict[str, Method] = {
             partial(merged.merge_perspectives, config=MergeConfig(operator)),
             f"selected latents of all perspectives and the base, {operator}: one answer for all",
             null=False,
+            costly=True,
         )
         for operator in merged.OPERATORS
     },
@@ -134,30 +151,31 @@ METHODS: dict[str, Method] = {
             partial(merged.merge_with_base, config=MergeConfig(operator)),
             f"own selected latents and the base, {operator}",
             null=False,
+            costly=True,
         )
         for operator in merged.OPERATORS
     },
     "fitted scales": Method(
-        partial(fitted.predict_fitted, learn=fitted.fitted_scales),
+        partial(fitted.predict_fitted, kind="latents"),
         "directions of the SAE's latents, scales learned from everybody's and own feedback",
         null=False,
-        branches=partial(fitted.fitted_directions, learn=fitted.fitted_scales),
+        branches=partial(fitted.fitted_directions, kind="latents"),
     ),
     "fitted scales, random latents": Method(
-        partial(fitted.predict_fitted, learn=fitted.fitted_random_latents),
+        partial(fitted.predict_fitted, kind="random"),
         "control: the same with latents drawn at random",
         null=False,
     ),
     "fitted scales, shuffled labels": Method(
-        partial(fitted.predict_fitted, learn=fitted.fitted_shuffled),
+        partial(fitted.predict_fitted, kind="shuffled"),
         "control: the same on feedback whose perspectives were shuffled",
         null=False,
     ),
     "fitted dense vector": Method(
-        partial(fitted.predict_fitted, learn=fitted.fitted_vector),
+        partial(fitted.predict_fitted, kind="vector"),
         "a vector of the residual stream learned alike, without a dictionary",
         null=False,
-        branches=partial(fitted.fitted_directions, learn=fitted.fitted_vector),
+        branches=partial(fitted.fitted_directions, kind="vector"),
     ),
     "gated directions": Method(
         gated.gated_directions,
@@ -185,13 +203,15 @@ METHODS: dict[str, Method] = {
 
 
 def methods_of(task: Task, names: Sequence[str] | None = None) -> dict[str, Method]:
-    """The named methods, or all that the task allows.
+    """The named methods, or all that the task allows and that are not costly.
 
     Raises:
         InputError: no names, an unknown one, or one that needs a positive class the task lacks.
     """
     if names is None:
-        return {name: m for name, m in METHODS.items() if task.positive or not m.for_labels}
+        return {name: m for name, m in _allowed(task).items() if not m.costly}
+    if list(names) == [ALL]:
+        return _allowed(task)
     if not names:
         raise InputError(f"no methods: name at least one of {', '.join(METHODS)}")
     for name in names:
@@ -203,6 +223,10 @@ def methods_of(task: Task, names: Sequence[str] | None = None) -> dict[str, Meth
                 "have: leave it out"
             )
     return {name: METHODS[name] for name in dict.fromkeys(names)}
+
+
+def _allowed(task: Task) -> dict[str, Method]:
+    return {name: m for name, m in METHODS.items() if task.positive or not m.for_labels}
 
 
 def parse_methods(text: str) -> list[str]:

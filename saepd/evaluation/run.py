@@ -68,7 +68,8 @@ def evaluate(
         task: Questions and answers; all of its perspectives take part.
         config: Settings.
         out: The folder.
-        methods: Names in `METHODS`; all that the task allows if None.
+        methods: Names in `METHODS`, or ``all``; those that the task allows and that are not costly
+            if None.
         progress: Called with what is being done, the step, and the number of steps.
 
     Returns:
@@ -157,15 +158,16 @@ def _cache(
     model: TransformerBridge, sae: SAE[Any], task: Task, draws: Sequence[Draw], parts: Parts
 ) -> ItemCache:
     tests = {id_ for draw in draws for id_ in draw.test}
-    needed = tests | {row.item for draw in draws for row in draw.feedback}
+    answered = {row.item for draw in draws for row in draw.feedback}
     ids = [item.id for item in task.items]
     return ItemCache(
         model,
         sae,
         task,
-        [id_ for id_ in ids if id_ in needed],
+        [id_ for id_ in ids if id_ in tests | answered],
         [id_ for id_ in ids if id_ in tests],
         parts.folder / "items",
+        answered=[id_ for id_ in ids if id_ in answered],
     )
 
 

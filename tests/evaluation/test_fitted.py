@@ -8,11 +8,14 @@ from saepd.fitted_scales import ScaleConfig, fit_scales
 from saepd.softmax_fit import softmax
 
 
-def test_steered_answers_are_what_the_linear_fit_foretells(opinion_fold):
+def test_steered_answers_are_what_the_linear_fit_foretells(opinion_fold, monkeypatch):
     fold = opinion_fold
     units = fitted._decoder(fold, np.arange(fold.sae.cfg.d_sae))
     found = fit_scales(fitted._rows(fold, units), replace(ScaleConfig(), n_latents=(8,)))
-    got = fitted._predict(fold, fitted.Learned(found, units, np.arange(len(units))))
+    learned = fitted.Learned(found, units, np.arange(len(units)))
+    run = fitted.Run(learned, fitted._moved(fold, {"one": learned})["one"])
+    monkeypatch.setattr(fitted, "runs", lambda _: {"one": run})
+    got = fitted.predict_fitted(fold, "one")
     moves = []
     for (id_, name), p in got.items():
         effects = fitted._centred(fold.cache.gradients[id_]) @ units[found.units].T
@@ -38,17 +41,17 @@ def test_controls_are_given_something_else(opinion_fold, monkeypatch):
     few = replace(ScaleConfig(), n_latents=(3, 6))
     monkeypatch.setattr(fitted, "ScaleConfig", lambda: few)
     fold = replace(opinion_fold)
-    real = fitted.predict_fitted(fold, fitted.fitted_scales)
-    for control in (fitted.fitted_random_latents, fitted.fitted_shuffled, fitted.fitted_vector):
+    real = fitted.predict_fitted(fold, "latents")
+    for control in ("random", "shuffled", "vector"):
         found = fitted.predict_fitted(fold, control)
         assert found.keys() == real.keys()
         assert any(np.abs(found[key] - real[key]).max() > 1e-4 for key in real)
 
 
 def test_a_learned_direction_writes_its_vector(opinion_fold):
-    for learn in (fitted.fitted_scales, fitted.fitted_vector):
-        learned = opinion_fold.once(learn.__name__, lambda learn=learn: learn(opinion_fold))
-        directions = fitted.fitted_directions(opinion_fold, learn)
+    for kind in ("latents", "vector"):
+        learned = fitted.runs(opinion_fold)[kind].learned
+        directions = fitted.fitted_directions(opinion_fold, kind)
         assert list(directions) == list(opinion_fold.perspectives)
         for name, direction in directions.items():
             np.testing.assert_allclose(direction.constant, learned.vectors[name], atol=1e-4)

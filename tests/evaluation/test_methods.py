@@ -188,9 +188,12 @@ def test_names_may_hold_commas():
 
 
 def test_methods_are_those_that_the_task_allows(opinions, labels):
-    assert set(methods_of(labels)) == set(METHODS)
+    assert set(methods_of(labels, ["all"])) == set(METHODS)
     for_labels = {n for n in METHODS if n.startswith(("linear probe", "gated"))}
-    assert for_labels == set(METHODS) - set(methods_of(opinions))
+    assert for_labels == set(METHODS) - set(methods_of(opinions, ["all"]))
+    costly = {n for n, m in METHODS.items() if m.costly}
+    assert set(methods_of(opinions)) == set(methods_of(opinions, ["all"])) - costly
+    assert "merged, pluralistic" in costly and "fitted scales, random latents" not in costly
     assert all("\n" not in m.description and m.description for m in METHODS.values())
     with pytest.raises(InputError, match="no methods: name at least one of uniform"):
         methods_of(opinions, [])
