@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from tiny import D_MODEL, SITE, save_tiny_model
+
+# The same commit always gets the same verdict, however busy the machine is.
+settings.register_profile("saepd", deadline=None, derandomize=True)
+settings.load_profile("saepd")
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_at_every_run() -> None:
+    """Seeds torch, where a test has need of it."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import tracemalloc
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from pydantic import ValidationError
 
 from saepd.errors import InputError
@@ -337,7 +337,6 @@ def feedback(draw):
 
 
 @given(rows=st.lists(feedback(), min_size=1, max_size=5, unique_by=lambda r: r.id))
-@settings(deadline=None)
 def test_rows_survive_jsonl_and_csv(tmp_path_factory, rows):
     folder = tmp_path_factory.getbasetemp()
     write_feedback(folder / "f.jsonl", rows)

@@ -104,7 +104,7 @@ def test_a_continuation_of_nothing_is_refused(llama):
         continuation_ids(llama.tokenizer, "So? ", "")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     prompt=st.text("ab ?é\n", min_size=1).filter(str.strip),
     continuation=st.text("ab é", min_size=1).filter(str.strip),
@@ -119,7 +119,7 @@ def test_a_continuation_is_what_the_whole_text_has_more(prompt, continuation):
 # --- batches ---
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.lists(st.integers(0, 255), min_size=1, max_size=9), min_size=1, max_size=5))
 def test_rows_end_together(rows):
     parameter = torch.zeros(1)

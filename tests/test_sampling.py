@@ -116,7 +116,7 @@ def test_without_temperature_the_best_token_is_taken_and_nothing_drawn():
 @pytest.mark.parametrize("temperature", [1e-6, 1e-3])
 def test_a_small_temperature_is_almost_none(temperature):
     sampler = Sampler(SamplingConfig(temperature=temperature), [[1]], CPU)
-    scores = 3 * torch.randn(50, 8).log_softmax(-1)
+    scores = torch.rand(50, 8).argsort(-1).float().log_softmax(-1)
     assert torch.equal(sampler.choose(scores, sampler.luck(scores, [0] * 50)), scores.argmax(-1))
 
 
@@ -201,7 +201,7 @@ def test_a_stop_text_counts_before_the_length():
 ALPHABET = "ab:\né\N{SNOWMAN}"
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     st.text(ALPHABET, max_size=14),
     st.lists(st.text(ALPHABET, min_size=1, max_size=3), max_size=3, unique=True),

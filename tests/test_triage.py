@@ -108,7 +108,7 @@ def test_reasons_that_are_unknown_do_not_count():
 values = st.floats(0, 3) | st.just(NAN)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(values, values, values, values), min_size=1, max_size=8),
     st.randoms(use_true_random=False),

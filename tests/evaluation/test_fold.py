@@ -13,7 +13,7 @@ ASKED = DrawConfig(n_feedback=6, draws=3)
 
 
 @given(n=st.integers(1, 12), seed=st.integers(0, 50), limit=st.one_of(st.none(), st.integers(1, 4)))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_no_question_is_on_both_sides_and_everybody_keeps_enough(opinions, n, seed, limit):
     config = DrawConfig(n_feedback=n, draws=2, seed=seed, limit=limit)
     for draw in make_draws(opinions, config):

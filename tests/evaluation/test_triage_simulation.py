@@ -26,7 +26,7 @@ def test_by_hand():
     np.testing.assert_allclose(worse, [0, 0.5, 1])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(losses)
 def test_ties_are_the_mean_over_all_their_orders(rows):
     uncertainty, unasked, asked = (np.array(column, dtype=float) for column in zip(*rows))  # noqa: B905

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from saepd.errors import InputError
 from saepd.schema import Feedback, Item
@@ -41,7 +41,6 @@ SEEDS = st.integers(0, 2**40)
 
 
 @given(seed=SEEDS, n=st.integers(1, 8), kind=st.sampled_from(["answer", "distribution"]))
-@settings(deadline=None)
 def test_draws_are_different_questions_seeded_nested_and_independent(seed, n, kind):
     both = items(12, "North", "South")
     allowed = [item.id for item in both[:9]]
