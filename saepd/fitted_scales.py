@@ -50,7 +50,8 @@ class Row:
     """One row of feedback, as the fit sees it.
 
     Attributes:
-        question: Rows of one question stay on one side in cross-validation.
+        question: Rows of one question have the same readout and effects, and stay on one side in
+            cross-validation.
         perspective: Whose.
         readout: Features of the unsteered readout (score, positions).
         effects: What one unit of each candidate does to each option, nats.
@@ -124,12 +125,12 @@ class _Start(NamedTuple):
 
 
 class _Shared(NamedTuple):
-    """What everybody's feedback decides; features are the readout's and the scaled effects."""
+    """What everybody's feedback decides; a question's features are readout and scaled effects."""
 
     rows: Sequence[Row]
     units: Int[np.ndarray, " k"]
     size: float
-    features: list[np.ndarray]
+    features: Mapping[str, np.ndarray]
     weights: Weights
 
 
@@ -153,9 +154,16 @@ def _start(rows: Sequence[Row], sizes: Sequence[int], config: ScaleConfig) -> _S
 def _fit_shared(start: _Start, k: int, penalty: float) -> _Shared:
     rows, units = start.rows, np.sort(start.ranked[:k])
     size = float(np.sqrt(np.mean([np.square(r.effects[:, units]).sum(1).mean() for r in rows])))
-    features = [np.hstack([r.readout, r.effects[:, units] / size]) for r in rows]
+    questions = {row.question: row for row in rows}
+    features = {
+        question: np.hstack([row.readout, row.effects[:, units] / size])
+        for question, row in questions.items()
+    }
+    totals = {question: np.zeros(len(row.target)) for question, row in questions.items()}
+    for row in rows:
+        totals[row.question] += row.target
     penalties = np.concatenate([start.biases, np.full(k, penalty)])
-    weights = fit_softmax(features, [r.target for r in rows], penalties)
+    weights = fit_softmax(list(features.values()), list(totals.values()), penalties)
     return _Shared(rows, units, size, features, weights)
 
 
@@ -169,10 +177,10 @@ def _fit_own(fit: _Shared, own: float, config: ScaleConfig) -> _Own:
     penalty = np.concatenate([np.full(n_readout, config.readout[1]), np.full(len(fit.units), own)])
     found: dict[str, Weights] = {}
     for name in dict.fromkeys(row.perspective for row in fit.rows):
-        mine = [i for i, row in enumerate(fit.rows) if row.perspective == name]
+        mine = [row for row in fit.rows if row.perspective == name]
         found[name] = fit_softmax(
-            [fit.features[i] for i in mine],
-            [fit.rows[i].target for i in mine],
+            [fit.features[row.question] for row in mine],
+            [row.target for row in mine],
             penalty,
             start=fit.weights,
         )

@@ -18,7 +18,7 @@ Options = Float[np.ndarray, " options"]
 Weights = Float[np.ndarray, " features"]
 
 _MAX_STEPS = 300
-# Relative gain in the loss below which a step is the last.
+# Mean change of a weight below which a step is the last.
 _ENOUGH = 1e-8
 
 
@@ -32,13 +32,15 @@ def fit_softmax(
 ) -> Weights:
     """Weights that make the targets most probable, less a ridge penalty.
 
-    Minimises mean_i CE(t_i, softmax(F_i w + o_i)) + sum_j penalty_j (w_j - start_j)^2 / 2, with
-    L-BFGS.
+    Minimises sum_i CE(t_i, softmax(F_i w + o_i)) / n + sum_j penalty_j (w_j - start_j)^2 / 2, where
+    n is how often all questions were answered together, by Newton's method with
+    conjugate gradients.
 
     Args:
         features: F_i of each question.
-        targets: t_i of each question, a distribution over its options.
-        penalty: In nats per question and squared unit of each weight; 0 leaves one free.
+        targets: t_i of each question, a distribution over its options; or several people's added
+            up, who are then asked once.
+        penalty: In nats per answer and squared unit of each weight; 0 leaves one free.
         offsets: o_i, nats, added to every question's scores; none if None.
         start: What the penalty draws the weights to; 0 if None.
 
@@ -54,24 +56,34 @@ def fit_softmax(
     added = np.zeros(len(wanted)) if offsets is None else np.concatenate(offsets)
     begins = np.cumsum([0, *sizes[:-1]])
     question = np.repeat(np.arange(len(sizes)), sizes)
+    answered = np.add.reduceat(wanted, begins)[question]
+    n_answers = wanted.sum()
     centre = np.zeros(stacked.shape[1]) if start is None else start
 
-    def loss(weights: Weights) -> tuple[float, Weights]:
+    def log_softmax(weights: Weights) -> Options:
         scores = stacked @ weights + added
         scores = scores - np.maximum.reduceat(scores, begins)[question]
-        log_total = np.log(np.add.reduceat(np.exp(scores), begins))[question]
-        log_probs = scores - log_total
-        away = weights - centre
-        value = -(wanted @ log_probs) / len(sizes) + (penalty * away) @ away / 2
-        slope = stacked.T @ (np.exp(log_probs) - wanted) / len(sizes) + penalty * away
+        return scores - np.log(np.add.reduceat(np.exp(scores), begins))[question]
+
+    def loss(weights: Weights) -> tuple[float, Weights]:
+        log_probs, away = log_softmax(weights), weights - centre
+        value = -(wanted @ log_probs) / n_answers + (penalty * away) @ away / 2
+        slope = stacked.T @ (answered * np.exp(log_probs) - wanted) / n_answers + penalty * away
         return float(value), slope
+
+    def curve(weights: Weights, along: Weights) -> Weights:
+        probs, moved = np.exp(log_softmax(weights)), stacked @ along
+        from_mean = moved - np.add.reduceat(probs * moved, begins)[question]
+        return stacked.T @ (answered * probs * from_mean) / n_answers + penalty * along
 
     found = minimize(
         loss,
         centre.copy(),
         jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": _MAX_STEPS, "ftol": _ENOUGH},
+        hessp=curve,
+        # L-BFGS needs more steps, and loses much time where two libraries' threads wait in turns.
+        method="Newton-CG",
+        options={"maxiter": _MAX_STEPS, "xtol": _ENOUGH},
     )
     return found.x
 

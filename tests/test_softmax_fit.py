@@ -34,7 +34,16 @@ def test_the_gradient_vanishes_at_the_solution_with_offsets_and_a_start():
     slope = penalty * (found - start)
     for f, t, o in zip(features, targets, offsets, strict=True):
         slope = slope + f.T @ (np.exp(log_softmax(f @ found + o)) - t) / len(features)
-    assert np.abs(slope).max() < 1e-3
+    assert np.abs(slope).max() < 1e-6
+
+
+def test_people_who_answer_one_question_may_be_added_up():
+    features, targets = questions(12)
+    others = [np.random.default_rng(i).dirichlet(np.ones(len(t))) for i, t in enumerate(targets)]
+    penalty = np.full(3, 0.01)
+    apart = fit_softmax(features * 2, targets + others, penalty)
+    together = fit_softmax(features, [t + o for t, o in zip(targets, others, strict=True)], penalty)
+    assert np.allclose(apart, together, atol=1e-6)
 
 
 def test_a_heavy_penalty_leaves_the_start():
