@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from saepd.features import FeatureConfig, encode_pairs, overlap, select_features
     from saepd.feedback import load_feedback, load_items, sample_feedback, stream_feedback
     from saepd.fit import DirectionConfig, FitConfig, fit_directions
+    from saepd.fitted_scales import ScaleConfig
     from saepd.generation import generate, generate_batch, generate_branches
+    from saepd.learned import learn_directions, read_learned
     from saepd.merge import MergeConfig, merge_branches
     from saepd.models import load_model
     from saepd.prompts import ReadoutConfig
@@ -49,6 +51,7 @@ _HOME = {
     "MergeConfig": "merge",
     "ReadoutConfig": "prompts",
     "SamplingConfig": "sampling",
+    "ScaleConfig": "fitted_scales",
     "Step": "trace",
     "Triaged": "triage",
     "assess": "assessment",
@@ -62,6 +65,7 @@ _HOME = {
     "generate": "generation",
     "generate_batch": "generation",
     "generate_branches": "generation",
+    "learn_directions": "learned",
     "load_feedback": "feedback",
     "load_from_disk": "steering",
     "load_items": "feedback",
@@ -69,6 +73,7 @@ _HOME = {
     "load_sae": "saes",
     "merge_branches": "merge",
     "overlap": "features",
+    "read_learned": "learned",
     "read_options": "readout",
     "read_sweep": "sweeps.frame",
     "run_experiment": "experiment",
@@ -97,6 +102,7 @@ __all__ = [
     "MergeConfig",
     "ReadoutConfig",
     "SamplingConfig",
+    "ScaleConfig",
     "Step",
     "Triaged",
     "assess",
@@ -110,6 +116,7 @@ __all__ = [
     "generate",
     "generate_batch",
     "generate_branches",
+    "learn_directions",
     "load_feedback",
     "load_from_disk",
     "load_items",
@@ -117,6 +124,7 @@ __all__ = [
     "load_sae",
     "merge_branches",
     "overlap",
+    "read_learned",
     "read_options",
     "read_sweep",
     "run_experiment",

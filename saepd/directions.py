@@ -116,10 +116,7 @@ class Direction:
         if self.vector is not None:
             return self.coefficient * self.vector
         assert self.sae is not None and self.values is not None
-        if self.mode != "add" or self.sae.cfg.normalize_activations in (
-            "constant_norm_rescale",
-            "layer_norm",
-        ):
+        if self.mode != "add" or scales_with_activation(self.sae):
             return None
         return self.coefficient * (self._edit.values @ self._edit.rows)
 
@@ -195,6 +192,11 @@ def check_fits(model: TransformerBridge, directions: Sequence[Direction]) -> Non
                 f"{where} was made for {made_for!r}, not for {model.cfg.model_name!r}: "
                 "load that model, or fit new directions"
             )
+
+
+def scales_with_activation(sae: SAE[Any]) -> bool:
+    """Whether an SAE normalises each activation, so that what a latent writes depends on it."""
+    return sae.cfg.normalize_activations in ("constant_norm_rescale", "layer_norm")
 
 
 def is_applied(model: TransformerBridge) -> bool:

@@ -78,12 +78,16 @@ class FittedScales:
         values: Perspective -> scale of each, in the candidates' units.
         readout: Perspective -> weights of the unsteered readout.
         loss: Cross-validated loss of each setting that was tried, nats.
+        base: Weights of the readout without steering, for everybody.
+        unsteered: Cross-validated loss of the readout without steering, fitted alike, nats.
     """
 
     units: Int[np.ndarray, " k"]
     values: Mapping[str, Weights]
     readout: Mapping[str, Weights]
     loss: Mapping[str, float]
+    base: Weights
+    unsteered: float
 
 
 def fit_scales(rows: Sequence[Row], config: ScaleConfig | None = None) -> FittedScales:
@@ -110,10 +114,14 @@ def fit_scales(rows: Sequence[Row], config: ScaleConfig | None = None) -> Fitted
         own: _validated(sides, [_fit_own(fit, own, config) for fit in best]) for own in config.own
     }
     own = min(own_losses, key=lambda key: own_losses[key])
-    found = _fit_own(_fit_shared(_start(rows, [k], config), k, shared), own, config)
+    start = _start(rows, [k], config)
+    found = _fit_own(_fit_shared(start, k, shared), own, config)
+    base = _fit_shared(start, 0, 0.0).weights
     tried = {f"k={n}, shared={s}": loss for (n, s), loss in losses.items()}
     tried |= {f"k={k}, shared={shared}, own={o}": loss for o, loss in own_losses.items()}
-    return FittedScales(found.units, found.values, found.readout, tried)
+    alone = [_fit_own(_fit_shared(start, 0, 0.0), 0.0, config) for start in starts]
+    unsteered = _validated(sides, alone)
+    return FittedScales(found.units, found.values, found.readout, tried, base, unsteered)
 
 
 class _Start(NamedTuple):

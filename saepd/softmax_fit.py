@@ -88,6 +88,13 @@ def fit_softmax(
     return found.x
 
 
+def option_features(scores: Options, n_positions: int) -> Float[np.ndarray, "options features"]:
+    """Of each option: its centred score, which position it has, and whether it is the last."""
+    n = len(scores)
+    last = np.eye(n)[:, -1:]
+    return np.hstack([(scores - scores.mean())[:, None], np.eye(n, n_positions), last])
+
+
 def softmax(scores: Options) -> Options:
     """Probabilities of scores in nats."""
     raised = np.exp(scores - scores.max())

@@ -10,6 +10,7 @@ import sys
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 from test_saes import save_tiny_sae
@@ -536,6 +537,33 @@ def test_options_that_cannot_be_read_are_refused(run, arguments):
     assert (done.code, done.out) == (2, "")
     assert f"saepd {arguments[0]}: error:" in done.err
     assert "Traceback" not in done.err
+
+
+def test_fit_learns_scales_and_says_whether_they_help(run, files, where, tmp_path):
+    out = tmp_path / "steering"
+    rows = [
+        feedback_row(i, p, prompt=f"Question {i}?", item=f"q{i}")
+        for p in ("left", "right")
+        for i in range(8)
+    ]
+    feedback = write_rows(tmp_path / "eight.jsonl", rows)
+    learn = ("fit", "--feedback", feedback, "--out", out, "--learn", *where)
+    done = run(*learn)
+    assert done.code == 0, done.err
+    assert "without steering" in done.out
+    found = json.loads(run(*learn, "--json").out)
+    assert [d["perspective"] for d in found["directions"]] == ["left", "right"]
+    helps = found["loss"] < found["unsteered_loss"]
+    assert ("Steering does not help" in done.out) != helps
+    story = json.loads((out / CONFIG_FILE).read_text())
+    assert story["directions"][0]["lineage"]["learned"]["loss"] == found["loss"]
+    asked = ("answer", "Question 1?", "--options", *OPTIONS, "--steering", out, "--json", *where)
+    answers = json.loads(run(*asked).out)["branches"]
+    # Of each question the two said the opposite.
+    assert np.argmax(answers["left"]) != np.argmax(answers["right"])
+    refused(run(*learn, "--k", 3), "--learn chooses latents itself")
+    few = ("fit", "--feedback", files.feedback, "--out", out, "--learn", *where)
+    refused(run(*few), "4 questions of feedback are too few for 5 folds")
 
 
 def test_missing_files_are_named(run, files, where, tmp_path):

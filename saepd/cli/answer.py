@@ -32,7 +32,8 @@ class Options:
         question: The question itself, without its options.
         steering: Folder that `saepd fit` wrote.
         options: Two or more; none for an answer in free text.
-        answer_temperature: Of the option distributions; 1 is the model's own.
+        answer_temperature: Of the option distributions; 1 is the model's own, or with directions
+            of `saepd fit --learn` the one that was learned with them.
         json: Print as JSON.
     """
 
@@ -69,14 +70,16 @@ def _choose(options: Options, model, directions: Sequence[Direction]) -> None:  
     import sys
 
     from saepd.cli.show import show_distributions
+    from saepd.learned import is_learned, read_learned
     from saepd.merge import merge_branches
     from saepd.readout import read_options
     from saepd.schema import Item
     from saepd.uncertainty import branch_disagreement
 
     item = Item(id="question", prompt=options.question, options=tuple(options.options))
+    read = read_learned if is_learned(directions) else read_options
     with spinning("asking every branch"):
-        [scores] = read_options(model, [item], directions, options.readout)
+        [scores] = read(model, [item], directions, options.readout)
     log_probs = scores.log_probs(options.answer_temperature)
     merged = merge_branches(log_probs, options.merge)
     disagreement = float(branch_disagreement(log_probs))

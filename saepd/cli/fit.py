@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from saepd.cli.options import ModelOptions, check_folder, print_json, print_table, spinning
+from saepd.errors import InputError
+from saepd.features import FeatureConfig
 from saepd.fit import FitConfig
 
 if TYPE_CHECKING:
+    from saepd.fit import Fit
+    from saepd.learned import LearnedFit
     from saepd.schema import Feedback
 
 EXAMPLES = """\
   saepd fit --out steering                      (embedded survey answers, 50 per group)
   saepd fit --feedback mine.jsonl --out steering
   saepd fit --feedback mine.csv --skip-bad --k 16 --kl-budget 0.2 --out steering
+  saepd fit --feedback mine.jsonl --learn --out steering
 
 A feedback row: {"id": "r1", "perspective": "A", "prompt": "Should buses be free?",
                  "options": ["Yes", "No"], "answer": "Yes", "comment": "..."}"""
@@ -61,10 +67,13 @@ class Options:
 
     Attributes:
         out: Folder for steering.safetensors and steering.json.
+        learn: Learn how much of each latent to write, by gradient, instead of taking differences
+            of means; says whether that foretells the feedback's own questions better.
         json: Print what was written as JSON.
     """
 
     out: Path
+    learn: bool = False
     json: bool = False
     rows: FeedbackOptions = field(default_factory=FeedbackOptions)
     where: ModelOptions = field(default_factory=ModelOptions)
@@ -73,16 +82,62 @@ class Options:
 
 def run(options: Options) -> None:
     """Fit, save, and say what was made."""
-    from saepd.features import overlap
     from saepd.fit import fit_directions
     from saepd.steering import save_to_disk
 
     check_folder(options.out)
+    if options.learn and options.fit.features != FeatureConfig():
+        raise InputError(
+            "--learn chooses latents itself: leave out the options that choose them for "
+            "differences of means (--k, --contrast and those beside them in saepd fit --help)"
+        )
     rows = options.rows.load()
     model, sae = options.where.load()
+    if options.learn:
+        from saepd.learned import learn_directions
+
+        with spinning(f"learning from {len(rows)} rows"):
+            learned = learn_directions(model, sae, rows, options.fit)
+        save_to_disk(learned.directions, options.out)
+        _show_learned(learned, rows, options)
+        return
     with spinning(f"fitting on {len(rows)} rows"):
         fitted = fit_directions(model, sae, rows, options.fit)
     save_to_disk(fitted.directions, options.out)
+    _show_fitted(fitted, options)
+
+
+def _show_learned(fit: LearnedFit, rows: Sequence[Feedback], options: Options) -> None:
+    scales, vectors = fit.learned.scales, fit.learned.vectors
+    summary = [
+        {
+            "perspective": direction.perspective,
+            "n_feedback": sum(row.perspective == direction.perspective for row in rows),
+            "n_latents": len(scales.units),
+            "norm": math.hypot(*vectors[direction.perspective]),
+            "coefficient": direction.coefficient,
+            "hook_name": direction.hook_name,
+            "positions": direction.positions,
+        }
+        for direction in fit.directions
+    ]
+    loss = min(scales.loss.values())
+    if options.json:
+        found = {"loss": loss, "unsteered_loss": scales.unsteered}
+        print_json({"out": str(options.out), "directions": summary, **found})
+        return
+    _print_directions(summary, options.out, ["n_feedback", "n_latents", "norm", "coefficient"])
+    print(
+        f"questions held out in cross-validation: {loss:.4f} nats an answer, "
+        f"{scales.unsteered:.4f} without steering"
+    )
+    if loss >= scales.unsteered:
+        print("Steering does not help to foretell this feedback.")
+
+
+def _show_fitted(fitted: Fit, options: Options) -> None:
+    from saepd.features import overlap
+
     summary = [
         {
             "perspective": features.perspective,
@@ -99,14 +154,19 @@ def run(options: Options) -> None:
     if options.json:
         print_json({"out": str(options.out), "directions": summary, "overlap": shared})
         return
-    names = ("perspective", "n_feedback", "n_latents", "n_unstable", "coefficient")
+    names = ["n_feedback", "n_latents", "n_unstable", "coefficient"]
+    _print_directions(summary, options.out, names)
+    for pair, share in shared.items():
+        print(f"latents shared by {pair}: {share:.0%}")
+
+
+def _print_directions(summary: Sequence[dict[str, Any]], out: Path, names: Sequence[str]) -> None:
+    columns = ["perspective", *names]
     print_table(
-        f"Directions in {options.out}: {summary[0]['hook_name']}, {summary[0]['positions']}",
-        ["perspective", "feedback", "latents", "unstable", "coefficient"],
+        f"Directions in {out}: {summary[0]['hook_name']}, {summary[0]['positions']}",
+        [name.removeprefix("n_") for name in columns],
         [
-            [f"{row[n]:.3g}" if isinstance(row[n], float) else str(row[n]) for n in names]
+            [f"{row[n]:.3g}" if isinstance(row[n], float) else str(row[n]) for n in columns]
             for row in summary
         ],
     )
-    for pair, share in shared.items():
-        print(f"latents shared by {pair}: {share:.0%}")

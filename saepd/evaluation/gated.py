@@ -22,10 +22,9 @@ from jaxtyping import Float
 from saepd.branches import score_continuations
 from saepd.directions import Direction
 from saepd.evaluation.fold import Fold, Options, Predictions
-from saepd.evaluation.nulls import option_features
 from saepd.fitted_scales import Row, ScaleConfig, fit_scales
 from saepd.schema import Feedback, Item
-from saepd.softmax_fit import softmax
+from saepd.softmax_fit import option_features, softmax
 
 # How far the direction moves an option's log-likelihood when its first-order effect is read, nats.
 _MOVE = 0.01

@@ -18,7 +18,7 @@ from saepd.baselines import answered
 from saepd.evaluation.fold import Fold, Options, Predictions
 from saepd.readout import fit_temperature
 from saepd.schema import Feedback, Item
-from saepd.softmax_fit import fit_softmax, softmax
+from saepd.softmax_fit import fit_softmax, option_features, softmax
 
 Weights = Float[np.ndarray, " features"]
 
@@ -149,13 +149,6 @@ def fit_readout(
     if start is None:
         penalty[0] = 0.0
     return fit_softmax(features, [answered(row) for row in rows], penalty, start=start)
-
-
-def option_features(scores: Options, n_positions: int) -> Float[np.ndarray, "options features"]:
-    """Of each option: its centred score, which position it has, and whether it is the last."""
-    n = len(scores)
-    last = np.eye(n)[:, -1:]
-    return np.hstack([(scores - scores.mean())[:, None], np.eye(n, n_positions), last])
 
 
 def read_biased(scores: Options, weights: Weights) -> Options:

@@ -3,38 +3,29 @@ from dataclasses import replace
 import numpy as np
 
 from saepd.evaluation import fitted, gated
-from saepd.evaluation.nulls import option_features
 from saepd.fitted_scales import ScaleConfig, fit_scales
-from saepd.softmax_fit import softmax
+from saepd.learned import Learned, centred, decoder, scale_rows
+from saepd.softmax_fit import option_features, softmax
 
 
 def test_steered_answers_are_what_the_linear_fit_foretells(opinion_fold, monkeypatch):
     fold = opinion_fold
-    units = fitted._decoder(fold, np.arange(fold.sae.cfg.d_sae))
-    found = fit_scales(fitted._rows(fold, units), replace(ScaleConfig(), n_latents=(8,)))
-    learned = fitted.Learned(found, units, np.arange(len(units)))
+    units = decoder(fold.sae, np.arange(fold.sae.cfg.d_sae))
+    found = fit_scales(
+        scale_rows(fitted._seen(fold), units), replace(ScaleConfig(), n_latents=(8,))
+    )
+    learned = Learned(found, units, np.arange(len(units)))
     run = fitted.Run(learned, fitted._moved(fold, {"one": learned})["one"])
     monkeypatch.setattr(fitted, "runs", lambda _: {"one": run})
     got = fitted.predict_fitted(fold, "one")
     moves = []
     for (id_, name), p in got.items():
-        effects = fitted._centred(fold.cache.gradients[id_]) @ units[found.units].T
+        effects = centred(fold.cache.gradients[id_]) @ units[found.units].T
         features = option_features(fold.cache.text_scores[id_], len(found.readout[name]) - 2)
         unsteered = features @ found.readout[name]
         np.testing.assert_allclose(p, softmax(unsteered + effects @ found.values[name]), atol=0.05)
         moves.append(np.abs(p - softmax(unsteered)).max())
     assert max(moves) > 0.05
-
-
-def test_all_latents_at_once_are_the_ridge_over_every_latent(opinion_fold):
-    units = fitted._decoder(opinion_fold, np.arange(opinion_fold.sae.cfg.d_sae))
-    config = replace(ScaleConfig(), n_latents=(len(units),))
-    directly = fit_scales(fitted._rows(opinion_fold, units), config)
-    rotated = fitted._all_latents(opinion_fold, units)
-    for name, values in directly.values.items():
-        np.testing.assert_allclose(
-            rotated.values[name] @ units, values @ units, atol=0.02 * np.abs(values @ units).max()
-        )
 
 
 def test_controls_are_given_something_else(opinion_fold, monkeypatch):
