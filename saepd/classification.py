@@ -14,7 +14,6 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
-from sklearn.metrics import f1_score, roc_auc_score
 
 from saepd.distributions import Distributions, Labels, PerQuestion, finite, labelled, same_length
 from saepd.errors import InputError
@@ -47,6 +46,8 @@ def macro_f1(predicted: Distributions, labels: Labels) -> float:
     Raises:
         InputError: a distribution is invalid, or a label is none of its options.
     """
+    from sklearn.metrics import f1_score
+
     pairs = labelled(predicted, labels)
     answers = [int(p.argmax()) for p, _ in pairs]
     return float(f1_score([label for _, label in pairs], answers, average="macro"))
@@ -60,6 +61,8 @@ def binary_macro_f1(scores: ArrayLike, labels: BinaryLabels, *, threshold: float
     Raises:
         InputError: an invalid score or label, or labels of one class only.
     """
+    from sklearn.metrics import f1_score
+
     values, positive = _both_classes("macro-F1", scores, labels)
     return float(f1_score(positive, values >= threshold, average="macro"))
 
@@ -70,6 +73,8 @@ def positive_f1(scores: ArrayLike, labels: BinaryLabels, *, threshold: float = 0
     Raises:
         InputError: an invalid score or label, or no positive label.
     """
+    from sklearn.metrics import f1_score
+
     values, positive = _with("F1 of the positive class", scores, labels, "positive")
     return float(f1_score(positive, values >= threshold))
 
@@ -115,6 +120,8 @@ def auroc(scores: ArrayLike, labels: BinaryLabels) -> float:
     Raises:
         InputError: an invalid score or label, or labels of one class only.
     """
+    from sklearn.metrics import roc_auc_score
+
     values, positive = _both_classes("AUROC", scores, labels)
     return float(roc_auc_score(positive, values))
 

@@ -12,20 +12,22 @@ import difflib
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
+import numpy as np
 from jaxtyping import Bool, Float
-from torch import Tensor
 
 from saepd.errors import InputError
 
-Branches: TypeAlias = Float[Tensor, "*batch branches vocab"]
-Merged: TypeAlias = Float[Tensor, "*batch vocab"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Branches: TypeAlias = Float[Tensor, "*batch branches vocab"]
+    Merged: TypeAlias = Float[Tensor, "*batch vocab"]
 
 READINGS = ("magnitude-sized", "magnitude", "softmax")
 
-_TINY = torch.finfo(torch.float32).tiny
+_TINY = float(np.finfo(np.float32).tiny)
 # What a probability of zero counts as where log-probs are added up: -inf - -inf would be NaN.
 _LOG_TINY = math.log(_TINY)
 _TOLERANCE = 1e-3
@@ -102,6 +104,8 @@ def pluralistic(branches: Branches, *, alpha: float, tau: float, reading: str) -
     gives it, and so does every token outside: nothing the base allows becomes impossible, and
     branches that change nothing return the base. tau near 0 makes every option plausible.
     """
+    import torch
+
     plausible = _plausible(branches, tau)
     start, differences = _differences(branches, plausible)
     weights = _weights(start, differences, plausible, reading)
@@ -155,6 +159,8 @@ def weighted(branches: Branches, weights: tuple[float, ...]) -> Merged:
     Raises:
         InputError: there are more or fewer weights than branches.
     """
+    import torch
+
     if len(weights) != branches.shape[-2]:
         raise InputError(f"{len(weights)} weights for {branches.shape[-2]} branches, base included")
     log_weights = branches.new_tensor(weights).log()[:, None]
@@ -184,6 +190,8 @@ def dcd(branches: Branches) -> Merged:
     counterpart here: l_s is the normalised mean log-prob of the steered branches. Entropy is over
     all options, not the top ten. Its special case for a very sure base is left out.
     """
+    import torch
+
     steered = branches[..., 1:, :]
     n = steered.shape[-2]
     together = _log_linear(steered, steered.new_full((n,), 1 / n))
@@ -258,6 +266,8 @@ def _plausible(branches: Tensor, tau: float) -> Bool[Tensor, "*batch vocab"]:
 
 def _differences(branches: Tensor, plausible: Tensor) -> tuple[Tensor, Tensor]:
     """Given that the token is plausible: the base's log-probs, and how each branch differs."""
+    import torch
+
     floored = branches.clamp(min=_LOG_TINY)
     inside = torch.log_softmax(floored.masked_fill(~plausible[..., None, :], -math.inf), -1)
     # Outside, -inf - -inf is NaN and nothing differs.
@@ -265,6 +275,8 @@ def _differences(branches: Tensor, plausible: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _weights(start: Tensor, differences: Tensor, plausible: Tensor, reading: str) -> Tensor:
+    import torch
+
     start = start[..., None, :]
     gain = ((start + differences).exp() - start.exp()).clamp(min=0)
     moved = gain.sum(-1)
@@ -278,6 +290,8 @@ def _weights(start: Tensor, differences: Tensor, plausible: Tensor, reading: str
 
 
 def _magnitude(differences: Tensor, plausible: Tensor, moved: Tensor, reading: str) -> Tensor:
+    import torch
+
     if reading == "softmax":
         shape = torch.softmax(differences.masked_fill(~plausible[..., None, :], -math.inf), -1)
         return torch.special.entr(shape).sum(-1)
@@ -294,6 +308,8 @@ def _confidence(log_probs: Tensor) -> Tensor:
 
 def _log_linear(branches: Tensor, coefficients: Tensor) -> Tensor:
     """Normalised sum of coefficient * log-prob; what no branch allows stays impossible."""
+    import torch
+
     total = (coefficients[..., None] * branches.clamp(min=_LOG_TINY)).sum(-2)
     impossible = branches.isneginf().all(-2)
     return torch.log_softmax(total.masked_fill(impossible, -math.inf), -1)

@@ -715,6 +715,17 @@ def test_what_needs_no_model_imports_nothing_heavy(code):
     assert done.stdout.splitlines()[-1] == ""
 
 
+def test_no_command_loads_torch_before_it_runs():
+    code = (
+        "import pkgutil, sys, importlib, saepd.cli\n"
+        "names = [m.name for m in pkgutil.iter_modules(saepd.cli.__path__) if m.name[0] != '_']\n"
+        "for name in names: importlib.import_module(f'saepd.cli.{name}')\n"
+        "print(len(names) > 10, *({'torch', 'sae_lens', 'sklearn'} & set(sys.modules)))"
+    )
+    done = in_a_process("-c", code)
+    assert done.stdout.splitlines() == ["True"], done.stderr
+
+
 # --- names of the package ---
 
 

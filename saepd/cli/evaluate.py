@@ -13,7 +13,7 @@ from saepd.errors import InputError
 from saepd.tracking import Mode, TrackingConfig
 
 if TYPE_CHECKING:
-    from saepd.evaluation import EvaluationConfig
+    from saepd.evaluation.run import EvaluationConfig
     from saepd.tasks import Task
 
 EXAMPLES = """\
@@ -76,7 +76,8 @@ class Options:
 
     def config(self) -> EvaluationConfig:
         """The settings of the evaluation itself."""
-        from saepd.evaluation import DrawConfig, EvaluationConfig
+        from saepd.evaluation.fold import DrawConfig
+        from saepd.evaluation.run import EvaluationConfig
 
         draws = DrawConfig(
             n_feedback=self.n_feedback,
@@ -91,10 +92,9 @@ class Options:
 
 def run(options: Options) -> None:
     """Run what is missing, and write and print what was found."""
-    from saepd.evaluation import evaluate
     from saepd.evaluation.fold import make_draws
     from saepd.evaluation.methods import methods_of, parse_methods
-    from saepd.evaluation.run import check_task
+    from saepd.evaluation.run import check_task, evaluate
     from saepd.evaluation.table import table_cells
     from saepd.tracking import track
 

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING
 from simple_parsing import field as option
 
 from saepd.cli.options import check_folder, print_table, progress
-from saepd.sweeps.run import BackendName
-from saepd.tracking import Mode
+from saepd.sweeps.run import RunConfig
 
 if TYPE_CHECKING:
-    from saepd.sweeps.run import RunConfig
     from saepd.sweeps.store import Store
     from saepd.sweeps.sweep_file import Sweep
 
@@ -44,55 +42,13 @@ class Options:
         out: Folder of the results.
         set: NAME=VALUE, such as data=mine/globalopinionqa.json, in the place of what the file says.
         dry_run: Print points, stages and cost, and run nothing.
-        backend: local (this process), ray, or slurm.
-        workers: Of Ray (as many as there is room for if not given) or Slurm (1).
-        address: Of a Ray cluster, or auto; one on this machine is started if not given.
-        cpus: Per worker.
-        gpus: Per worker; may be a fraction with Ray.
-        cluster: With slurm: slurm, or local for processes of this machine.
-        minutes: Of a Slurm job, at most.
-        partition: Of Slurm.
-        cache: Folder of stages; one in the folder of the results if not given.
-        cache_gb: Its size cap, 10^9 bytes.
-        search_seed: Of a random or bayes search.
-        wandb: Each point as a run of one group: off, offline or online.
     """
 
     file: Path = option(positional=True)
     out: Path = field(kw_only=True)
     set: list[str] = field(default_factory=list)
     dry_run: bool = False
-    backend: BackendName = "local"
-    workers: int | None = None
-    address: str | None = None
-    cpus: float = 1.0
-    gpus: float = 0.0
-    cluster: str = "slurm"
-    minutes: int = 240
-    partition: str | None = None
-    cache: Path | None = None
-    cache_gb: float = 10.0
-    search_seed: int = 0
-    wandb: Mode = "off"
-
-    def config(self) -> RunConfig:
-        """How it runs."""
-        from saepd.sweeps.run import RunConfig
-
-        return RunConfig(
-            backend=self.backend,
-            workers=self.workers,
-            address=self.address,
-            cpus=self.cpus,
-            gpus=self.gpus,
-            cluster=self.cluster,
-            minutes=self.minutes,
-            partition=self.partition,
-            cache=self.cache,
-            cache_gb=self.cache_gb,
-            seed=self.search_seed,
-            tracking=self.wandb,
-        )
+    how: RunConfig = field(default_factory=RunConfig)
 
 
 def run(options: Options) -> None:
@@ -105,13 +61,12 @@ def run(options: Options) -> None:
 
     check_folder(options.out)
     sweep = load_sweep(options.file, parse_values(options.set))
-    config = options.config()
     if options.dry_run:
-        _dry_run(sweep, options.out, config.seed)
+        _dry_run(sweep, options.out, options.how.search_seed)
         return
     began = time.perf_counter()
     with progress("starting") as report:
-        done = run_sweep(sweep, options.out, config, report)
+        done = run_sweep(sweep, options.out, options.how, report)
     ran = done.n_points - done.n_finished_before
     print(
         f"{done.n_points} points: {done.n_finished_before} were finished, {ran} run in "

@@ -50,7 +50,7 @@ def run(options: Options) -> None:
     from saepd.sweeps.run import RunConfig, run_one
 
     check_folder(options.out)
-    config = RunConfig(cache=options.cache, cache_gb=options.cache_gb, tracking=options.wandb)
+    config = RunConfig(cache=options.cache, cache_gb=options.cache_gb, wandb=options.wandb)
     outcome = run_one(parse_values(options.parameters), options.out, config, options.metric)
     if outcome.failed:
         raise InputError(f"the point failed: {outcome.result['error']}")

@@ -1,22 +1,7 @@
 """Compare methods on a task: draws of feedback, methods, bootstrap, and files that can be resumed.
 
-task -> draws (fold) -> methods (nulls, few_shot, probes, ...) -> parts -> summary -> table
+task -> draws (fold) -> methods (nulls, few_shot, probes, ...) -> parts -> run -> summary -> table
+
+`saepd.evaluation.run.evaluate` is the whole way. Nothing is imported here, so that a command which
+needs one module does not wait for all.
 """
-
-from __future__ import annotations
-
-from saepd.evaluation.fold import DrawConfig, Fold, Predictions
-from saepd.evaluation.item_cache import ItemCache
-from saepd.evaluation.methods import METHODS, Method
-from saepd.evaluation.run import EvaluationConfig, evaluate
-
-__all__ = [
-    "METHODS",
-    "DrawConfig",
-    "EvaluationConfig",
-    "Fold",
-    "ItemCache",
-    "Method",
-    "Predictions",
-    "evaluate",
-]

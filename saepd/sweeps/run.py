@@ -40,8 +40,8 @@ class RunConfig:
         partition: Of Slurm; its default if None.
         cache: Folder of stages; ``stages`` in the sweep's folder if None.
         cache_gb: Its size cap, 10^9 bytes.
-        seed: Of a random or bayes search.
-        tracking: off, offline or online.
+        search_seed: Of a random or bayes search.
+        wandb: Each point as a run of one group: off, offline or online.
     """
 
     backend: BackendName = "local"
@@ -54,8 +54,8 @@ class RunConfig:
     partition: str | None = None
     cache: Path | None = None
     cache_gb: float = 10.0
-    seed: int = 0
-    tracking: Mode = "off"
+    search_seed: int = 0
+    wandb: Mode = "off"
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
@@ -106,7 +106,7 @@ def run_sweep(
     report = progress or (lambda *_: None)
     if sweep.method != "bayes":
         # Before anything is written or loaded.
-        check_points(sweep, sweep_points(sweep, config.seed))
+        check_points(sweep, sweep_points(sweep, config.search_seed))
     make_folder(out)
     try:
         with FileLock(out / ".running", timeout=0):
@@ -121,13 +121,13 @@ def run_sweep(
                 search(
                     sweep,
                     out,
-                    config.seed,
+                    config.search_seed,
                     tally.finished,
                     n_parallel,
                     tally.run(backend, settings),
                 )
             else:
-                tally.run(backend, settings)(sweep_points(sweep, config.seed))
+                tally.run(backend, settings)(sweep_points(sweep, config.search_seed))
             return tally.summary()
     except Timeout as error:
         raise InputError(
@@ -198,7 +198,7 @@ def work_settings(sweep: Sweep, out: Path, config: RunConfig) -> WorkSettings:
         cache=(config.cache or out / "stages").resolve(),
         cache_gb=config.cache_gb,
         metric=sweep.metric,
-        tracking=TrackingConfig(config.tracking, group=sweep.name, dir=str(out.resolve())),
+        tracking=TrackingConfig(config.wandb, group=sweep.name, dir=str(out.resolve())),
         varied=tuple(sweep.varied),
     )
 

@@ -7,7 +7,7 @@ import pytest
 from saepd.sweeps.frame import read_sweep
 from saepd.sweeps.run import RunConfig, run_sweep
 
-OFFLINE = RunConfig(tracking="offline")
+OFFLINE = RunConfig(wandb="offline")
 
 
 @pytest.fixture(autouse=True)
