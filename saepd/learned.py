@@ -122,9 +122,10 @@ def learn_directions(
         scales: What is tried.
 
     Raises:
-        InputError: rows without an answer among options, one item in two wordings, another readout
-            than the likelihood of the options' texts, another mode than ``add``, an SAE that
-            normalises activations, or whatever `option_gradients` and `fit_scales` refuse.
+        InputError: rows without an answer among options, one item in two wordings, an option
+            without any probability, another readout than the likelihood of the options' texts,
+            another mode than ``add``, an SAE that normalises activations, or whatever
+            `option_gradients` and `fit_scales` refuse.
     """
     from saepd.saes import sae_hook_name
 
@@ -178,18 +179,26 @@ def read_learned(
         model: The language model.
         items: Items with options.
         directions: From `learn_directions`, or loaded from disk.
-        config: How to read; as it was learned.
+        config: How to read, which must be how it was learned.
 
     Returns:
         Of each item, log-probs of the options under the base model and every direction.
 
     Raises:
-        InputError: a direction that was not learned, or whatever `read_options` refuses.
+        InputError: a direction that was not learned, or with another readout, or whatever
+            `read_options` refuses.
     """
     import torch
 
+    config = config or ReadoutConfig()
     if not is_learned(directions):
         raise InputError("these directions were not learned: read them with read_options")
+    for direction in directions:
+        if direction.lineage["config"]["readout"] != asdict(config):
+            raise InputError(
+                f"direction {direction.perspective!r} was learned with another readout, "
+                f"{direction.lineage['config']['readout']}: read with the same one"
+            )
     stories = [direction.lineage["learned"] for direction in directions]
     weights = [np.array(stories[0]["base_readout"]), *(np.array(s["readout"]) for s in stories)]
     small = [d.scaled(_FIRST_ORDER * d.coefficient) for d in directions]
@@ -295,6 +304,12 @@ def _seen(
         hook_name,
         positions=config.direction.positions,
     )
+    for item, own in zip(items, found, strict=True):
+        if not bool(own.log_probs.isfinite().all() and own.gradients.isfinite().all()):
+            raise InputError(
+                f"item {item.id!r}: the model gives an option no probability, or its gradient is "
+                "no number: leave the item out"
+            )
     known = {item.id: own for item, own in zip(items, found, strict=True)}
     return [
         Seen(

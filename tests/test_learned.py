@@ -79,6 +79,25 @@ def test_directions_of_another_kind_are_not_read_so(llama, random_sae):
         read_learned(llama, [rows()[0].as_item()], [])
 
 
+def test_learned_directions_are_read_as_they_were_learned_or_refused(llama, random_sae):
+    fit = learn_directions(llama, random_sae(), rows(), None, QUICK)
+    with pytest.raises(InputError, match="learned with another readout"):
+        read_learned(
+            llama, [rows()[0].as_item()], fit.directions, ReadoutConfig(template="{prompt} -")
+        )
+
+
+def test_an_option_that_cannot_be_is_refused(llama, random_sae, monkeypatch):
+    def broken(*args, **kwargs):
+        found = option_gradients(*args, **kwargs)
+        found[0].log_probs[0] = -float("inf")
+        return found
+
+    monkeypatch.setattr("saepd.learned.option_gradients", broken)
+    with pytest.raises(InputError, match="gives an option no probability"):
+        learn_directions(llama, random_sae(), rows(), None, QUICK)
+
+
 def test_people_of_two_views_are_foretold_better_with_directions_of_their_own():
     rng = np.random.default_rng(0)
     seen = []
