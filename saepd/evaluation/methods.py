@@ -32,6 +32,7 @@ class Method:
         costly: It is left out unless it is named, or all methods are asked for.
         branches: From a fold to the branch of each perspective, where the method has any that can
             be run on other text.
+        controls: Names of methods that are the same but for the one thing it claims to use.
     """
 
     predict: Callable[[Fold], Predictions]
@@ -40,6 +41,7 @@ class Method:
     for_labels: bool = False
     costly: bool = False
     branches: Callable[[Fold], Mapping[str, Branch]] | None = None
+    controls: tuple[str, ...] = ()
 
 
 # Instead of names: every method that the task allows.
@@ -129,6 +131,7 @@ METHODS: dict[str, Method] = {
         null=False,
         costly=True,
         branches=partial(steered.mean_difference_branches, kind="selected"),
+        controls=("random latents", "shuffled labels", "dense difference in means"),
     ),
     "selected latents, KL budget": Method(
         partial(steered.predict_mean_difference, kind="budget"),
@@ -160,6 +163,11 @@ METHODS: dict[str, Method] = {
         "directions of the SAE's latents, scales learned from everybody's and own feedback",
         null=False,
         branches=partial(fitted.fitted_directions, kind="latents"),
+        controls=(
+            "fitted scales, random latents",
+            "fitted scales, shuffled labels",
+            "fitted dense vector",
+        ),
     ),
     "fitted scales, random latents": Method(
         partial(fitted.predict_fitted, kind="random"),
@@ -182,6 +190,7 @@ METHODS: dict[str, Method] = {
         "a direction whose amount is read from the item's own latents, over the prompt",
         null=False,
         for_labels=True,
+        controls=("gated directions, shuffled answers",),
     ),
     "gated directions, shuffled answers": Method(
         gated.gated_shuffled,

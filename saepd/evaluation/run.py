@@ -110,7 +110,8 @@ def evaluate(
     effects = {
         name: [parts.side_effects(number, name) for number in range(len(draws))] for name in chosen
     }
-    rows = summary_rows(found, task, nulls, config.draws.seed, effects)
+    controls = {name: method.controls for name, method in chosen.items()}
+    rows = summary_rows(found, task, nulls, config.draws.seed, effects, controls)
     summary = {
         "rows": rows,
         "methods": {name: method.description for name, method in chosen.items()},

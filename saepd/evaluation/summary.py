@@ -49,13 +49,14 @@ def summary_rows(
     nulls: Sequence[str],
     seed: int,
     effects: Mapping[str, Sequence[Mapping[str, SideEffects]]] | None = None,
+    controls: Mapping[str, Sequence[str]] | None = None,
 ) -> list[dict[str, Any]]:
     """Every metric of every method, over all perspectives first and then for each.
 
     ``unreadable`` is the share of answers that could not be read and count as uniform. Differences
-    are of the primary metric, paired, to zero-shot, to train-mean, and to the null that is best
-    over all perspectives: the best in hindsight, which is in its favour. A metric that is undefined
-    for a row is None.
+    are of the primary metric, paired, to zero-shot, to train-mean, to the null that is best over
+    all perspectives (the best in hindsight, which is in its favour), and to a method's own
+    controls. A metric that is undefined for a row is None.
 
     Args:
         predictions: Of all draws and methods; every method predicts the same.
@@ -64,6 +65,7 @@ def summary_rows(
         seed: Of the bootstrap.
         effects: Method -> of each draw, perspective -> what its branch does to neutral text. The
             rows tell their mean, over draws and (for everybody) perspectives.
+        controls: Method -> the methods that are its controls.
     """
     table: dict[tuple[str, str], list[Prediction]] = {}
     for row in predictions:
@@ -95,6 +97,7 @@ def summary_rows(
                     "unreadable": float(np.mean([not row.readable for row in own])),
                     "best_null": best,
                     **_differences(metric, method, found, best),
+                    **_minus_controls(metric, method, found, (controls or {}).get(method, ())),
                     **_mean_effects((effects or {}).get(method, []), name),
                 }
             )
@@ -163,6 +166,15 @@ def _differences(
     }
 
 
+def _minus_controls(
+    metric: str, method: str, found: Mapping[str, PerDraw], controls: Sequence[str]
+) -> dict[str, dict[str, Interval | None]]:
+    differences = {
+        name: bootstrap.interval(found[method] - found[name]) for name in controls if name in found
+    }
+    return {f"{PRIMARY[metric][1]}_minus_controls": differences} if differences else {}
+
+
 def _mean_effects(draws: Sequence[Mapping[str, SideEffects]], name: str) -> dict[str, float | None]:
     found = [own for draw in draws for p, own in draw.items() if name in (EVERYBODY, p)]
     if not found:
@@ -211,6 +223,8 @@ def _base_rates(train_mean: Sequence[Prediction], task: Task) -> dict[tuple[int,
 
 def _rounded(value: Any) -> Any:
     """Digits that sums in another order would change are left out; NaN becomes None."""
+    if isinstance(value, dict):
+        return {key: _rounded(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
         return [_rounded(v) for v in value]
     if isinstance(value, float):

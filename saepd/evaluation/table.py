@@ -71,9 +71,12 @@ def table_cells(
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows over all perspectives; differences of the primary metric with their intervals.
 
-    Where there are rows for each kind of test case, a second table has a line for each kind.
+    Where methods have controls, a further table has their differences; where there are rows for
+    each kind of test case, another has a line for each kind.
     """
     tables = [table_cells(rows)]
+    if (controlled := _control_cells(rows))[1]:
+        tables.append(controlled)
     if any("functionality" in row for row in rows):
         tables.append(_functionality_cells(rows))
     return "\n\n".join(_markdown(*table) for table in tables)
@@ -82,6 +85,19 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def _markdown(columns: list[str], cells: list[list[str]]) -> str:
     lines = [columns, ["---"] * len(columns), *cells]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _control_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Each method less each of its controls, over all perspectives."""
+    overall = [r for r in rows if r["perspective"] == EVERYBODY and "functionality" not in r]
+    metric = next(name for name in PRIMARY if name in overall[0])
+    key = f"{PRIMARY[metric][1]}_minus_controls"
+    cells = [
+        [row["method"], control, _difference(difference)]
+        for row in overall
+        for control, difference in row.get(key, {}).items()
+    ]
+    return ["method", "its control", f"{_TITLES[metric]}, method minus control"], cells
 
 
 def _functionality_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

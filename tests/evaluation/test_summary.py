@@ -6,6 +6,7 @@ import pytest
 from saepd import classification
 from saepd.evaluation import bootstrap, labelled
 from saepd.evaluation.labelled import label_of
+from saepd.evaluation.methods import METHODS
 from saepd.evaluation.parts import Prediction
 from saepd.evaluation.summary import primary_metric, summary_rows
 from saepd.evaluation.table import markdown_table
@@ -64,6 +65,27 @@ def predictions(task, methods, n_draws=2, share=0.5):
 
 PULLS = {"zero-shot": 0.2, "train-mean": 0.5, "ours": 0.8, "uniform": 0.0}
 NULLS = ("zero-shot", "train-mean", "uniform")
+
+
+def test_a_method_is_compared_with_its_own_controls(opinions):
+    found = predictions(opinions, PULLS)
+    controls = {"ours": ("uniform", "not run"), "train-mean": ()}
+    rows = summary_rows(found, opinions, NULLS, 0, controls=controls)
+    [overall, *_] = [r for r in rows if r["method"] == "ours"]
+    [other, *_] = [
+        r for r in summary_rows(found, opinions, ("uniform",), 0) if r["method"] == "ours"
+    ]
+    assert overall["js_minus_controls"] == {"uniform": other["js_minus_best_null"]}
+    assert sum("js_minus_controls" in row for row in rows) == 3
+    _, second = markdown_table(rows).split("\n\n")
+    [_, _, line] = second.splitlines()
+    assert line.startswith("| ours | uniform | -0.")
+
+
+def test_the_controls_of_methods_are_methods():
+    for method in METHODS.values():
+        assert set(method.controls) <= set(METHODS)
+        assert not (method.null and method.controls)
 
 
 def test_rows_of_opinions_are_the_metrics_of_their_own_predictions(opinions):
