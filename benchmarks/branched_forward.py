@@ -25,12 +25,12 @@ from typing import Any
 import torch
 
 import saepd
-from saepd.branches import capture_prompts
-from saepd.directions import Direction
-from saepd.engine.columns import prompt_columns
-from saepd.engine.plan import check_prompts
-from saepd.files import write_atomically, write_json
-from saepd.merge import MergeConfig, merge_branches
+from saepd.branches.engine.columns import prompt_columns
+from saepd.branches.engine.plan import check_prompts
+from saepd.branches.run import capture_prompts
+from saepd.common.files import write_atomically, write_json
+from saepd.directions.direction import Direction
+from saepd.merge.operators import MergeConfig, merge_branches
 
 K = 6
 BLOCK = 15
@@ -277,7 +277,7 @@ def generation_rows(setting: Setting, rounds: int) -> list[dict]:
     """64 tokens of merged text under K=6, against the same model's own cached generate."""
     from transformers import AutoModelForCausalLM
 
-    from saepd.models import DEFAULT_MODEL_SHA256, converted_folder, default_gguf
+    from saepd.models.load import DEFAULT_MODEL_SHA256, converted_folder, default_gguf
 
     folder = converted_folder(default_gguf(), DEFAULT_MODEL_SHA256)
     hf_model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
@@ -348,7 +348,7 @@ def steering_vectors_rows(setting: Setting, rounds: int) -> list[dict]:
         return []
     from transformers import AutoModelForCausalLM
 
-    from saepd.models import DEFAULT_MODEL_SHA256, converted_folder, default_gguf
+    from saepd.models.load import DEFAULT_MODEL_SHA256, converted_folder, default_gguf
 
     folder = converted_folder(default_gguf(), DEFAULT_MODEL_SHA256)
     hf_model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")

@@ -20,10 +20,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from saepd.files import write_atomically, write_json
-from saepd.sweeps.frame import reuse_by_node
+from saepd.common.files import write_atomically, write_json
+from saepd.sweeps.results.frame import reuse_by_node
 from saepd.sweeps.run import RunConfig, run_sweep
-from saepd.sweeps.sweep_file import load_sweep
+from saepd.sweeps.space.sweep_file import load_sweep
 
 ROOT = Path(__file__).parents[1]
 SWEEP = ROOT / "scripts" / "sweeps" / "survey.yaml"

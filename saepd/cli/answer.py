@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from simple_parsing import field as option
 
+from saepd.branches.writing.generate import SamplingConfig
 from saepd.cli.options import ModelOptions, print_json, spinning
-from saepd.errors import InputError
-from saepd.generation import SamplingConfig
-from saepd.merge import MergeConfig
-from saepd.prompts import ReadoutConfig
+from saepd.common.errors import InputError
+from saepd.merge.operators import MergeConfig
+from saepd.models.prompts import ReadoutConfig
 
 if TYPE_CHECKING:
-    from saepd.directions import Direction
+    from saepd.directions.direction import Direction
 
 EXAMPLES = """\
   saepd fit --out steering
@@ -50,8 +50,8 @@ class Options:
 
 def run(options: Options) -> None:
     """Answer and print."""
-    from saepd.prompts import item_prompt
-    from saepd.steering import load_from_disk
+    from saepd.directions.saving import load_from_disk
+    from saepd.models.prompts import item_prompt
 
     if len(options.options) == 1:
         raise InputError("one option is no choice: give two or more, or none for free text")
@@ -70,11 +70,11 @@ def _choose(options: Options, model, directions: Sequence[Direction]) -> None:  
     import sys
 
     from saepd.cli.show import show_distributions
-    from saepd.learned import is_learned, read_learned
-    from saepd.merge import merge_branches
-    from saepd.readout import read_options
-    from saepd.schema import Item
-    from saepd.uncertainty import branch_disagreement
+    from saepd.feedback.schema import Item
+    from saepd.fit.learn import is_learned, read_learned
+    from saepd.merge.disagreement import branch_disagreement
+    from saepd.merge.operators import merge_branches
+    from saepd.readout.options import read_options
 
     item = Item(id="question", prompt=options.question, options=tuple(options.options))
     read = read_learned if is_learned(directions) else read_options

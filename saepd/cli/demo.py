@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from saepd.cli.options import ModelOptions, check_folder, print_json, progress
-from saepd.experiment import ExperimentConfig
-from saepd.tracking import TrackingConfig
+from saepd.common.tracking import TrackingConfig
+from saepd.evaluation.experiment import ExperimentConfig
 
 EXAMPLES = """\
   saepd demo --out out/demo
@@ -35,7 +35,7 @@ class Options:
 
 def run(options: Options) -> None:
     """Run the demo and write what it found."""
-    from saepd.survey import survey_feedback, survey_items
+    from saepd.feedback.survey import survey_feedback, survey_items
 
     began = time.perf_counter()
     items, feedback = survey_items(), list(survey_feedback())
@@ -55,12 +55,12 @@ def run_and_report(options, items, feedback, *, title: str, began: float) -> Non
     from rich.console import Console
 
     from saepd.cli.show import show_distributions, show_evidence, show_results
-    from saepd.evidence import explain
-    from saepd.experiment import run_experiment
-    from saepd.files import write_atomically, write_json
-    from saepd.report import evidence_dict, example_dict, markdown_table, result_rows
-    from saepd.steering import save_to_disk
-    from saepd.tracking import track
+    from saepd.common.files import write_atomically, write_json
+    from saepd.common.tracking import track
+    from saepd.directions.saving import save_to_disk
+    from saepd.evaluation.experiment import run_experiment
+    from saepd.evaluation.report import evidence_dict, example_dict, markdown_table, result_rows
+    from saepd.features.evidence import explain
 
     check_folder(options.out)
     settings = {"where": asdict(options.where), "experiment": asdict(options.experiment)}

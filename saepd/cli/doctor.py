@@ -26,8 +26,8 @@ class Options:
 
 def run(options: Options) -> None:
     """Diagnose and print."""
-    from saepd.doctor import diagnose
-    from saepd.errors import InputError
+    from saepd.cli.diagnosis import diagnose
+    from saepd.common.errors import InputError
 
     with spinning("looking"):
         checks = diagnose(load=options.load)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from saepd.cli.options import ModelOptions, check_folder, print_json, print_table, progress
-from saepd.errors import InputError
-from saepd.tracking import Mode, TrackingConfig
+from saepd.common.errors import InputError
+from saepd.common.tracking import Mode, TrackingConfig
 
 if TYPE_CHECKING:
     from saepd.evaluation.run import EvaluationConfig
@@ -92,11 +92,11 @@ class Options:
 
 def run(options: Options) -> None:
     """Run what is missing, and write and print what was found."""
+    from saepd.common.tracking import track
     from saepd.evaluation.fold import make_draws
-    from saepd.evaluation.methods import methods_of, parse_methods
+    from saepd.evaluation.methods.registry import methods_of, parse_methods
+    from saepd.evaluation.results.table import table_cells
     from saepd.evaluation.run import check_task, evaluate
-    from saepd.evaluation.table import table_cells
-    from saepd.tracking import track
 
     began = time.perf_counter()
     check_folder(options.out)
@@ -138,7 +138,7 @@ def _load(options: Options) -> Task:
 
 
 def _own(options: Options) -> Task:
-    from saepd.feedback import load_feedback, load_items
+    from saepd.feedback.reading import load_feedback, load_items
     from saepd.tasks import Task
     from saepd.tasks.ordinal import ordinal_items
     from saepd.tasks.task import OPINION_METRICS, SURVEY_WORDING

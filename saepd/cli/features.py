@@ -7,8 +7,8 @@ from pathlib import Path
 
 from saepd.cli.fit import FeedbackOptions
 from saepd.cli.options import ModelOptions, print_json, spinning
-from saepd.features import FeatureConfig
-from saepd.prompts import ReadoutConfig
+from saepd.features.select import FeatureConfig
+from saepd.models.prompts import ReadoutConfig
 
 EXAMPLES = """\
   saepd features
@@ -38,11 +38,11 @@ class Options:
 def run(options: Options) -> None:
     """Select features and explain the strongest."""
     from saepd.cli.show import show_evidence
-    from saepd.evidence import explain
-    from saepd.features import encode_pairs, overlap, select_features
-    from saepd.files import write_json
-    from saepd.report import evidence_dict
-    from saepd.saes import sae_hook_name
+    from saepd.common.files import write_json
+    from saepd.evaluation.report import evidence_dict
+    from saepd.features.evidence import explain
+    from saepd.features.select import encode_pairs, overlap, select_features
+    from saepd.saes.load import sae_hook_name
 
     rows = options.rows.load()
     model, sae = options.where.load()

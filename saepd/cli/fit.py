@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saepd.cli.options import ModelOptions, check_folder, print_json, print_table, spinning
-from saepd.errors import InputError
-from saepd.features import FeatureConfig
-from saepd.fit import FitConfig
+from saepd.common.errors import InputError
+from saepd.features.select import FeatureConfig
+from saepd.fit.recipe import FitConfig
 
 if TYPE_CHECKING:
-    from saepd.fit import Fit
-    from saepd.learned import LearnedFit
-    from saepd.schema import Feedback
+    from saepd.feedback.schema import Feedback
+    from saepd.fit.learn import LearnedFit
+    from saepd.fit.recipe import Fit
 
 EXAMPLES = """\
   saepd fit --out steering                      (embedded survey answers, 50 per group)
@@ -47,10 +47,10 @@ class FeedbackOptions:
 
     def load(self) -> Sequence[Feedback]:
         """The rows that were asked for."""
-        from saepd.feedback import load_feedback, sample_feedback
+        from saepd.feedback.reading import load_feedback, sample_feedback
 
         if self.feedback is None:
-            from saepd.survey import survey_feedback
+            from saepd.feedback.survey import survey_feedback
 
             return sample_feedback(survey_feedback(), self.n_feedback or 50, self.feedback_seed)
         loaded = load_feedback(self.feedback, skip_bad=self.skip_bad)
@@ -82,8 +82,8 @@ class Options:
 
 def run(options: Options) -> None:
     """Fit, save, and say what was made."""
-    from saepd.fit import fit_directions
-    from saepd.steering import save_to_disk
+    from saepd.directions.saving import save_to_disk
+    from saepd.fit.recipe import fit_directions
 
     check_folder(options.out)
     if options.learn and options.fit.features != FeatureConfig():
@@ -94,7 +94,7 @@ def run(options: Options) -> None:
     rows = options.rows.load()
     model, sae = options.where.load()
     if options.learn:
-        from saepd.learned import learn_directions
+        from saepd.fit.learn import learn_directions
 
         with spinning(f"learning from {len(rows)} rows"):
             learned = learn_directions(model, sae, rows, options.fit)
@@ -136,7 +136,7 @@ def _show_learned(fit: LearnedFit, rows: Sequence[Feedback], options: Options) -
 
 
 def _show_fitted(fitted: Fit, options: Options) -> None:
-    from saepd.features import overlap
+    from saepd.features.select import overlap
 
     summary = [
         {

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from simple_parsing import field as option
 
+from saepd.branches.writing.sampling import SamplingConfig
 from saepd.cli.options import ModelOptions, print_json, spinning
-from saepd.errors import InputError
-from saepd.merge import MergeConfig
-from saepd.prompts import Style
-from saepd.sampling import SamplingConfig
+from saepd.common.errors import InputError
+from saepd.merge.operators import MergeConfig
+from saepd.models.prompts import Style
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-    from saepd.directions import Direction
+    from saepd.directions.direction import Direction
 
 EXAMPLES = """\
   saepd generate "What should the government spend more on?" --steering steering
@@ -57,8 +57,8 @@ class Options:
 
 def run(options: Options) -> None:
     """Generate and print, a single merged text as it comes."""
-    from saepd.prompts import chat
-    from saepd.steering import load_from_disk
+    from saepd.directions.saving import load_from_disk
+    from saepd.models.prompts import chat
 
     if options.trace is not None and options.per_perspective:
         raise InputError("--trace says how the merged text came about: drop --per-perspective")
@@ -88,7 +88,7 @@ def write(
     as_json: bool,
 ) -> None:
     """Print merged text token by token, or all at once as JSON."""
-    from saepd.generation import generate, generate_batch
+    from saepd.branches.writing.generate import generate, generate_batch
 
     if as_json:
         [done] = generate_batch(model, [prompt], directions, merge, sampling)
@@ -105,8 +105,8 @@ def _write_batch(
     directions: Sequence[Direction],
     options: Options,
 ) -> None:
-    from saepd.files import write_atomically
-    from saepd.generation import generate_batch
+    from saepd.branches.writing.generate import generate_batch
+    from saepd.common.files import write_atomically
 
     with spinning("writing"):
         done = generate_batch(
@@ -144,7 +144,7 @@ def _write_apart(
     directions: Sequence[Direction],
     options: Options,
 ) -> None:
-    from saepd.generation import generate_branches
+    from saepd.branches.writing.generate import generate_branches
 
     with spinning("writing"):
         done = generate_branches(model, prompts, directions, options.sampling)

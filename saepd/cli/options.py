@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from saepd.errors import InputError
+from saepd.common.errors import InputError
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -43,14 +43,14 @@ class ModelOptions:
 
     def load_model(self) -> TransformerBridge:
         """The language model."""
-        from saepd.models import load_model
+        from saepd.models.load import load_model
 
         with spinning("loading the model (the first time, it is converted into the cache)"):
             return load_model(self.model, device=self.device, dtype=self.dtype)
 
     def load(self) -> tuple[TransformerBridge, SAE[Any]]:
         """The language model and a dictionary that is known to fit it."""
-        from saepd.saes import load_sae
+        from saepd.saes.load import load_sae
 
         model = self.load_model()
         if self.sae is None and self.model is not None:

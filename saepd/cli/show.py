@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from saepd.cli.options import print_table
-from saepd.evidence import LatentEvidence
-from saepd.report import EVERYBODY
+from saepd.evaluation.report import EVERYBODY
+from saepd.features.evidence import LatentEvidence
 
 
 def show_results(rows: Sequence[Mapping[str, Any]], title: str) -> None:

@@ -13,8 +13,8 @@ from saepd.cli.options import check_folder, print_table, progress
 from saepd.sweeps.run import RunConfig
 
 if TYPE_CHECKING:
-    from saepd.sweeps.store import Store
-    from saepd.sweeps.sweep_file import Sweep
+    from saepd.sweeps.results.store import Store
+    from saepd.sweeps.space.sweep_file import Sweep
 
 EXAMPLES = """\
   saepd sweep scripts/sweeps/survey.yaml --out out/survey --dry-run
@@ -55,9 +55,9 @@ def run(options: Options) -> None:
     """Run what is not finished, and say what it cost and what is best."""
     from saepd.cli.sweep_point import parse_values
     from saepd.cli.sweep_show import show_best
-    from saepd.sweeps.frame import read_sweep
+    from saepd.sweeps.results.frame import read_sweep
     from saepd.sweeps.run import run_sweep
-    from saepd.sweeps.sweep_file import load_sweep
+    from saepd.sweeps.space.sweep_file import load_sweep
 
     check_folder(options.out)
     sweep = load_sweep(options.file, parse_values(options.set))
@@ -82,10 +82,10 @@ def run(options: Options) -> None:
 
 
 def _dry_run(sweep: Sweep, out: Path, seed: int) -> None:
-    from saepd.sweeps.plan import make_plan
-    from saepd.sweeps.points import short_name, sweep_points
+    from saepd.sweeps.results.store import FILE, Store
     from saepd.sweeps.run import check_points
-    from saepd.sweeps.store import FILE, Store
+    from saepd.sweeps.space.plan import make_plan
+    from saepd.sweeps.space.points import short_name, sweep_points
 
     if sweep.method == "bayes":
         print(f"bayes: {sweep.run_cap} points, each chosen by the results of those before it")
@@ -117,7 +117,7 @@ def _dry_run(sweep: Sweep, out: Path, seed: int) -> None:
 
 def _seconds_a_text(store: Store) -> float | None:
     """How long one text under one branch took in the points that are finished."""
-    from saepd.sweeps.plan import passes_computed
+    from saepd.sweeps.space.plan import passes_computed
 
     measured = [passes_computed(o) for o in store.outcomes() if not o.failed]
     passes = sum(n for n, _ in measured)

@@ -46,7 +46,7 @@ def run(options: Options) -> None:
     """Best points, which parameters mattered, and gain against side effect."""
     import json
 
-    from saepd.sweeps.frame import finished, importance, pareto, read_sweep, varied
+    from saepd.sweeps.results.frame import finished, importance, pareto, read_sweep, varied
 
     frame = read_sweep(options.folder)
     if options.json:
@@ -71,7 +71,7 @@ def run(options: Options) -> None:
         for error, n in failed.error.value_counts().items():
             print(f"  {n} x {error}")
     if options.pictures:
-        from saepd.sweeps.pictures import write_pictures
+        from saepd.sweeps.results.pictures import write_pictures
 
         for path in write_pictures(frame, options.metric, options.pictures):
             print(f"picture: {path}")
@@ -79,8 +79,8 @@ def run(options: Options) -> None:
 
 def show_best(frame: pd.DataFrame, metric: str, n: int = _N_BEST) -> None:
     """The best points, one a line."""
-    from saepd.sweeps.frame import finished, varied
-    from saepd.sweeps.metrics import MEANINGS
+    from saepd.sweeps.point.metrics import MEANINGS
+    from saepd.sweeps.results.frame import finished, varied
 
     found = finished(frame, metric)
     _show(f"best of {len(found)} points by {metric}", found.head(n), metric, varied(found))

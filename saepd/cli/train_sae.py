@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from saepd.errors import InputError
-from saepd.train_sae import TrainConfig
+from saepd.common.errors import InputError
+from saepd.saes.train import TrainConfig
 
 EXAMPLES = """\
   saepd train-sae --corpus corpus/*.jsonl.gz --work work --out saes
@@ -40,8 +40,8 @@ def run(options: Options) -> None:
     """Train, measure and say where the results are."""
     import os
 
-    from saepd.corpus import read_documents
-    from saepd.train_sae import train_saes
+    from saepd.saes.corpus import read_documents
+    from saepd.saes.train import train_saes
 
     texts = {}
     for pair in options.eval_texts:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from saepd.assessment import AssessmentConfig
 from saepd.cli.options import ModelOptions, check_folder, print_json, print_table, progress
-from saepd.errors import InputError
+from saepd.common.errors import InputError
+from saepd.uncertainty.assessment import AssessmentConfig
 
 EXAMPLES = """\
   saepd triage --data items.jsonl --steering steering --budget 50 --out out/triage
@@ -54,12 +54,12 @@ class Options:
 
 def run(options: Options) -> None:
     """Assess, rank, write and print."""
-    from saepd.answers import fit_reading
-    from saepd.assessment import assess
-    from saepd.feedback import load_feedback, load_items
-    from saepd.files import write_atomically
-    from saepd.steering import load_from_disk
-    from saepd.triage import question_dict, triage_dict, triage_items
+    from saepd.common.files import write_atomically
+    from saepd.directions.saving import load_from_disk
+    from saepd.feedback.reading import load_feedback, load_items
+    from saepd.uncertainty.answers import fit_reading
+    from saepd.uncertainty.assessment import assess
+    from saepd.uncertainty.triage import question_dict, triage_dict, triage_items
 
     check_folder(options.out)
     if options.budget < 1:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from saepd.baselines import answered
-from saepd.errors import InputError
+from saepd.common.errors import InputError
 from saepd.evaluation.item_cache import ItemCache
-from saepd.schema import Feedback, Item, fingerprint, shortened
-from saepd.splits import question_key, split_questions
+from saepd.evaluation.methods.baselines import answered
+from saepd.feedback.schema import Feedback, Item, fingerprint, shortened
+from saepd.feedback.splits import question_key, split_questions
 from saepd.tasks import Task, draw_feedback
 from saepd.tasks.draws import DrawKind
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from saepd.branches import score_continuations
-from saepd.files import write_atomically
-from saepd.gradients import option_gradients
-from saepd.positions import prompt_mask
-from saepd.prompts import ReadoutConfig, check_lengths, pad_left, prompt_ids
-from saepd.readout import MIN_LETTER_MASS, read_options
-from saepd.schema import Item
+from saepd.branches.gradients import option_gradients
+from saepd.branches.run import score_continuations
+from saepd.common.files import write_atomically
+from saepd.feedback.schema import Item
+from saepd.models.positions import prompt_mask
+from saepd.models.prompts import ReadoutConfig, check_lengths, pad_left, prompt_ids
+from saepd.readout.options import MIN_LETTER_MASS, read_options
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -72,7 +72,7 @@ class ItemCache:
     @property
     def hook_name(self) -> str:
         """The SAE's site."""
-        from saepd.saes import sae_hook_name
+        from saepd.saes.load import sae_hook_name
 
         return sae_hook_name(self.sae)
 

@@ -12,16 +12,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from saepd.engine.plan import Branch
-from saepd.errors import InputError
+from saepd.branches.engine.plan import Branch
+from saepd.branches.neutral import SideEffects, side_effects
+from saepd.common.errors import InputError
+from saepd.common.files import write_atomically, write_json
 from saepd.evaluation.fold import Draw, DrawConfig, Fold, fold_of, make_draws
 from saepd.evaluation.item_cache import ItemCache
-from saepd.evaluation.methods import methods_of
-from saepd.evaluation.parts import Parts, Prediction
-from saepd.evaluation.summary import EVERYBODY, summary_rows
-from saepd.evaluation.table import markdown_table
-from saepd.files import write_atomically, write_json
-from saepd.side_effects import SideEffects, side_effects
+from saepd.evaluation.methods.registry import methods_of
+from saepd.evaluation.results.parts import Parts, Prediction
+from saepd.evaluation.results.summary import EVERYBODY, summary_rows
+from saepd.evaluation.results.table import markdown_table
 from saepd.tasks import Task
 
 if TYPE_CHECKING:
@@ -176,8 +176,8 @@ def _settings(
     model: TransformerBridge, sae: SAE[Any], task: Task, config: EvaluationConfig
 ) -> dict[str, Any]:
     """All that the predictions depend on, as JSON values."""
-    from saepd.models import weights_fingerprint
-    from saepd.saes import sae_fingerprint, sae_hook_name
+    from saepd.models.load import weights_fingerprint
+    from saepd.saes.load import sae_fingerprint, sae_hook_name
 
     digest = hashlib.sha256()
     for piece in (*task.items, *task.feedback):

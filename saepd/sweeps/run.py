@@ -7,17 +7,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from saepd.errors import InputError
-from saepd.sweeps.metrics import GOALS, check_metric
-from saepd.sweeps.parameters import point_config
-from saepd.sweeps.points import Point, sweep_points
-from saepd.sweeps.question import draw_of, task_of
-from saepd.sweeps.run_point import Worker, WorkSettings
-from saepd.sweeps.schedule import units_of
-from saepd.sweeps.space import Choice
-from saepd.sweeps.store import Outcome, Store
-from saepd.sweeps.sweep_file import Sweep
-from saepd.tracking import Mode, TrackingConfig
+from saepd.common.errors import InputError
+from saepd.common.tracking import Mode, TrackingConfig
+from saepd.sweeps.backends.schedule import units_of
+from saepd.sweeps.point.metrics import GOALS, check_metric
+from saepd.sweeps.point.question import draw_of, task_of
+from saepd.sweeps.point.run_point import Worker, WorkSettings
+from saepd.sweeps.results.store import Outcome, Store
+from saepd.sweeps.space.parameters import point_config
+from saepd.sweeps.space.points import Point, sweep_points
+from saepd.sweeps.space.space import Choice
+from saepd.sweeps.space.sweep_file import Sweep
 
 BackendName = Literal["local", "ray", "slurm"]
 # Points in, outcomes out as they come.
@@ -115,7 +115,7 @@ def run_sweep(
             settings = work_settings(sweep, out, config)
             backend = _backend(config, out)
             if sweep.method == "bayes":
-                from saepd.sweeps.search import search
+                from saepd.sweeps.space.search import search
 
                 n_parallel = 1 if config.backend == "local" else config.workers or 1
                 search(
@@ -213,11 +213,11 @@ def run_local(points: Sequence[Point], settings: WorkSettings) -> Iterator[Outco
 
 def _backend(config: RunConfig, out: Path) -> Backend:
     if config.backend == "ray":
-        from saepd.sweeps.ray_backend import ray_backend
+        from saepd.sweeps.backends.ray import ray_backend
 
         return ray_backend(config.address, config.workers, config.cpus, config.gpus)
     if config.backend == "slurm":
-        from saepd.sweeps.slurm_backend import slurm_backend
+        from saepd.sweeps.backends.slurm import slurm_backend
 
         return slurm_backend(out, config)
     return run_local

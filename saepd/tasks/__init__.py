@@ -10,8 +10,8 @@ from collections.abc import Collection
 from importlib import import_module
 from pathlib import Path
 
-from saepd.errors import InputError
-from saepd.schema import shortened
+from saepd.common.errors import InputError
+from saepd.feedback.schema import shortened
 from saepd.tasks.draws import draw_feedback
 from saepd.tasks.task import Task, Wording, nearest
 
@@ -19,16 +19,16 @@ __all__ = ["TASK_NAMES", "Task", "Wording", "draw_feedback", "load_task"]
 
 # Name -> (module of this package, function from a path to a task).
 _LOADERS = {
-    "claims": ("claims", "load_claims"),
-    "globalopinionqa": ("global_opinion_qa", "load_global_opinion_qa"),
-    "hatecheck": ("hatecheck", "load_hatecheck"),
-    "hs-brexit": ("lewidi", "load_lewidi_groups"),
-    "hs-brexit-annotators": ("lewidi", "load_lewidi_annotators"),
-    "liar": ("liar", "load_liar"),
-    "liar-binary": ("liar", "load_liar_binary"),
-    "moralchoice": ("moral_choice", "load_moral_choice"),
-    "opinionqa": ("opinion_qa", "load_opinion_qa"),
-    "own": ("own_data", "load_own_data"),
+    "claims": ("published.claims", "load_claims"),
+    "globalopinionqa": ("published.global_opinion_qa", "load_global_opinion_qa"),
+    "hatecheck": ("published.hatecheck", "load_hatecheck"),
+    "hs-brexit": ("published.lewidi", "load_lewidi_groups"),
+    "hs-brexit-annotators": ("published.lewidi", "load_lewidi_annotators"),
+    "liar": ("published.liar", "load_liar"),
+    "liar-binary": ("published.liar", "load_liar_binary"),
+    "moralchoice": ("published.moral_choice", "load_moral_choice"),
+    "opinionqa": ("published.opinion_qa", "load_opinion_qa"),
+    "own": ("own", "load_own_data"),
 }
 TASK_NAMES = tuple(_LOADERS)
 

@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-from saepd.errors import InputError
-from saepd.schema import Feedback, Item, fingerprint, shortened
-from saepd.splits import question_key
+from saepd.common.errors import InputError
+from saepd.feedback.schema import Feedback, Item, fingerprint, shortened
+from saepd.feedback.splits import question_key
 from saepd.tasks.task import Task
 
 DrawKind = Literal["answer", "distribution"]

@@ -20,7 +20,7 @@ import itertools
 import re
 from collections.abc import Iterable, Sequence
 
-from saepd.schema import Item
+from saepd.feedback.schema import Item
 
 # A long option is a statement: a degree word in it says nothing about the option as a whole.
 _MOST_WORDS = 8

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from saepd.survey import survey_feedback, survey_items
+from saepd.feedback.survey import survey_feedback, survey_items
 from saepd.tasks.ordinal import ordinal_items
 from saepd.tasks.task import OPINION_METRICS, SURVEY_WORDING, Task
 

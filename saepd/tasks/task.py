@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from saepd.errors import InputError
-from saepd.prompts import SURVEY_TEMPLATE, Style
-from saepd.schema import Feedback, Item, shortened
+from saepd.common.errors import InputError
+from saepd.feedback.schema import Feedback, Item, shortened
+from saepd.models.prompts import SURVEY_TEMPLATE, Style
 
 OPINION_METRICS = ("js_distance", "total_variation", "wasserstein")
 LABEL_METRICS = ("accuracy", "macro_f1", "auroc", "nll", "brier", "expected_calibration_error")
@@ -45,8 +45,8 @@ class Wording:
     def text(self, prompt: str, style: Style = "plain", perspective: str = "") -> str:
         """The text an item's prompt becomes; one that names the perspective if there is one.
 
-        For the chat style this is the user's turn only: `saepd.prompts.chat` puts it into the
-        model's own template.
+        For the chat style this is the user's turn only: `saepd.models.prompts.chat` puts it into
+        the model's own template.
         """
         if not perspective:
             return (self.chat if style == "chat" else self.plain).format(prompt=prompt)

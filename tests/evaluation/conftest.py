@@ -5,9 +5,9 @@ import pytest
 
 from saepd.evaluation.fold import DrawConfig, fold_of, make_draws
 from saepd.evaluation.item_cache import ItemCache
-from saepd.schema import Item
+from saepd.feedback.schema import Item
 from saepd.tasks import Task
-from saepd.tasks.labels import yes_no_wording
+from saepd.tasks.published.labels import yes_no_wording
 from saepd.tasks.task import LABEL_METRICS, OPINION_METRICS, SURVEY_WORDING
 
 PERSPECTIVES = ("north", "south")

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saepd.errors import InputError
+from saepd.common.errors import InputError
 from saepd.evaluation.fold import DrawConfig, make_draws
-from saepd.schema import Feedback
-from saepd.splits import question_key
+from saepd.feedback.schema import Feedback
+from saepd.feedback.splits import question_key
 
 ASKED = DrawConfig(n_feedback=6, draws=3)
 

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from saepd.branches import score_continuations
+from saepd.branches.gradients import option_gradients
+from saepd.branches.run import score_continuations
 from saepd.evaluation import item_cache
 from saepd.evaluation.item_cache import ItemCache
-from saepd.gradients import option_gradients
-from saepd.prompts import prompt_ids
-from saepd.readout import OptionScores
+from saepd.models.prompts import prompt_ids
+from saepd.readout.options import OptionScores
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import pytest
 import torch
 from tiny import D_MODEL, SITE
 
-from saepd.directions import Direction
-from saepd.errors import InputError
+from saepd.common.errors import InputError
+from saepd.directions.direction import Direction
 from saepd.evaluation.fold import DrawConfig
-from saepd.evaluation.methods import METHODS, Method
+from saepd.evaluation.methods.registry import METHODS, Method
 from saepd.evaluation.run import EvaluationConfig, evaluate
 
 CONFIG = EvaluationConfig(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny import save_tiny_model
 
-from saepd.sweeps.sweep_file import parse_sweep
+from saepd.sweeps.space.sweep_file import parse_sweep
 
 
 def write_items(folder: Path, n: int = 16) -> Path:

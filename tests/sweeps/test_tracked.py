@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from saepd.sweeps.frame import read_sweep
+from saepd.sweeps.results.frame import read_sweep
 from saepd.sweeps.run import RunConfig, run_sweep
 
 OFFLINE = RunConfig(wandb="offline")

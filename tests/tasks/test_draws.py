@@ -5,8 +5,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from saepd.errors import InputError
-from saepd.schema import Feedback, Item
+from saepd.common.errors import InputError
+from saepd.feedback.schema import Feedback, Item
 from saepd.tasks import Task, draw_feedback
 from saepd.tasks.task import SURVEY_WORDING
 

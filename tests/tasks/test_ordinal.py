@@ -1,7 +1,7 @@
 import pytest
 
-from saepd.schema import Item
-from saepd.survey import survey_items
+from saepd.feedback.schema import Item
+from saepd.feedback.survey import survey_items
 from saepd.tasks.ordinal import natural_order, ordinal_items
 
 

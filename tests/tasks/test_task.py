@@ -3,9 +3,9 @@ import sys
 
 import pytest
 
-from saepd.errors import InputError
-from saepd.prompts import ReadoutConfig, item_prompt
-from saepd.schema import Feedback, Item
+from saepd.common.errors import InputError
+from saepd.feedback.schema import Feedback, Item
+from saepd.models.prompts import ReadoutConfig, item_prompt
 from saepd.tasks import TASK_NAMES, Task, Wording, load_task
 from saepd.tasks.task import SURVEY_WORDING
 
@@ -114,7 +114,7 @@ def test_perspectives_must_be_a_list_of_names(tmp_path, perspectives):
 
 
 def test_importing_the_package_loads_no_model_code_and_no_loader():
-    late = ["torch", "saepd.tasks.liar", "saepd.tasks.opinions"]
+    late = ["torch", "saepd.tasks.published.liar", "saepd.tasks.published.opinions"]
     code = f"import sys, saepd.tasks; print([m for m in {late} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

@@ -1,0 +1,218 @@
+"""Feed further tokens to every branch after a prompt, with one cache of keys and values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Float, Int
+
+from saepd.branches.engine.columns import NEVER, Columns
+from saepd.branches.engine.plan import Plan
+from saepd.branches.engine.prefix import capture, edit_masks, first_edited, forward, resume_in_rows
+from saepd.branches.engine.widening import Rows, widening
+from saepd.models.positions import generated_mask
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import DynamicCache
+
+    from saepd.branches.engine.widening import Masks
+
+# A shared start shorter than this saves less than the second pass over the weights costs.
+MIN_SHARED = 8
+
+
+@dataclass
+class State:
+    """Where the branches of a batch stand after their last token.
+
+    Attributes:
+        plan: The branches.
+        columns: Every token so far.
+        cache: Below the first wide block one row per prompt, above it K+1 rows per prompt.
+        log_probs: Of the next token, in nats.
+    """
+
+    plan: Plan
+    columns: Columns
+    cache: DynamicCache
+    log_probs: Float[Tensor, "batch branches vocab"]
+
+
+def start(plan: Plan, columns: Columns) -> State:
+    """Run prompts up to the next-token distributions of all branches, keeping the cache."""
+    import torch
+
+    masks = edit_masks(plan.model, columns, plan.specs)
+    first = first_edited(masks, columns.n_prompt)
+    with torch.inference_mode():
+        prefix = capture(
+            plan.model,
+            columns,
+            plan.first_wide_block,
+            first,
+            cached=first >= MIN_SHARED,
+            keep_cache=True,
+        )
+        logits, cache = resume_in_rows(prefix, plan, masks)
+        log_probs = logits.float().log_softmax(-1)
+    assert cache is not None
+    return State(plan, columns, cache, log_probs)
+
+
+def extend(
+    state: State, tokens: Int[Tensor, "batch new"], real: Int[Tensor, "batch new"]
+) -> Float[Tensor, "batch branches new vocab"]:
+    """Feed further tokens to every branch; the state's cache and columns grow by them.
+
+    Returns:
+        Log-probs in nats of the token after each of the new ones.
+    """
+    import torch
+
+    plan, before = state.plan, state.columns
+    n_new = tokens.shape[1]
+    columns = Columns(
+        torch.cat([before.tokens, tokens], dim=1),
+        torch.cat([before.real, real.bool()], dim=1),
+        torch.cat([before.until, torch.full_like(tokens, NEVER)], dim=1),
+        before.n_prompt + n_new,
+    )
+    masks = {
+        spec: generated_mask(spec, tokens, plan.model.tokenizer) & real.bool()
+        for spec in plan.specs
+    }
+    with torch.inference_mode(), widening(plan, Rows(plan.n_branches, len(tokens)), masks):
+        chosen = slice(before.n_prompt, columns.n_prompt)
+        logits = forward(plan.model, columns, chosen, state.cache, read=slice(-n_new, None))
+        log_probs = logits.float().log_softmax(-1)
+    state.columns = columns
+    return log_probs.unflatten(0, (-1, plan.n_branches))
+
+
+def select_rows(state: State, owner: Int[Tensor, " rows"]) -> State:
+    """The state with one row for every entry of ``owner``, the index of its prompt.
+
+    The given state's own cache is used up.
+    """
+    import torch
+
+    n = state.plan.n_branches
+    wide = (owner.unsqueeze(1) * n + torch.arange(n, device=owner.device)).flatten()
+    layers: list[Any] = state.cache.layers
+    for index, layer in enumerate(layers):
+        layer.batch_select_indices(owner if index < state.plan.first_wide_block else wide)
+    before = state.columns
+    columns = replace(
+        before, tokens=before.tokens[owner], real=before.real[owner], until=before.until[owner]
+    )
+    return State(state.plan, columns, state.cache, state.log_probs[owner])
+
+
+@dataclass
+class Separate:
+    """Where branches stand that read different tokens: each is a row, in every block.
+
+    Attributes:
+        plan: The branches.
+        columns: Every token so far, one row for each branch of each prompt.
+        cache: With the same rows.
+        log_probs: Of the next token, in nats.
+        branch: Each row's branch.
+        rows_of: The rows of every branch that is left.
+    """
+
+    plan: Plan
+    columns: Columns
+    cache: DynamicCache
+    log_probs: Float[Tensor, "rows vocab"]
+    branch: list[int]
+    rows_of: dict[int, Int[Tensor, " rows"]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        import torch
+
+        # On the device once, so that edits need no copy in the token loop.
+        device = self.log_probs.device
+        self.rows_of = {
+            branch: torch.tensor([i for i, b in enumerate(self.branch) if b == branch]).to(device)
+            for branch in set(self.branch)
+        }
+
+
+def separate(state: State) -> Separate:
+    """Let every branch go on with tokens of its own; the given state's cache is used up.
+
+    Rows are the first prompt's branches, base first, then the next prompt's.
+    """
+    n = state.plan.n_branches
+    layers: list[Any] = state.cache.layers[: state.plan.first_wide_block]
+    for layer in layers:
+        layer.batch_repeat_interleave(n)
+    before = state.columns
+    columns = replace(
+        before,
+        tokens=before.tokens.repeat_interleave(n, dim=0),
+        real=before.real.repeat_interleave(n, dim=0),
+        until=before.until.repeat_interleave(n, dim=0),
+    )
+    branch = list(range(n)) * len(before.tokens)
+    return Separate(state.plan, columns, state.cache, state.log_probs.flatten(0, 1), branch)
+
+
+def extend_separate(state: Separate, tokens: Int[Tensor, " rows"]) -> None:
+    """Feed every row a token; the state's cache and columns grow by it, its log-probs follow it."""
+    import torch
+
+    plan, before, new = state.plan, state.columns, tokens.unsqueeze(-1)
+    columns = Columns(
+        torch.cat([before.tokens, new], dim=1),
+        torch.cat([before.real, torch.ones_like(new, dtype=torch.bool)], dim=1),
+        torch.cat([before.until, torch.full_like(new, NEVER)], dim=1),
+        before.n_prompt + 1,
+    )
+    masks = {spec: generated_mask(spec, new, plan.model.tokenizer) for spec in plan.specs}
+    with torch.inference_mode(), _editing(state, masks):
+        chosen = slice(before.n_prompt, columns.n_prompt)
+        logits = forward(plan.model, columns, chosen, state.cache, read=slice(-1, None))
+        state.log_probs = logits[:, -1].float().log_softmax(-1)
+    state.columns = columns
+
+
+def select_separate(state: Separate, rows: Int[Tensor, " kept"], kept: list[int]) -> Separate:
+    """The state with only some of its rows, given on the device and on the host.
+
+    The given state's own cache is used up.
+    """
+    layers: list[Any] = state.cache.layers
+    for layer in layers:
+        layer.batch_select_indices(rows)
+    before = state.columns
+    columns = replace(
+        before, tokens=before.tokens[rows], real=before.real[rows], until=before.until[rows]
+    )
+    branch = [state.branch[row] for row in kept]
+    return Separate(state.plan, columns, state.cache, state.log_probs[rows], branch)
+
+
+@contextmanager
+def _editing(state: Separate, masks: Masks) -> Iterator[None]:
+    """Edit every site of the plan in the rows of the branches that edit it."""
+
+    def edit_site(site: Any, _args: object, h: Tensor) -> Float[Tensor, "rows columns d_model"]:
+        out = h.clone()
+        for index, direction in state.plan.edits[site]:
+            if index in state.rows_of:
+                rows = state.rows_of[index].to(h.device)
+                own = h[rows]
+                mask = masks[direction.positions].to(h.device)[rows].unsqueeze(-1).to(h)
+                out[rows] += direction.delta(own) * mask
+        return out
+
+    with ExitStack() as stack:
+        for site in state.plan.edits:
+            stack.callback(site.register_forward_hook(edit_site).remove)
+        yield

@@ -1,0 +1,145 @@
+"""Sort the branches of a run out by site, and refuse at the door what cannot be run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from jaxtyping import Float
+
+from saepd.branches.engine.native import try_native
+from saepd.common.errors import InputError
+from saepd.directions.direction import Direction, check_fits, hook_point, is_applied
+from saepd.models.prompts import check_lengths, continuation_ids, prompt_ids
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformer_lens.hook_points import HookPoint
+    from transformer_lens.model_bridge import TransformerBridge
+
+Branch = Direction | Sequence[Direction]
+
+
+class Edit(Protocol):
+    """What changes an activation at some positions: a direction, or a probe of its effect."""
+
+    @property
+    def positions(self) -> str:
+        """See `saepd.models.positions`."""
+        ...
+
+    def delta(
+        self, h: Float[Tensor, "batch columns d_model"]
+    ) -> Float[Tensor, "batch columns d_model"]:
+        """What is added to an activation."""
+        ...
+
+
+@dataclass
+class Plan:
+    """The branches of one model: what is edited at which site, and from where on rows differ.
+
+    Attributes:
+        model: The language model.
+        branches: Each branch's directions; the base is not among them.
+        edits: At each site, the index of every branch (from 1) that edits it, with its direction.
+        widened_at: The site whose output splits into branches; None if a block's input does.
+        first_wide_block: The first block that runs on all branches.
+    """
+
+    model: TransformerBridge
+    branches: list[list[Direction]]
+    edits: dict[HookPoint, list[tuple[int, Edit]]] = field(init=False, default_factory=dict)
+    widened_at: HookPoint | None = field(init=False)
+    first_wide_block: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        flat = [direction for branch in self.branches for direction in branch]
+        check_fits(self.model, flat)
+        # By hook point, because one may have several names.
+        for index, branch in enumerate(self.branches, 1):
+            for direction in branch:
+                point = hook_point(self.model, direction.hook_name)
+                self.edits.setdefault(point, []).append((index, direction))
+        self.first_wide_block, self.widened_at = split_at(
+            self.model, [direction.hook_name for direction in flat]
+        )
+
+    @property
+    def n_branches(self) -> int:
+        """K+1: the base and every steered branch."""
+        return len(self.branches) + 1
+
+    @property
+    def specs(self) -> list[str]:
+        """Every position spec in use, once; that of an answer where nothing is steered."""
+        used = dict.fromkeys(d.positions for edits in self.edits.values() for _, d in edits)
+        return list(used) or ["answer"]
+
+
+def split_at(model: TransformerBridge, hook_names: Sequence[str]) -> tuple[int, HookPoint | None]:
+    """The first block that differs between edits of these sites, and the site just before it.
+
+    Edits of a block's output leave the whole block shared, and the hook point of that output is
+    returned; edits inside a block or of its input need the block's input split, and None is.
+    """
+    blocks = [int(name.split(".")[1]) for name in hook_names]
+    lowest = min(blocks, default=len(model.blocks) - 1)
+    end = hook_point(model, f"blocks.{lowest}.hook_out")
+    points = {hook_point(model, n) for n, b in zip(hook_names, blocks, strict=True) if b == lowest}
+    return (lowest + 1, end) if points <= {end} else (lowest, None)
+
+
+def make_plan(model: TransformerBridge, directions: Sequence[Branch]) -> Plan:
+    """Check the branches and sort them out by site; without any, only the base will run.
+
+    Raises:
+        InputError: an empty branch, one that does not fit the model, or a model that `apply`
+            is steering.
+    """
+    branches = [[b] if isinstance(b, Direction) else list(b) for b in directions]
+    if is_applied(model):
+        # Prompts run in parts here, which a direction acting from outside would misread.
+        raise InputError(
+            "the model is being steered by `apply` already: leave that block, and give its "
+            "directions as a branch"
+        )
+    if not all(branches):
+        raise InputError("a branch has no directions: give it at least one")
+    try_native(model)
+    return Plan(model, branches)
+
+
+def check_prompts(model: TransformerBridge, prompts: Sequence[str]) -> list[list[int]]:
+    """Token ids of prompts that can be run.
+
+    Raises:
+        InputError: no prompts, an empty one, or one longer than the model's context.
+    """
+    if isinstance(prompts, str) or not prompts:
+        raise InputError("give a list of at least one prompt")
+    rows = [prompt_ids(model.tokenizer, prompt) for prompt in prompts]
+    check_lengths(model, rows)
+    return rows
+
+
+def check_continuations(
+    model: TransformerBridge,
+    prompts: Sequence[str],
+    rows: Sequence[list[int]],
+    continuations: Sequence[Sequence[str]],
+) -> list[list[list[int]]]:
+    """Token ids of every continuation of every prompt.
+
+    Raises:
+        InputError: a prompt without any, an empty one, or one that the context has no room for.
+    """
+    if len(continuations) != len(prompts) or not all(continuations):
+        raise InputError("every prompt needs at least one option to score")
+    texts = [
+        [continuation_ids(model.tokenizer, prompt, text) for text in own]
+        for prompt, own in zip(prompts, continuations, strict=True)
+    ]
+    check_lengths(model, rows, room=[max(map(len, own)) for own in texts])
+    return texts

@@ -1,0 +1,152 @@
+"""Hooks that turn one run into K+1: they widen what blocks are given, and edit every site.
+
+A forward pass enters the lowest edited site with one row per prompt. There the hidden state is
+widened, and so is whatever Hugging Face's forward hands to the blocks after it (masks, rotary
+embeddings, positions). Branches become rows of the batch (`Rows`), or copies of a row's own
+columns (`Copies`), which share all columns before the first edited one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float
+
+from saepd.branches.engine.columns import Columns, Tails, additive
+from saepd.branches.engine.plan import Edit, Plan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    # The columns that each position spec edits.
+    Masks = dict[str, Bool[Tensor, "batch columns"]]
+    _Edit = Callable[[Float[Tensor, "batch branches columns d_model"]], Any]
+
+
+class Rows:
+    """Every row of a batch becomes K+1 rows, one after the other."""
+
+    def __init__(self, n_branches: int, batch: int) -> None:
+        self.n_branches, self.batch = n_branches, batch
+
+    def widened(self, h: Float[Tensor, "batch columns d"]) -> Float[Tensor, "rows columns d"]:
+        """Each row K+1 times."""
+        return repeat(h, "batch ... -> (batch branches) ...", branches=self.n_branches)
+
+    def other(self, value: Any) -> Any:
+        """An argument of a block that is not the hidden state."""
+        import torch
+
+        if isinstance(value, tuple):
+            return tuple(self.other(part) for part in value)
+        # What is given once for the whole batch broadcasts over the added rows as well.
+        per_row = isinstance(value, torch.Tensor) and value.ndim > 1
+        if per_row and value.shape[0] == self.batch > 1:
+            return value.repeat_interleave(self.n_branches, dim=0)
+        return value
+
+    def edited(self, h: Float[Tensor, "rows columns d"], edit: _Edit) -> Any:
+        """The rows after ``edit`` has seen them as branches."""
+        own = rearrange(h, "(batch branches) ... -> batch branches ...", branches=self.n_branches)
+        return rearrange(edit(own), "batch branches ... -> (batch branches) ...")
+
+
+class Copies:
+    """Every row stays one; from the first edited column on, each branch has its own columns."""
+
+    def __init__(self, columns: Columns, tails: Tails, dtype: Any) -> None:
+        self.tails = tails
+        self.n_run = tails.n_columns - tails.done
+        source, _ = tails.source(columns.tokens.device)
+        self.source = source - tails.done
+        self.mask = additive(tails.visible(columns.visible), dtype)
+
+    def widened(self, h: Float[Tensor, "batch columns d"]) -> Float[Tensor, "batch wide d"]:
+        """The shared columns, then every branch's copy of the others."""
+        return h.index_select(1, self.source.to(h.device))
+
+    def other(self, value: Any) -> Any:
+        """An argument of a block that is not the hidden state."""
+        import torch
+
+        if isinstance(value, tuple):
+            return tuple(self.other(part) for part in value)
+        if not isinstance(value, torch.Tensor):
+            return value
+        if value.ndim == 4:
+            return self.mask.to(value.device)
+        column = 1 if value.ndim > 1 else 0
+        if value.ndim > column and value.shape[column] == self.n_run:
+            return value.index_select(column, self.source.to(value.device))
+        return value
+
+    def edited(self, h: Float[Tensor, "batch wide d"], edit: _Edit) -> Any:
+        """The columns after ``edit`` has seen each branch's own ones."""
+        import torch
+
+        n_shared = self.tails.first - self.tails.done
+        own = rearrange(
+            h[:, n_shared:],
+            "batch (branches column) d -> batch branches column d",
+            branches=self.tails.n_branches,
+        )
+        joined = rearrange(edit(own), "batch branches column d -> batch (branches column) d")
+        return torch.cat([h[:, :n_shared], joined], dim=1)
+
+
+@contextmanager
+def widening(plan: Plan, layout: Rows | Copies, masks: Masks) -> Iterator[None]:
+    """Widen at the plan's lowest site, and edit there and at every other of its sites.
+
+    Args:
+        plan: The branches.
+        layout: What a branch is in a batch.
+        masks: The columns that each position spec edits, among those that a branch has.
+    """
+
+    def widen_block_input(
+        block: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        is_first = block is plan.model.blocks[plan.first_wide_block]
+        widen = layout.widened if is_first and plan.widened_at is None else _unchanged
+        if "hidden_states" in kwargs:
+            others = {k: layout.other(v) for k, v in kwargs.items() if k != "hidden_states"}
+            hidden = widen(kwargs["hidden_states"])
+            return tuple(map(layout.other, args)), {**others, "hidden_states": hidden}
+        others = {name: layout.other(value) for name, value in kwargs.items()}
+        return (widen(args[0]), *map(layout.other, args[1:])), others
+
+    def edit_site(site: Any, _args: object, h: Tensor) -> Float[Tensor, "rows columns d_model"]:
+        wide = layout.widened(h) if site is plan.widened_at else h
+        return layout.edited(wide, lambda own: _added(plan.edits.get(site, []), own, masks))
+
+    sites = dict.fromkeys(plan.edits)
+    if plan.widened_at is not None:
+        sites[plan.widened_at] = None
+    with ExitStack() as stack:
+        for block in list(plan.model.blocks)[plan.first_wide_block :]:
+            handle = block.register_forward_pre_hook(widen_block_input, with_kwargs=True)
+            stack.callback(handle.remove)
+        for site in sites:
+            stack.callback(site.register_forward_hook(edit_site).remove)
+        yield
+
+
+def _added(
+    edits: list[tuple[int, Edit]],
+    own: Float[Tensor, "batch branches columns d_model"],
+    masks: Masks,
+) -> Float[Tensor, "batch branches columns d_model"]:
+    """Each branch's columns with its own directions at a site added."""
+    out = own.clone()
+    for index, direction in edits:
+        mask = masks[direction.positions].unsqueeze(-1).to(own)
+        out[:, index] += direction.delta(own[:, index]) * mask
+    return out
+
+
+def _unchanged(h: Tensor) -> Tensor:
+    return h

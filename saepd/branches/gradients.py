@@ -1,0 +1,104 @@
+"""How each option's log-likelihood answers to a small push of the residual stream.
+
+The gradient at the unsteered model is the whole first-order effect of any direction at a site:
+its product with a decoder row is what one unit of that latent does to each option. It depends on
+the questions only, so it is computed once and serves every perspective, every draw of feedback and
+every choice of latents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from jaxtyping import Float
+
+from saepd.branches.engine.batching import in_packs
+from saepd.branches.engine.pack import Pack, pack_costs
+from saepd.branches.engine.plan import Plan, check_continuations, check_prompts, split_at
+from saepd.common.errors import InputError
+from saepd.directions.direction import DEFAULT_POSITIONS, check_site, hook_point
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+class OptionGradients(NamedTuple):
+    """Of one prompt's continuations.
+
+    Attributes:
+        log_probs: Of each continuation without steering, nats.
+        gradients: Nats per residual unit of a vector added at every edited position.
+    """
+
+    log_probs: Float[Tensor, " continuations"]
+    gradients: Float[Tensor, "continuations d_model"]
+
+
+class _Probe:
+    """An edit that adds to each prompt a vector of its own."""
+
+    def __init__(self, positions: str, vectors: Float[Tensor, "batch d_model"]) -> None:
+        self.positions, self.vectors = positions, vectors
+
+    def delta(self, h: Float[Tensor, "batch columns d_model"]) -> Float[Tensor, ...]:
+        return self.vectors.unsqueeze(1).to(h)
+
+
+def option_gradients(
+    model: TransformerBridge,
+    prompts: Sequence[str],
+    continuations: Sequence[Sequence[str]],
+    hook_name: str,
+    *,
+    positions: str = DEFAULT_POSITIONS,
+) -> list[OptionGradients]:
+    """Log-likelihood of every continuation, and its gradient by what a direction adds at a site.
+
+    Args:
+        model: The language model.
+        prompts: Texts of any lengths.
+        continuations: Of each prompt.
+        hook_name: The site.
+        positions: Where the vector is added; see `saepd.models.positions`.
+
+    Raises:
+        InputError: prompts or continuations that cannot be run, an unknown site, or positions
+            from the prompt's start on.
+    """
+    import torch
+
+    check_site(model, hook_name)
+    rows = check_prompts(model, prompts)
+    texts = check_continuations(model, prompts, rows, continuations)
+    block, _ = split_at(model, [hook_name])
+    width = int(model.cfg.d_model)
+
+    def run(indices: list[int]) -> list[OptionGradients]:
+        own = [texts[i] for i in indices]
+        pack = Pack.capture(model, [rows[i] for i in indices], own, block, [positions])
+        if not pack.as_copies:
+            raise InputError(
+                f"no gradients at positions {positions!r} of these prompts: they need positions "
+                "that leave the prompt's start alone, a model that sees the whole prompt, and "
+                "fewer or shorter options"
+            )
+        vectors = torch.zeros(
+            len(indices), width, device=pack.prefix.columns.tokens.device, requires_grad=True
+        )
+        plan = Plan(model, [])
+        plan.first_wide_block, plan.widened_at = split_at(model, [hook_name])
+        plan.edits[hook_point(model, hook_name)] = [(0, _Probe(positions, vectors))]
+        scores = [row[0] for row in pack.scores(plan)]
+        gradients = torch.zeros(len(indices), max(map(len, own)), width)
+        for option in range(gradients.shape[1]):
+            total = torch.stack([s[option] for s in scores if option < len(s)]).sum()
+            [gradient] = torch.autograd.grad(total, vectors, retain_graph=True)
+            gradients[:, option] = gradient.cpu()
+        return [
+            OptionGradients(s.detach().cpu(), g[: len(s)])
+            for s, g in zip(scores, gradients, strict=True)
+        ]
+
+    return in_packs(model, pack_costs(model, rows, texts, [positions], 2), run)

@@ -1,0 +1,253 @@
+"""Run the base model and every steered branch on prompts, and on texts that may follow them.
+
+`branch` and `score_continuations` run prompts once. `capture_prompts` keeps what does not depend
+on the directions, so that other directions and coefficients over the same prompts cost only the
+part of the model above the site, from the first edited token on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from jaxtyping import Float
+
+from saepd.branches.engine.batching import in_packs
+from saepd.branches.engine.columns import Columns, prompt_columns
+from saepd.branches.engine.pack import Pack, pack_costs
+from saepd.branches.engine.plan import (
+    Branch,
+    Plan,
+    check_continuations,
+    check_prompts,
+    make_plan,
+    split_at,
+)
+from saepd.branches.engine.prefix import forward
+from saepd.common.errors import InputError
+from saepd.directions.direction import DEFAULT_POSITIONS, apply_all, check_site
+from saepd.models.positions import parse_positions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+# How many branches captured prompts are packed for.
+_ROOM_FOR_BRANCHES = 8
+
+
+class Scores(NamedTuple):
+    """Log-likelihood of each continuation of a prompt, under the base and every branch.
+
+    Attributes:
+        log_probs: Summed over the continuation's tokens, in nats.
+        n_tokens: Of each continuation.
+    """
+
+    log_probs: Float[Tensor, "branches continuations"]
+    n_tokens: list[int]
+
+
+class CapturedPrompts:
+    """Prompts that have run as far as directions leave them alone; made by `capture_prompts`."""
+
+    def __init__(
+        self,
+        model: TransformerBridge,
+        packs: Sequence[tuple[list[int], Pack]],
+    ) -> None:
+        self._model = model
+        self._packs = packs
+
+    def branch(self, directions: Sequence[Branch]) -> Float[Tensor, "batch branches vocab"]:
+        """As `saepd.branch`, from here on; without directions the base is read alone.
+
+        Raises:
+            InputError: a direction that does not fit, or that edits what has already run.
+        """
+        import torch
+
+        plan = make_plan(self._model, directions)
+        found: dict[int, Tensor] = {}
+        with torch.inference_mode():
+            for indices, pack in self._packs:
+                found.update(zip(indices, pack.log_probs(plan).cpu(), strict=True))
+        return torch.stack([found[i] for i in range(len(found))])
+
+    def score_continuations(self, directions: Sequence[Branch]) -> list[Scores]:
+        """As `saepd.score_continuations`, from here on.
+
+        Raises:
+            InputError: as `branch`, or prompts that were captured without continuations.
+        """
+        import torch
+
+        plan = make_plan(self._model, directions)
+        found: dict[int, Scores] = {}
+        with torch.inference_mode():
+            for indices, pack in self._packs:
+                if pack.texts is None:
+                    raise InputError("these prompts were captured without continuations: give them")
+                found.update(zip(indices, _scores(pack, plan), strict=True))
+        return [found[i] for i in range(len(found))]
+
+
+def branch(
+    model: TransformerBridge,
+    prompts: Sequence[str],
+    directions: Sequence[Branch],
+    *,
+    reference: bool = False,
+) -> Float[Tensor, "batch branches vocab"]:
+    """Next-token log-probs of the base model (branch 0) and of every direction (1..K).
+
+    Args:
+        model: From `saepd.load_model`.
+        prompts: Texts of any lengths.
+        directions: One entry a branch; an entry of several directions applies them together.
+        reference: Run K+1 separate hooked forwards instead: slow, for checking this function.
+
+    Returns:
+        Log-probs in nats, on the CPU, in the order of the prompts.
+
+    Raises:
+        InputError: no prompts, an empty or too long one, no directions, or one that does not fit.
+    """
+    if not directions:
+        raise InputError("no directions: give at least one to branch into")
+    return next_token_log_probs(model, prompts, directions, reference=reference)
+
+
+def next_token_log_probs(
+    model: TransformerBridge,
+    prompts: Sequence[str],
+    directions: Sequence[Branch],
+    *,
+    reference: bool = False,
+) -> Float[Tensor, "batch branches vocab"]:
+    """`branch`, but without directions the base is read alone: [batch, 1, vocab]."""
+    import torch
+
+    rows = check_prompts(model, prompts)
+    plan = make_plan(model, directions)
+
+    def run(indices: list[int]) -> Sequence[Tensor]:
+        chosen = [rows[i] for i in indices]
+        with torch.inference_mode():
+            if reference:
+                return list(_hooked(plan, prompt_columns(model, chosen)).cpu())
+            pack = Pack.capture(
+                model,
+                chosen,
+                None,
+                plan.first_wide_block,
+                plan.specs,
+                n_branches=plan.n_branches,
+            )
+            return list(pack.log_probs(plan).cpu())
+
+    return torch.stack(
+        in_packs(model, pack_costs(model, rows, None, plan.specs, plan.n_branches), run)
+    )
+
+
+def score_continuations(
+    model: TransformerBridge,
+    prompts: Sequence[str],
+    continuations: Sequence[Sequence[str]],
+    directions: Sequence[Branch],
+) -> list[Scores]:
+    """Log-likelihood of each continuation of each prompt, under the base and every branch.
+
+    Without directions only the base is scored. The prompt runs once; its continuations are a few
+    more tokens behind it.
+
+    Raises:
+        InputError: as `branch`, or a prompt without continuations.
+    """
+    import torch
+
+    rows = check_prompts(model, prompts)
+    plan = make_plan(model, directions)
+    texts = check_continuations(model, prompts, rows, continuations)
+
+    def run(indices: list[int]) -> list[Scores]:
+        with torch.inference_mode():
+            pack = Pack.capture(
+                model,
+                [rows[i] for i in indices],
+                [texts[i] for i in indices],
+                plan.first_wide_block,
+                plan.specs,
+                n_branches=plan.n_branches,
+            )
+            return _scores(pack, plan)
+
+    return in_packs(model, pack_costs(model, rows, texts, plan.specs, plan.n_branches), run)
+
+
+def capture_prompts(
+    model: TransformerBridge,
+    prompts: Sequence[str],
+    hook_name: str,
+    *,
+    positions: str = DEFAULT_POSITIONS,
+    continuations: Sequence[Sequence[str]] | None = None,
+) -> CapturedPrompts:
+    """Run prompts as far as no direction at a site (or above) and at some positions changes them.
+
+    Args:
+        model: From `saepd.load_model`.
+        prompts: Texts of any lengths.
+        hook_name: The lowest site that directions will edit.
+        positions: The earliest positions that they will edit; see `saepd.models.positions`.
+        continuations: What is to be scored after each prompt, if anything.
+
+    Raises:
+        InputError: a prompt that cannot be run, one without continuations, or an unknown site.
+    """
+    check_site(model, hook_name)
+    parse_positions(positions)
+    rows = check_prompts(model, prompts)
+    texts = (
+        None if continuations is None else check_continuations(model, prompts, rows, continuations)
+    )
+    block, _ = split_at(model, [hook_name])
+    packs: list[tuple[list[int], Pack]] = []
+
+    def run(indices: list[int]) -> list[int]:
+        own = None if texts is None else [texts[i] for i in indices]
+        chosen = [rows[i] for i in indices]
+        packs.append((indices, Pack.capture(model, chosen, own, block, [positions])))
+        return indices
+
+    # How many branches will follow is not known: packs of a few leave them room.
+    in_packs(model, pack_costs(model, rows, texts, [positions], _ROOM_FOR_BRANCHES), run)
+    return CapturedPrompts(model, packs)
+
+
+def _scores(pack: Pack, plan: Plan) -> list[Scores]:
+    assert pack.texts is not None
+    return [
+        Scores(scores.cpu(), [len(text) for text in own])
+        for scores, own in zip(pack.scores(plan), pack.texts, strict=True)
+    ]
+
+
+def _hooked(plan: Plan, columns: Columns) -> Float[Tensor, "batch branches vocab"]:
+    """The reference: one ordinary hooked forward for every branch."""
+    import torch
+
+    rows = []
+    for directions in [[], *plan.branches]:
+        with apply_all(plan.model, directions):
+            logits = forward(
+                plan.model,
+                columns,
+                slice(0, columns.n_prompt),
+                None,
+                read=slice(-1, None),
+            )
+        rows.append(logits[:, -1].float().log_softmax(-1))
+    return torch.stack(rows, dim=1)

@@ -1,0 +1,1 @@
+"""Text from branches: how tokens are drawn, written, and traced."""

@@ -1,0 +1,192 @@
+"""Write text from the branches token by token, with one key-value cache for all of them.
+
+Merged, every branch reads the same text, and the merge of their next-token distributions writes
+it. Unmerged, the branches start from the same run of the prompt and each writes its own text. In
+the loop over tokens the host waits for the device once a token: to know what was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from saepd.branches.engine.batching import in_packs, logit_cost
+from saepd.branches.engine.columns import prompt_columns
+from saepd.branches.engine.decoding import separate, start
+from saepd.branches.engine.plan import Branch, Plan, check_prompts, make_plan
+from saepd.branches.engine.prefix import edit_masks
+from saepd.branches.writing.loop import MergedRows, SeparateRows, Text, ends_of, turns
+from saepd.branches.writing.sampling import Sampler, SamplingConfig
+from saepd.branches.writing.trace import Generated, Recorder, Step
+from saepd.common.errors import InputError
+from saepd.merge.operators import MergeConfig
+from saepd.models.positions import parse_positions
+from saepd.models.prompts import check_lengths
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformer_lens.model_bridge import TransformerBridge
+
+__all__ = ["SamplingConfig", "generate", "generate_batch", "generate_branches"]
+
+
+def generate(
+    model: TransformerBridge,
+    prompt: str,
+    directions: Sequence[Branch],
+    merge_config: MergeConfig | None = None,
+    sampling: SamplingConfig | None = None,
+) -> Iterator[str]:
+    """Stream the text that the merged branches write after a prompt.
+
+    Pieces are whole characters, and none of them may be taken back: what could be the beginning of
+    a stop text waits until it is known not to be.
+
+    Raises:
+        InputError: before anything runs, an empty or too long prompt, no directions, or one that
+            does not fit; later, a branch that is no distribution.
+    """
+    merge_config, sampling = merge_config or MergeConfig(), sampling or SamplingConfig()
+    plan, [row] = _checked(model, [prompt], directions, sampling, merge_config)
+    return _pieces(plan, row, merge_config, sampling)
+
+
+def generate_batch(
+    model: TransformerBridge,
+    prompts: Sequence[str],
+    directions: Sequence[Branch],
+    merge_config: MergeConfig | None = None,
+    sampling: SamplingConfig | None = None,
+    *,
+    trace: bool = False,
+) -> list[Generated]:
+    """The texts that the merged branches write after prompts of any lengths.
+
+    Each text ends by itself and is the one that `generate` streams for its prompt alone. Equal
+    prompts are continued equally; for other draws change the seed.
+
+    Args:
+        model: From `saepd.load_model`.
+        prompts: Texts of any lengths.
+        directions: One entry a branch; an entry of several directions applies them together.
+        merge_config: How the branches become one distribution.
+        sampling: How tokens are drawn from it, and where a text ends.
+        trace: Say of every token how it came about; see `saepd.branches.writing.trace.Step`.
+
+    Returns:
+        In the order of the prompts.
+
+    Raises:
+        InputError: as `generate`.
+    """
+    merge_config, sampling = merge_config or MergeConfig(), sampling or SamplingConfig()
+    plan, rows = _checked(model, prompts, directions, sampling, merge_config)
+
+    def run(indices: list[int]) -> list[Generated]:
+        source = merged_rows(plan, [rows[i] for i in indices], merge_config)
+        texts, sampler = _texts(plan, source.branches, [rows[i] for i in indices], sampling)
+        recorder = Recorder()
+        for turn in turns(source, texts, sampler):
+            if trace:
+                base = sampler.choose(source.branches[:, 0], turn.luck)
+                recorder.note(turn.texts, source.branches, turn.scores, turn.tokens, base)
+        steps = recorder.steps(model.tokenizer)
+        return [_generated(text, steps.get(i, ())) for i, text in enumerate(texts)]
+
+    return in_packs(model, _costs(plan, rows, sampling), run)
+
+
+def generate_branches(
+    model: TransformerBridge,
+    prompts: Sequence[str],
+    directions: Sequence[Branch],
+    sampling: SamplingConfig | None = None,
+) -> list[list[Generated]]:
+    """The texts that the base and every branch write on their own, unmerged, from one run.
+
+    Where tokens are drawn, the branches of a prompt share their luck, so texts differ only by what
+    the directions do. Without directions only the base writes.
+
+    Returns:
+        For each prompt the base's text, then one for each entry of ``directions``.
+
+    Raises:
+        InputError: as `generate`, but for directions, of which there may be none.
+    """
+    sampling = sampling or SamplingConfig()
+    plan, rows = _checked(model, prompts, directions, sampling)
+
+    def run(indices: list[int]) -> list[list[Generated]]:
+        chosen = [rows[i] for i in indices]
+        source = SeparateRows(separate(start(plan, prompt_columns(model, chosen))))
+        wide = [row for row in chosen for _ in range(plan.n_branches)]
+        texts, sampler = _texts(plan, source.scores, wide, sampling)
+        for _ in turns(source, texts, sampler):
+            pass
+        done = [_generated(text) for text in texts]
+        n = plan.n_branches
+        return [done[i : i + n] for i in range(0, len(done), n)]
+
+    return in_packs(model, _costs(plan, rows, sampling), run)
+
+
+def _pieces(
+    plan: Plan, row: list[int], merge_config: MergeConfig, sampling: SamplingConfig
+) -> Iterator[str]:
+    source = merged_rows(plan, [row], merge_config)
+    [text], sampler = _texts(plan, source.branches, [row], sampling)
+    shown = 0
+    for _ in turns(source, [text], sampler):
+        visible = text.visible
+        if len(visible) > shown:
+            yield visible[shown:]
+            shown = len(visible)
+
+
+def merged_rows(plan: Plan, rows: list[list[int]], config: MergeConfig) -> MergedRows:
+    state = start(plan, prompt_columns(plan.model, rows))
+    return MergedRows(state, state.log_probs, config)
+
+
+def _texts(
+    plan: Plan, log_probs: Tensor, rows: list[list[int]], sampling: SamplingConfig
+) -> tuple[list[Text], Sampler]:
+    """For every row an empty text, and what draws its tokens."""
+    ends = ends_of(plan.model, sampling)
+    texts = [Text(plan.model.tokenizer, ends) for _ in rows]
+    return texts, Sampler(sampling, rows, log_probs.device)
+
+
+def _generated(text: Text, steps: Sequence[Step] = ()) -> Generated:
+    assert text.ended_by is not None
+    tokens = tuple(text.tokens)
+    return Generated(text.visible, tokens, text.ended_by, tuple(steps[: len(tokens)]))
+
+
+def _checked(
+    model: TransformerBridge,
+    prompts: Sequence[str],
+    directions: Sequence[Branch],
+    sampling: SamplingConfig,
+    merge_config: MergeConfig | None = None,
+) -> tuple[Plan, list[list[int]]]:
+    """The branches, and each prompt's token ids; refuses at the door what would fail later."""
+    if merge_config and not directions:
+        raise InputError("no directions: give at least one to merge with the base")
+    rows = check_prompts(model, prompts)
+    check_lengths(model, rows, room=sampling.max_new_tokens)
+    plan = make_plan(model, directions)
+    weights = merge_config.weights if merge_config else ()
+    if weights and len(weights) != plan.n_branches:
+        raise InputError(f"{len(weights)} weights for {plan.n_branches} branches, base included")
+    marked = [spec for spec in plan.specs if parse_positions(spec).kind == "after"]
+    for row in rows if marked else []:
+        # Before any other prompt runs: a marker that this one does not hold.
+        edit_masks(model, prompt_columns(model, [row]), marked)
+    return plan, rows
+
+
+def _costs(plan: Plan, rows: list[list[int]], sampling: SamplingConfig) -> list[int]:
+    """Tokens that each prompt keeps in the caches of all its branches at the end, and logits."""
+    read = logit_cost(plan.model, plan.n_branches)
+    return [plan.n_branches * (len(row) + sampling.max_new_tokens) + read for row in rows]

@@ -1,0 +1,238 @@
+"""Texts that are being written, one token a turn: what they show, when they end, what they read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from jaxtyping import Bool, Float, Int
+
+from saepd.branches.engine.decoding import (
+    Separate,
+    State,
+    extend,
+    extend_separate,
+    select_rows,
+    select_separate,
+)
+from saepd.branches.writing.sampling import Sampler, SamplingConfig
+from saepd.common.errors import InputError
+from saepd.merge.operators import OPERATORS, MergeConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformer_lens.model_bridge import TransformerBridge
+
+EndedBy = Literal["eos", "stop", "length"]
+
+_HALF_A_CHARACTER = "\N{REPLACEMENT CHARACTER}"
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What ends a text.
+
+    Attributes:
+        ids: Tokens that end it and are no part of it, each with what to call that end.
+        texts: What ends it and is cut off.
+        most: Tokens that may be written.
+    """
+
+    ids: dict[int, EndedBy]
+    texts: tuple[str, ...]
+    most: int
+
+
+@dataclass
+class Text:
+    """A text that is being written.
+
+    Attributes:
+        tokenizer: Of the model.
+        ends: What ends it.
+        tokens: Written so far, without the end-of-text token.
+        ended_by: Why it is over; None while it is not.
+    """
+
+    tokenizer: Any
+    ends: Ends
+    tokens: list[int] = field(default_factory=list)
+    ended_by: EndedBy | None = None
+
+    def add(self, token: int) -> None:
+        """Write a token."""
+        if token in self.ends.ids:
+            self.ended_by = self.ends.ids[token]
+            return
+        self.tokens.append(token)
+        if self.ends.texts and _found(self._whole, self.ends.texts) is not None:
+            self.ended_by = "stop"
+        elif len(self.tokens) == self.ends.most:
+            self.ended_by = "length"
+
+    @property
+    def visible(self) -> str:
+        """What is certain to be part of the text; more tokens only ever make it longer."""
+        whole = self._whole
+        if self.ended_by == "stop":
+            return whole[: _found(whole, self.ends.texts)]
+        return whole if self.ended_by else whole[: len(whole) - _held(whole, self.ends.texts)]
+
+    @property
+    def _whole(self) -> str:
+        # Spaces are not cleaned up, which could take back what is visible already. What is still
+        # half a character decodes to a replacement character.
+        text: str = self.tokenizer.decode(
+            self.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text.rstrip(_HALF_A_CHARACTER)
+
+
+def ends_of(model: TransformerBridge, config: SamplingConfig) -> Ends:
+    """The model's own ends of text, and those that were asked for.
+
+    A stop text that is a special token is looked for among the tokens, as no text shows it.
+    """
+    tokenizer: Any = model.tokenizer
+    special = {s for s in config.stop if s in tokenizer.all_special_tokens}
+    ids: dict[int, EndedBy] = {tokenizer.convert_tokens_to_ids(s): "stop" for s in special}
+    configured = getattr(model.original_model, "generation_config", None)
+    found = getattr(configured, "eos_token_id", None)
+    listed = found if isinstance(found, list) else [found]
+    ids |= {i: "eos" for i in [*listed, tokenizer.eos_token_id] if i is not None}
+    texts = tuple(s for s in config.stop if s not in special)
+    return Ends(ids, texts, config.max_new_tokens)
+
+
+def _found(text: str, stops: Sequence[str]) -> int | None:
+    """Where the first of some texts starts."""
+    return min((i for i in map(text.find, stops) if i >= 0), default=None)
+
+
+def _held(text: str, stops: Sequence[str]) -> int:
+    """How many characters at the end may turn out to begin one of some texts."""
+    longest = max(map(len, stops), default=1) - 1
+    lengths = range(min(longest, len(text)), 0, -1)
+    return next((n for n in lengths if any(s.startswith(text[-n:]) for s in stops)), 0)
+
+
+class Rows(Protocol):
+    """Texts being written in rows of a batch."""
+
+    @property
+    def scores(self) -> Float[Tensor, "rows vocab"]:
+        """Log-probs of the next token, in nats."""
+        ...
+
+    @property
+    def broken(self) -> Bool[Tensor, " rows"]:
+        """Rows in which the model gave no distribution."""
+        ...
+
+    def feed(self, tokens: Int[Tensor, " rows"]) -> None:
+        """Let every row read a token."""
+        ...
+
+    def keep(self, rows: Int[Tensor, " kept"], kept: list[int]) -> None:
+        """Leave out all rows but these, given on the device and on the host."""
+        ...
+
+
+@dataclass
+class MergedRows:
+    """A row is a prompt: all branches read one text."""
+
+    state: State
+    branches: Float[Tensor, "rows branches vocab"]
+    config: MergeConfig
+
+    @property
+    def scores(self) -> Float[Tensor, "rows vocab"]:
+        """Log-probs of the next token, in nats."""
+        # `merge_branches` would check what is normalised already, and the host wait for it.
+        return OPERATORS[self.config.operator](self.branches, self.config)
+
+    @property
+    def broken(self) -> Bool[Tensor, " rows"]:
+        """Rows in which the model gave no distribution."""
+        # A NaN among logits is NaN everywhere after the softmax.
+        return self.branches[:, :, 0].isnan().any(-1)
+
+    def feed(self, tokens: Int[Tensor, " rows"]) -> None:
+        """Let every row read a token."""
+        new = tokens.unsqueeze(-1)
+        self.branches = extend(self.state, new, new.new_ones(new.shape))[:, :, -1]
+
+    def keep(self, rows: Int[Tensor, " kept"], kept: list[int]) -> None:
+        """Leave out all rows but these; branches are read anew after the next token."""
+        self.state = select_rows(self.state, rows)
+
+
+@dataclass
+class SeparateRows:
+    """A row is a branch of a prompt, with a text of its own."""
+
+    state: Separate
+
+    @property
+    def scores(self) -> Float[Tensor, "rows vocab"]:
+        """Log-probs of the next token, in nats."""
+        return self.state.log_probs
+
+    @property
+    def broken(self) -> Bool[Tensor, " rows"]:
+        """Rows in which the model gave no distribution."""
+        return self.state.log_probs[:, 0].isnan()
+
+    def feed(self, tokens: Int[Tensor, " rows"]) -> None:
+        """Let every row read a token."""
+        extend_separate(self.state, tokens)
+
+    def keep(self, rows: Int[Tensor, " kept"], kept: list[int]) -> None:
+        """Leave out all rows but these."""
+        self.state = select_separate(self.state, rows, kept)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What has just been written.
+
+    Attributes:
+        texts: Which text each row is.
+        tokens: Each row's token.
+        scores: What it was drawn from, log-probs in nats.
+        luck: What it was drawn by.
+    """
+
+    texts: list[int]
+    tokens: Int[Tensor, " rows"]
+    scores: Float[Tensor, "rows vocab"]
+    luck: Float[Tensor, "rows vocab"] | None
+
+
+def turns(source: Rows, texts: list[Text], sampler: Sampler) -> Iterator[Turn]:
+    """Write until every text has ended; a text that has leaves the batch."""
+    import torch
+
+    going = list(range(len(texts)))
+    while True:
+        scores = source.scores
+        luck = sampler.luck(scores, going)
+        tokens = sampler.choose(scores, luck)
+        for text, token in zip(going, tokens.where(~source.broken, -1).tolist(), strict=True):
+            if token < 0:
+                raise InputError(
+                    "a branch gave NaN instead of a distribution: use smaller coefficients, or "
+                    "float32"
+                )
+            texts[text].add(token)
+        yield Turn(going, tokens, scores, luck)
+        kept = [row for row, text in enumerate(going) if texts[text].ended_by is None]
+        if not kept:
+            return
+        if len(kept) < len(going):
+            rows = torch.tensor(kept, device=tokens.device)
+            source.keep(rows, kept)
+            tokens, going = tokens[rows], [going[row] for row in kept]
+        source.feed(tokens)

@@ -1,0 +1,155 @@
+"""Save and load directions: one safetensors file for the numbers, one JSON file for the story."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from saepd.common.errors import InputError
+from saepd.common.files import write_atomically
+from saepd.directions.direction import Direction, check_fits
+
+if TYPE_CHECKING:
+    from sae_lens import SAE
+    from transformer_lens.model_bridge import TransformerBridge
+
+WEIGHTS_FILE = "steering.safetensors"
+CONFIG_FILE = "steering.json"
+_FORMAT = 1
+_ENTRY = {
+    "perspective": str,
+    "hook_name": str,
+    "mode": str,
+    "positions": str,
+    "coefficient": (int, float),
+    "lineage": dict,
+}
+
+
+def save_to_disk(directions: Sequence[Direction], folder: str | Path) -> None:
+    """Write directions as ``steering.safetensors`` and ``steering.json``.
+
+    Latents, values and dense vectors are tensors; everything else, lineage and units included, is
+    JSON. The JSON carries a hash of the tensors.
+    """
+    import torch
+    from safetensors.torch import save
+
+    if not directions:
+        raise InputError("there are no directions to save")
+    tensors: dict[str, torch.Tensor] = {}
+    entries: list[dict[str, Any]] = []
+    for i, direction in enumerate(directions):
+        for name in ("latents", "values", "vector"):
+            value = getattr(direction, name)
+            if value is not None:
+                # Copied, since scaled directions share their tensors and safetensors refuses that.
+                tensors[f"{i}.{name}"] = value.detach().cpu().clone().contiguous()
+        entries.append(
+            {
+                "perspective": direction.perspective,
+                "hook_name": direction.hook_name,
+                "mode": direction.mode,
+                "positions": direction.positions,
+                "coefficient": direction.coefficient,
+                "units": _units(direction),
+                "lineage": direction.lineage,
+            }
+        )
+    payload = save(tensors)
+    story = {"format": _FORMAT, "sha256": _sha256(payload), "directions": entries}
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / WEIGHTS_FILE, payload)
+    write_atomically(folder / CONFIG_FILE, json.dumps(story, indent=1).encode())
+
+
+def load_from_disk(
+    folder: str | Path, model: TransformerBridge, sae: SAE[Any] | None = None
+) -> list[Direction]:
+    """Read directions and check that they belong to this model and this SAE.
+
+    Args:
+        folder: What `save_to_disk` wrote.
+        model: The model they are for.
+        sae: The dictionary of their latents; not needed for dense directions.
+
+    Raises:
+        InputError: missing, damaged or foreign files, another model, weights or SAE than
+            the directions were made with, or latents without an SAE.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    from saepd.models.load import weights_fingerprint
+    from saepd.saes.load import sae_fingerprint
+
+    folder = Path(folder)
+    try:
+        payload = (folder / WEIGHTS_FILE).read_bytes()
+        story = json.loads((folder / CONFIG_FILE).read_text())
+        tensors = load(payload)
+        entries = story["directions"]
+        matches = story["format"] == _FORMAT and story["sha256"] == _sha256(payload)
+    except OSError as error:
+        raise InputError(f"{folder} holds no directions: {error}") from error
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise InputError(f"the directions in {folder} are damaged: {error}") from error
+    if not matches:
+        raise InputError(f"the directions in {folder} are damaged: hash or format do not match")
+    if not isinstance(entries, list) or not all(map(_is_entry, entries)):
+        raise InputError(
+            f"the directions in {folder} are damaged: an entry of {CONFIG_FILE} needs "
+            f"{', '.join(_ENTRY)}"
+        )
+    fingerprint = sae_fingerprint(sae) if sae is not None else None
+    directions = []
+    for i, entry in enumerate(entries):
+        lineage = entry["lineage"]
+        where = f"direction {entry['perspective']!r} in {folder}"
+        latents = tensors.get(f"{i}.latents")
+        if latents is not None and sae is None:
+            raise InputError(f"{where} is made of SAE latents: load its SAE, {lineage.get('sae')}")
+        if latents is not None and lineage.get("sae_fingerprint") not in (None, fingerprint):
+            raise InputError(f"{where} was made with another SAE: {lineage.get('sae')}")
+        directions.append(
+            Direction(
+                perspective=entry["perspective"],
+                hook_name=entry["hook_name"],
+                mode=entry["mode"],
+                positions=entry["positions"],
+                coefficient=entry["coefficient"],
+                latents=latents,
+                values=tensors.get(f"{i}.values"),
+                vector=tensors.get(f"{i}.vector"),
+                sae=sae if latents is not None else None,
+                lineage=lineage,
+            )
+        )
+    check_fits(model, directions)
+    made_with = {d.lineage.get("model_fingerprint") for d in directions} - {None}
+    if made_with - {weights_fingerprint(model)}:
+        raise InputError(f"the directions in {folder} were made with other weights of this model")
+    return directions
+
+
+def _is_entry(entry: object) -> bool:
+    return isinstance(entry, dict) and all(
+        isinstance(entry.get(name), kind) for name, kind in _ENTRY.items()
+    )
+
+
+def _units(direction: Direction) -> str:
+    if direction.vector is not None:
+        return "residual units"
+    return {"add": "SAE activation units", "clamp": "SAE activation units", "scale": "factor"}.get(
+        direction.mode, "none"
+    )
+
+
+def _sha256(payload: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(payload).hexdigest()

@@ -1,0 +1,1 @@
+"""The methods that are compared, each from a fold to predictions."""

@@ -1,0 +1,252 @@
+"""The methods that can be compared, by name.
+
+To add one, write a function from a `Fold` to the probabilities of every pair in ``fold.asked``, and
+an entry below. A method must use no more of what people said than ``fold.feedback``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from saepd.branches.engine.plan import Branch
+from saepd.common.errors import InputError
+from saepd.evaluation.fold import Fold, Predictions
+from saepd.evaluation.methods import few_shot, fitted, gated, merged, nulls, probes, steered
+from saepd.feedback.schema import shortened
+from saepd.merge.operators import MergeConfig
+from saepd.tasks import Task
+from saepd.tasks.task import nearest
+
+
+@dataclass(frozen=True)
+class Method:
+    """How one row of the table comes about.
+
+    Attributes:
+        predict: From a fold to its predictions.
+        description: One line.
+        null: It is what others have to beat, rather than a claim of this project.
+        for_labels: It needs a task with a positive class.
+        costly: It is left out unless it is named, or all methods are asked for.
+        branches: From a fold to the branch of each perspective, where the method has any that can
+            be run on other text.
+        controls: Names of methods that are the same but for the one thing it claims to use.
+    """
+
+    predict: Callable[[Fold], Predictions]
+    description: str
+    null: bool = True
+    for_labels: bool = False
+    costly: bool = False
+    branches: Callable[[Fold], Mapping[str, Branch]] | None = None
+    controls: tuple[str, ...] = ()
+
+
+# Instead of names: every method that the task allows.
+ALL = "all"
+
+METHODS: dict[str, Method] = {
+    "uniform": Method(nulls.uniform, "the same probability for every option"),
+    "train-mean": Method(
+        nulls.train_mean, "mean of the perspective's feedback on items with as many options"
+    ),
+    "train-mean, pooled": Method(
+        nulls.train_mean_pooled, "mean of everybody's feedback on items with as many options"
+    ),
+    "zero-shot": Method(nulls.zero_shot, "base model, likelihood of each option's text"),
+    "zero-shot, letters": Method(
+        nulls.zero_shot_letters, "base model, probability of each option's letter"
+    ),
+    "zero-shot, letters over orders": Method(
+        nulls.zero_shot_letters_over_orders,
+        "letters, averaged over cyclic orders of the options",
+        costly=True,
+    ),
+    "contextually calibrated": Method(
+        nulls.contextually_calibrated, "text scores less their mean over the feedback's questions"
+    ),
+    "temperature": Method(nulls.temperature, "text scores at a temperature fitted on own feedback"),
+    "temperature and position bias": Method(
+        nulls.temperature_and_position_bias,
+        "text scores at a temperature plus a bias per option position, fitted on own feedback",
+    ),
+    "temperature and position bias, pooled": Method(
+        nulls.temperature_and_position_bias_pooled, "the same, fitted on everybody's feedback"
+    ),
+    "temperature and position bias, pooled + own": Method(
+        nulls.temperature_and_position_bias_pooled_and_own,
+        "the pooled fit, and how own feedback differs from it",
+    ),
+    "few-shot prompt": Method(
+        few_shot.few_shot_prompt, "text scores after examples of own feedback"
+    ),
+    "SAE reconstruction only": Method(
+        steered.predict_reconstruction,
+        "no steering, the reconstruction in the activation's place",
+        costly=True,
+        branches=steered.reconstruction,
+    ),
+    "dense difference in means": Method(
+        partial(steered.predict_mean_difference, kind="dense"),
+        "mean difference of the residual, without an SAE",
+        costly=True,
+        branches=partial(steered.mean_difference_branches, kind="dense"),
+    ),
+    "random latents": Method(
+        partial(steered.predict_mean_difference, kind="random"),
+        "as many latents as selected, drawn at random",
+        costly=True,
+        branches=partial(steered.mean_difference_branches, kind="random"),
+    ),
+    "shuffled labels": Method(
+        partial(steered.predict_mean_difference, kind="shuffled"),
+        "latents selected on feedback whose perspectives were shuffled",
+        costly=True,
+    ),
+    "paper's recipe": Method(
+        steered.predict_paper,
+        "all latents, mean difference, coefficient 1, error term kept, scores as they are",
+        null=False,
+        costly=True,
+        branches=lambda fold: steered.paper(fold).directions,
+    ),
+    "paper's recipe, no error term": Method(
+        steered.predict_paper_without_error,
+        "the same with the reconstruction in the activation's place",
+        null=False,
+        costly=True,
+        branches=steered.paper_without_error,
+    ),
+    "paper's recipe, calibrated": Method(
+        steered.predict_paper_calibrated,
+        "the paper's recipe, read at a fitted temperature and position bias",
+        null=False,
+        costly=True,
+    ),
+    "selected latents": Method(
+        partial(steered.predict_mean_difference, kind="selected"),
+        "stable latents, mean difference, coefficient chosen on own feedback",
+        null=False,
+        costly=True,
+        branches=partial(steered.mean_difference_branches, kind="selected"),
+        controls=("random latents", "shuffled labels", "dense difference in means"),
+    ),
+    "selected latents, KL budget": Method(
+        partial(steered.predict_mean_difference, kind="budget"),
+        f"the same at the largest coefficient within {steered.KL_BUDGET} nats on neutral text",
+        null=False,
+        costly=True,
+        branches=partial(steered.mean_difference_branches, kind="budget"),
+    ),
+    **{
+        f"merged, {operator}": Method(
+            partial(merged.merge_perspectives, config=MergeConfig(operator)),
+            f"selected latents of all perspectives and the base, {operator}: one answer for all",
+            null=False,
+            costly=True,
+        )
+        for operator in merged.OPERATORS
+    },
+    **{
+        f"merged with base, {operator}": Method(
+            partial(merged.merge_with_base, config=MergeConfig(operator)),
+            f"own selected latents and the base, {operator}",
+            null=False,
+            costly=True,
+        )
+        for operator in merged.OPERATORS
+    },
+    "fitted scales": Method(
+        partial(fitted.predict_fitted, kind="latents"),
+        "directions of the SAE's latents, scales learned from everybody's and own feedback",
+        null=False,
+        branches=partial(fitted.fitted_directions, kind="latents"),
+        controls=(
+            "fitted scales, random latents",
+            "fitted scales, shuffled labels",
+            "fitted dense vector",
+        ),
+    ),
+    "fitted scales, random latents": Method(
+        partial(fitted.predict_fitted, kind="random"),
+        "control: the same with latents drawn at random",
+        null=False,
+    ),
+    "fitted scales, shuffled labels": Method(
+        partial(fitted.predict_fitted, kind="shuffled"),
+        "control: the same on feedback whose perspectives were shuffled",
+        null=False,
+    ),
+    "fitted dense vector": Method(
+        partial(fitted.predict_fitted, kind="vector"),
+        "a vector of the residual stream learned alike, without a dictionary",
+        null=False,
+        branches=partial(fitted.fitted_directions, kind="vector"),
+    ),
+    "gated directions": Method(
+        gated.gated_directions,
+        "a direction whose amount is read from the item's own latents, over the prompt",
+        null=False,
+        for_labels=True,
+        controls=("gated directions, shuffled answers",),
+    ),
+    "gated directions, shuffled answers": Method(
+        gated.gated_shuffled,
+        "control: gates fitted on answers dealt to other items",
+        null=False,
+        for_labels=True,
+    ),
+    "linear probe, residual": Method(
+        probes.probe_residuals,
+        "logistic regression on the residual, mean over the prompt",
+        for_labels=True,
+    ),
+    "linear probe, latents": Method(
+        probes.probe_latents,
+        "logistic regression on the SAE's latents, mean over the prompt",
+        for_labels=True,
+    ),
+}
+
+
+def methods_of(task: Task, names: Sequence[str] | None = None) -> dict[str, Method]:
+    """The named methods, or all that the task allows and that are not costly.
+
+    Raises:
+        InputError: no names, an unknown one, or one that needs a positive class the task lacks.
+    """
+    if names is None:
+        return {name: m for name, m in _allowed(task).items() if not m.costly}
+    if list(names) == [ALL]:
+        return _allowed(task)
+    if not names:
+        raise InputError(f"no methods: name at least one of {', '.join(METHODS)}")
+    for name in names:
+        if name not in METHODS:
+            raise InputError(f"unknown method {shortened(name)}: {nearest(name, METHODS, 99)}")
+        if METHODS[name].for_labels and not task.positive:
+            raise InputError(
+                f"the method {name} needs a positive class, which the task {task.name} does not "
+                "have: leave it out"
+            )
+    return {name: METHODS[name] for name in dict.fromkeys(names)}
+
+
+def _allowed(task: Task) -> dict[str, Method]:
+    return {name: m for name, m in METHODS.items() if task.positive or not m.for_labels}
+
+
+def parse_methods(text: str) -> list[str]:
+    """Names from a list with commas, of which names may hold some themselves.
+
+    The longest name that is known wins: "a, b" is one method where there is one of that name.
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    names: list[str] = []
+    while parts:
+        longest = next((n for n in range(len(parts), 0, -1) if ", ".join(parts[:n]) in METHODS), 1)
+        names.append(", ".join(parts[:longest]))
+        parts = parts[longest:]
+    return names

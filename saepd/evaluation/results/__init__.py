@@ -1,0 +1,1 @@
+"""From predictions to tables: parts on disk, scores, intervals, pictures."""

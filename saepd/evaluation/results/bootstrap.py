@@ -1,0 +1,117 @@
+"""Bootstrap over questions of scores that are computed for all draws at once.
+
+`saepd.metrics.intervals` calls a score once for each draw; for tables of many rows, each with
+several differences, that takes minutes. Here a draw is a weight for each row, how often its
+question was drawn, and a score takes all draws' weights. The draws are the same there, so that
+intervals of a mean are the same to the last digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from saepd.metrics.intervals import Interval
+
+Weights: TypeAlias = Float[np.ndarray, "draws rows"]
+PerDraw: TypeAlias = Float[np.ndarray, " draws"]
+
+N_DRAWS = 1000
+# Of the draws in which a score may be undefined, as in `saepd.metrics.intervals`.
+_MOST_UNDEFINED = 0.1
+
+
+def draw_weights(questions: Sequence[str], seed: int, n_draws: int = N_DRAWS) -> Weights:
+    """How often each row counts in each draw of whole questions; the first draw is all rows once.
+
+    A single question cannot be resampled: then there is the first draw alone.
+    """
+    number = {question: i for i, question in enumerate(dict.fromkeys(questions))}
+    ids = np.array([number[question] for question in questions])
+    everything = np.ones((1, len(ids)))
+    if len(number) < 2:
+        return everything
+    drawn = np.random.default_rng(seed).integers(len(number), size=(n_draws, len(number)))
+    counts = np.zeros((n_draws, len(number)))
+    np.add.at(counts, (np.arange(n_draws)[:, None], drawn), 1)
+    return np.concatenate([everything, counts[:, ids]])
+
+
+def interval(per_draw: PerDraw, level: float = 0.95) -> Interval | None:
+    """Of a score whose first draw is all rows; None where it is undefined, or too often so."""
+    estimate, draws = float(per_draw[0]), per_draw[1:]
+    found = draws[np.isfinite(draws)]
+    if (
+        not np.isfinite(estimate)
+        or not len(draws)
+        or len(found) < (1 - _MOST_UNDEFINED) * len(draws)
+    ):
+        return None
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(estimate, float(low), float(high))
+
+
+def mean(values: Float[np.ndarray, " rows"], weights: Weights) -> PerDraw:
+    """Mean of one value a row."""
+    return weights @ values / weights.sum(1)
+
+
+def auroc(
+    scores: Float[np.ndarray, " rows"], positive: Bool[np.ndarray, " rows"], weights: Weights
+) -> PerDraw:
+    """As `saepd.metrics.classification.auroc`; NaN in a draw that lacks one class."""
+    order = np.argsort(scores, kind="stable")
+    ranked, up = scores[order], weights[:, order] * positive[order]
+    down = weights[:, order] * ~positive[order]
+    # Negatives below a score, and half of those that tie with it.
+    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+    up, down = np.add.reduceat(up, starts, axis=1), np.add.reduceat(down, starts, axis=1)
+    below = np.cumsum(down, axis=1) - down / 2
+    pairs = up.sum(1) * down.sum(1)
+    return np.divide((up * below).sum(1), pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+
+
+def auroc_within(
+    groups: Sequence[Hashable],
+    scores: Float[np.ndarray, " rows"],
+    positive: Bool[np.ndarray, " rows"],
+    weights: Weights,
+) -> PerDraw:
+    """Mean AUROC within the groups that have both classes; NaN in a draw where none has."""
+    members: dict[Hashable, list[int]] = {}
+    for row, group in enumerate(groups):
+        members.setdefault(group, []).append(row)
+    found = np.array([auroc(scores[m], positive[m], weights[:, m]) for m in members.values()])
+    defined = np.isfinite(found)
+    count = defined.sum(0)
+    total = np.where(defined, found, 0.0).sum(0)
+    return np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
+
+
+def macro_f1(
+    chosen: Bool[np.ndarray, " rows"], positive: Bool[np.ndarray, " rows"], weights: Weights
+) -> PerDraw:
+    """Mean F1 of the positive and the negative class; NaN in a draw that lacks one class."""
+    of_each: list[PerDraw] = []
+    for predicted, label in ((chosen, positive), (~chosen, ~positive)):
+        both, either = weights @ (predicted & label), weights @ (predicted + label.astype(float))
+        of_each.append(np.divide(2 * both, either, out=np.zeros(len(both)), where=either > 0))
+    present = (weights @ positive > 0) & (weights @ ~positive > 0)
+    return np.where(present, np.mean(of_each, axis=0), np.nan)
+
+
+def expected_calibration_error(
+    bins: Int[np.ndarray, " rows"], gaps: Float[np.ndarray, " rows"], weights: Weights
+) -> PerDraw:
+    """As `saepd.metrics.calibration.expected_calibration_error`, in bins that all draws share.
+
+    Args:
+        bins: From `saepd.metrics.calibration.confidence_bins`.
+        gaps: Of each row, whether its answer is right less its confidence.
+        weights: From `draw_weights`.
+    """
+    in_bin = np.eye(int(bins.max()) + 1)[bins]
+    return np.abs(weights @ (in_bin * gaps[:, None])).sum(1) / weights.sum(1)

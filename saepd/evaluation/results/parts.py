@@ -1,0 +1,133 @@
+"""A folder of finished parts, so that a run that was interrupted does only what is missing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from saepd.branches.neutral import SideEffects
+from saepd.common.errors import InputError
+from saepd.common.files import write_atomically, write_json
+from saepd.evaluation.fold import Options, Predictions
+from saepd.feedback.schema import fingerprint, shortened
+
+CONFIG_FILE = "config.json"
+
+
+class Prediction(NamedTuple):
+    """One method's answer to one test item of one draw, for one perspective.
+
+    Attributes:
+        probabilities: Uniform where the method had no readable answer.
+        readable: Whether it had one.
+    """
+
+    draw: int
+    method: str
+    item: str
+    perspective: str
+    probabilities: Options
+    readable: bool = True
+
+
+class Parts:
+    """One file for each draw and method, in a folder that belongs to one configuration.
+
+    Args:
+        out: The run's folder.
+        config: All that the numbers depend on, but for which methods there are: more methods can
+            be added to a finished folder.
+
+    Raises:
+        InputError: the folder belongs to another configuration.
+    """
+
+    def __init__(self, out: Path, config: Mapping[str, Any]) -> None:
+        self.out = out
+        text = json.dumps(config, sort_keys=True)
+        self.key = hashlib.sha256(text.encode()).hexdigest()[:16]
+        path = out / CONFIG_FILE
+        if path.exists():
+            _check_same(path, json.loads(text))
+        else:
+            write_json(path, config)
+        self.folder = out / "parts" / self.key
+
+    def path(self, draw: int, method: str) -> Path:
+        """Where a part is kept; the name of the method may hold any character."""
+        return self.folder / f"{draw}-{fingerprint(method):016x}.json"
+
+    def write(
+        self,
+        draw: int,
+        method: str,
+        predictions: Predictions,
+        effects: Mapping[str, SideEffects] | None = None,
+    ) -> None:
+        """Keep one method's predictions of one draw; NaN is kept as no answer.
+
+        Args:
+            draw: Its number.
+            method: Its name.
+            predictions: From the method.
+            effects: Perspective -> what its branch does to neutral text, if there is one.
+
+        Raises:
+            InputError: only part of a prediction is a number.
+        """
+        rows: list[list[Any]] = []
+        for (item, perspective), found in predictions.items():
+            finite = np.isfinite(found)
+            if finite.any() and not finite.all():
+                raise InputError(
+                    f"the method {method} gives {found.tolist()} for item {shortened(item)}: "
+                    "expected probabilities, or all NaN where there is no readable answer"
+                )
+            # Digits beyond these differ between machines, and mean nothing.
+            shares = [round(float(p), 9) for p in found] if finite.all() else None
+            rows.append([item, perspective, shares, len(found)])
+        neutral = {name: [round(x, 9) for x in found] for name, found in (effects or {}).items()}
+        part = {"draw": draw, "method": method, "side_effects": neutral, "predictions": rows}
+        write_atomically(self.path(draw, method), json.dumps(part).encode())
+
+    def read(self, draw: int, method: str) -> list[Prediction]:
+        """The predictions that `write` kept."""
+        stored = self._stored(draw, method)
+        return [
+            Prediction(
+                draw,
+                method,
+                item,
+                perspective,
+                np.full(n, 1 / n) if shares is None else np.array(shares),
+                shares is not None,
+            )
+            for item, perspective, shares, n in stored["predictions"]
+        ]
+
+    def side_effects(self, draw: int, method: str) -> dict[str, SideEffects]:
+        """Perspective -> what its branch does to neutral text; empty if the method has none."""
+        stored = self._stored(draw, method)["side_effects"]
+        return {name: SideEffects(*found) for name, found in stored.items()}
+
+    def _stored(self, draw: int, method: str) -> dict[str, Any]:
+        return json.loads(self.path(draw, method).read_text(encoding="utf-8"))
+
+
+def _check_same(path: Path, config: dict[str, Any]) -> None:
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not what an evaluation wrote: use another folder") from error
+    for name in sorted({*before, *config}):
+        if before.get(name) != config.get(name):
+            raise InputError(
+                f"{path.parent} holds an evaluation with {name} "
+                f"{shortened(before.get(name))}, not {shortened(config.get(name))}: use another "
+                "folder, or the same settings to go on"
+            )

@@ -1,0 +1,232 @@
+"""From predictions to the rows of a table: one per method and perspective, and one over all.
+
+On tasks of opinion the primary metric is the Jensen-Shannon distance, on tasks with a positive
+class AUROC (macro-F1 where there are more than two options, which no one score ranks). AUROC is
+the mean over perspectives and draws of what it is within each: across them, a method that only
+knows who says Yes more often would rank items that it knows nothing about. Intervals are of 95%,
+by bootstrap over questions: rows about one item are drawn together, whichever draw, perspective or
+method they are of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from saepd.branches.neutral import SideEffects
+from saepd.evaluation.results import bootstrap, labelled
+from saepd.evaluation.results.bootstrap import PerDraw, Weights
+from saepd.evaluation.results.parts import Prediction
+from saepd.metrics.distances import js_distance, simbench_score, total_variation, wasserstein
+from saepd.metrics.intervals import Interval
+from saepd.tasks import Task
+
+# The perspective of results over all perspectives.
+EVERYBODY = "all"
+BASELINES = ("zero-shot", "train-mean")
+
+# Metric -> (name of its interval, how the differences begin, whether lower is better).
+PRIMARY = {
+    "js_distance": ("js_ci", "js", True),
+    "auroc": ("auroc_ci", "auroc", False),
+    "macro_f1": ("macro_f1_ci", "macro_f1", False),
+}
+_DIGITS = 6
+
+
+def primary_metric(task: Task) -> str:
+    """The metric that methods are sorted and compared by."""
+    if not task.positive:
+        return "js_distance"
+    return "auroc" if "auroc" in task.metrics else "macro_f1"
+
+
+def summary_rows(
+    predictions: Sequence[Prediction],
+    task: Task,
+    nulls: Sequence[str],
+    seed: int,
+    effects: Mapping[str, Sequence[Mapping[str, SideEffects]]] | None = None,
+    controls: Mapping[str, Sequence[str]] | None = None,
+) -> list[dict[str, Any]]:
+    """Every metric of every method, over all perspectives first and then for each.
+
+    ``unreadable`` is the share of answers that could not be read and count as uniform. Differences
+    are of the primary metric, paired, to zero-shot, to train-mean, to the null that is best over
+    all perspectives (the best in hindsight, which is in its favour), and to a method's own
+    controls. A metric that is undefined for a row is None.
+
+    Args:
+        predictions: Of all draws and methods; every method predicts the same.
+        task: With the gold.
+        nulls: Names of the methods that are nulls.
+        seed: Of the bootstrap.
+        effects: Method -> of each draw, perspective -> what its branch does to neutral text. The
+            rows tell their mean, over draws and (for everybody) perspectives.
+        controls: Method -> the methods that are its controls.
+    """
+    table: dict[tuple[str, str], list[Prediction]] = {}
+    for row in predictions:
+        for name in (EVERYBODY, row.perspective):
+            table.setdefault((row.method, name), []).append(row)
+    methods = list(dict.fromkeys(method for method, _ in table))
+    names = [EVERYBODY, *(p for p in task.perspectives if (methods[0], p) in table)]
+    metric = primary_metric(task)
+    rows: list[dict[str, Any]] = []
+    best = ""
+    for name in names:
+        weights = bootstrap.draw_weights([r.item for r in table[methods[0], name]], seed)
+        found = {method: _primary(metric, table[method, name], task, weights) for method in methods}
+        if name == EVERYBODY:
+            best = _best(metric, {m: float(v[0]) for m, v in found.items() if m in nulls})
+        base_rates = _base_rates(table.get(("train-mean", name), []), task)
+        reference = _recall_of_few_shot(table, name, task, base_rates)
+        for method in methods:
+            own = table[method, name]
+            rows.append(
+                {
+                    "method": method,
+                    "perspective": name,
+                    "null": method in nulls,
+                    "n_items": len({row.item for row in own}),
+                    "n_predictions": len(own),
+                    **_interval_of(metric, found[method]),
+                    **_metrics(own, task, reference, base_rates),
+                    "unreadable": float(np.mean([not row.readable for row in own])),
+                    "best_null": best,
+                    **_differences(metric, method, found, best),
+                    **_minus_controls(metric, method, found, (controls or {}).get(method, ())),
+                    **_mean_effects((effects or {}).get(method, []), name),
+                }
+            )
+    if task.name == "hatecheck":
+        rows += labelled.functionality_rows(table, task, EVERYBODY, nulls)
+    return [{key: _rounded(value) for key, value in row.items()} for row in rows]
+
+
+def _primary(metric: str, rows: Sequence[Prediction], task: Task, weights: Weights) -> PerDraw:
+    if metric == "js_distance":
+        predicted, gold = _pairs(rows, task)
+        return bootstrap.mean(js_distance(predicted, gold), weights)
+    scores, positive = labelled.scores_and_labels(rows, task)
+    if metric == "auroc":
+        groups = [(row.perspective, row.draw) for row in rows]
+        return bootstrap.auroc_within(groups, scores, positive, weights)
+    return bootstrap.macro_f1(scores >= labelled.THRESHOLD, positive, weights)
+
+
+def _metrics(
+    rows: Sequence[Prediction],
+    task: Task,
+    reference_recall: float | None,
+    base_rates: Mapping[tuple[int, str], float],
+) -> dict[str, float | None]:
+    predicted, gold = _pairs(rows, task)
+    if task.positive:
+        return labelled.metrics(rows, task, reference_recall, base_rates)
+    scaled = [
+        (p[scale] / p[scale].sum(), q[scale] / q[scale].sum())
+        for row, p, q in zip(rows, predicted, gold, strict=True)
+        if (scale := list(task.ordinal.get(row.item, ())))
+        and p[scale].sum() > 0
+        and q[scale].sum() > 0
+    ]
+    even = all(np.allclose(q, 1 / len(q)) for q in gold)
+    return {
+        "total_variation": float(np.mean(total_variation(predicted, gold))),
+        "wasserstein": float(np.mean(wasserstein(*zip(*scaled, strict=True)))) if scaled else None,
+        "simbench_score": None if even else float(np.mean(simbench_score(predicted, gold))),
+    }
+
+
+def _pairs(rows: Sequence[Prediction], task: Task) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    gold = [np.array(task.by_id[row.item].distributions[row.perspective]) for row in rows]
+    return [row.probabilities for row in rows], gold
+
+
+def _interval_of(metric: str, per_draw: PerDraw) -> dict[str, Any]:
+    found = bootstrap.interval(per_draw)
+    return {
+        metric: float(per_draw[0]),
+        PRIMARY[metric][0]: None if found is None else [found.low, found.high],
+    }
+
+
+def _differences(
+    metric: str, method: str, found: Mapping[str, PerDraw], best: str
+) -> dict[str, Interval | None]:
+    start = PRIMARY[metric][1]
+    against = {name.replace("-", "_"): name for name in BASELINES} | {"best_null": best}
+    return {
+        f"{start}_minus_{key}": bootstrap.interval(found[method] - found[other])
+        for key, other in against.items()
+        if other in found and other != method
+    }
+
+
+def _minus_controls(
+    metric: str, method: str, found: Mapping[str, PerDraw], controls: Sequence[str]
+) -> dict[str, dict[str, Interval | None]]:
+    differences = {
+        name: bootstrap.interval(found[method] - found[name]) for name in controls if name in found
+    }
+    return {f"{PRIMARY[metric][1]}_minus_controls": differences} if differences else {}
+
+
+def _mean_effects(draws: Sequence[Mapping[str, SideEffects]], name: str) -> dict[str, float | None]:
+    found = [own for draw in draws for p, own in draw.items() if name in (EVERYBODY, p)]
+    if not found:
+        return {"kl_to_base": None, "perplexity_ratio": None}
+    kl, ratio = np.mean(found, axis=0)
+    return {"kl_to_base": float(kl), "perplexity_ratio": float(ratio)}
+
+
+def _best(metric: str, estimates: Mapping[str, float]) -> str:
+    defined = {name: value for name, value in estimates.items() if np.isfinite(value)}
+    if not defined:
+        return ""
+    return (min if PRIMARY[metric][2] else max)(defined, key=lambda name: defined[name])
+
+
+def _recall_of_few_shot(
+    table: Mapping[tuple[str, str], Sequence[Prediction]],
+    name: str,
+    task: Task,
+    base_rates: Mapping[tuple[int, str], float],
+) -> float | None:
+    """Recall that few-shot prompting reaches.
+
+    Often a small model flags nothing at a probability of one half, whatever examples it is shown,
+    and at a recall of 0 every method's false positive rate is 0. Then this is its recall where its
+    highest scores are flagged, as large a share as is positive in the feedback.
+    """
+    rows = table.get(("few-shot prompt", name))
+    if not rows or not task.positive:
+        return None
+    scores, positive = labelled.scores_and_labels(rows, task)
+    flagged = scores >= labelled.THRESHOLD
+    if not flagged[positive].any() and base_rates:
+        groups = [(row.draw, row.perspective) for row in rows]
+        flagged = labelled.flagged_at_base_rate(groups, scores, base_rates)
+    return float(flagged[positive].mean()) if positive.any() else None
+
+
+def _base_rates(train_mean: Sequence[Prediction], task: Task) -> dict[tuple[int, str], float]:
+    """Share of positive answers in the feedback, which is what train-mean predicts throughout."""
+    if not task.positive or not train_mean:
+        return {}
+    scores, _ = labelled.scores_and_labels(train_mean, task)
+    return {(r.draw, r.perspective): float(p) for r, p in zip(train_mean, scores, strict=True)}
+
+
+def _rounded(value: Any) -> Any:
+    """Digits that sums in another order would change are left out; NaN becomes None."""
+    if isinstance(value, dict):
+        return {key: _rounded(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(v) for v in value]
+    if isinstance(value, float):
+        return round(value, _DIGITS) if np.isfinite(value) else None
+    return value

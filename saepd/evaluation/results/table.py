@@ -1,0 +1,132 @@
+"""The rows over all perspectives as a Markdown table, the best first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from saepd.evaluation.results.summary import EVERYBODY, PRIMARY
+
+_TITLES = {
+    "js_distance": "JS distance",
+    "auroc": "AUROC",
+    "macro_f1": "macro-F1",
+    "total_variation": "total variation",
+    "wasserstein": "Wasserstein",
+    "simbench_score": "SimBench",
+    "macro_f1_at_base_rate": "macro-F1 at base rate",
+    "positive_f1": "positive F1",
+    "false_positive_rate": "FPR",
+    "false_positive_rate_at_few_shot_recall": "FPR at few-shot's recall",
+    "ece": "ECE",
+    "brier": "Brier",
+    "kl_to_base": "KL on neutral text",
+    "perplexity_ratio": "perplexity ratio",
+    "unreadable": "unreadable",
+}
+
+# Perspectives beyond these are told in summary.json only.
+_MOST_SIDE_BY_SIDE = 3
+
+
+def table_cells(
+    rows: Sequence[Mapping[str, Any]], *, short: bool = False
+) -> tuple[list[str], list[list[str]]]:
+    """Column titles and cells of the rows over all perspectives, sorted by the primary metric.
+
+    Args:
+        rows: From `saepd.evaluation.results.summary.summary_rows`.
+        short: Leave out what a terminal has no room for: all but the primary metric.
+    """
+    overall = [r for r in rows if r["perspective"] == EVERYBODY and "functionality" not in r]
+    metric = next(name for name in PRIMARY if name in overall[0])
+    interval, start, lower = PRIMARY[metric]
+    shown = [n for n in _TITLES if n != metric and n in overall[0] and not short]
+    of_each = {} if short else _of_each_perspective(rows, metric)
+    columns = ["method", "null", _TITLES[metric], "95% interval"]
+    columns += ["minus zero-shot", "minus best null"]
+    columns += [f"{_TITLES[metric]}, {name}" for name in of_each]
+    columns += [_TITLES[name] for name in shown]
+
+    def place(row: Mapping[str, Any]) -> tuple[bool, float]:
+        value = row[metric]
+        return value is None, (value if lower else -value) if value is not None else 0.0
+
+    cells = [
+        [
+            row["method"],
+            "null" if row["null"] else "",
+            _number(row[metric]),
+            "" if row[interval] is None else "{:.3f} to {:.3f}".format(*row[interval]),
+            _difference(row.get(f"{start}_minus_zero_shot")),
+            _difference(row.get(f"{start}_minus_best_null")),
+            *(_number(own[row["method"]]) for own in of_each.values()),
+            *(_number(row[name]) for name in shown),
+        ]
+        for row in sorted(overall, key=place)
+    ]
+    return columns, cells
+
+
+def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows over all perspectives; differences of the primary metric with their intervals.
+
+    Where methods have controls, a further table has their differences; where there are rows for
+    each kind of test case, another has a line for each kind.
+    """
+    tables = [table_cells(rows)]
+    if (controlled := _control_cells(rows))[1]:
+        tables.append(controlled)
+    if any("functionality" in row for row in rows):
+        tables.append(_functionality_cells(rows))
+    return "\n\n".join(_markdown(*table) for table in tables)
+
+
+def _markdown(columns: list[str], cells: list[list[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *cells]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _control_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Each method less each of its controls, over all perspectives."""
+    overall = [r for r in rows if r["perspective"] == EVERYBODY and "functionality" not in r]
+    metric = next(name for name in PRIMARY if name in overall[0])
+    key = f"{PRIMARY[metric][1]}_minus_controls"
+    cells = [
+        [row["method"], control, _difference(difference)]
+        for row in overall
+        for control, difference in row.get(key, {}).items()
+    ]
+    return ["method", "its control", f"{_TITLES[metric]}, method minus control"], cells
+
+
+def _functionality_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Accuracy of every method on every kind of test case."""
+    found = {(r["functionality"], r["method"]): r for r in rows if "functionality" in r}
+    kinds = sorted({kind for kind, _ in found})
+    methods = list(dict.fromkeys(method for _, method in found))
+    cells = [
+        [kind, str(found[kind, methods[0]]["n_predictions"])]
+        + [_number(found[kind, method]["accuracy"]) for method in methods]
+        for kind in kinds
+    ]
+    return ["accuracy by functionality", "predictions", *methods], cells
+
+
+def _of_each_perspective(
+    rows: Sequence[Mapping[str, Any]], metric: str
+) -> dict[str, dict[str, float | None]]:
+    """Perspective -> method -> primary metric, where there are few enough to stand side by side."""
+    found: dict[str, dict[str, float | None]] = {}
+    for row in rows:
+        if row["perspective"] != EVERYBODY and "functionality" not in row:
+            found.setdefault(row["perspective"], {})[row["method"]] = row[metric]
+    return found if 1 < len(found) <= _MOST_SIDE_BY_SIDE else {}
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _difference(value: Sequence[float] | None) -> str:
+    return "" if value is None else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*value)

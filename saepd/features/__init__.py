@@ -1,0 +1,1 @@
+"""Which latents encode feedback: encode it, select latents, show the evidence."""

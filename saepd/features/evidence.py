@@ -1,0 +1,175 @@
+"""What a latent means: tokens it promotes, feedback that excites it, what pushing it does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Float, Int
+
+from saepd.branches.run import branch
+from saepd.directions.direction import Direction
+from saepd.directions.edits import decoder_rows
+from saepd.features.select import Features, Pairs
+from saepd.fit.budget import NEUTRAL_PROMPTS
+
+if TYPE_CHECKING:
+    from sae_lens import SAE
+    from torch import Tensor
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+@dataclass(frozen=True)
+class LatentEvidence:
+    """All that is said about one latent of one perspective.
+
+    Attributes:
+        latent: Its id.
+        perspective: For whom it was chosen.
+        tokens: Those its decoder row promotes most (logit lens).
+        contexts: The feedback texts at whose reading position it is strongest, with activations.
+        score: What it was chosen by: the effect in `Features`; unit-free.
+        effect: Mean difference from the anchor over its standard deviation, for every
+            perspective; unit-free.
+        stability: Share of bootstrap draws in which it was chosen.
+        density: Share of positions at which it fires.
+        output_score: Change of the probability of its own tokens when it is pushed.
+    """
+
+    latent: int
+    perspective: str
+    tokens: list[str]
+    contexts: list[tuple[str, float]]
+    score: float
+    effect: dict[str, float]
+    stability: float
+    density: float
+    output_score: float
+
+
+def logit_lens(
+    model: TransformerBridge, sae: SAE[Any], latents: Int[Tensor, " k"], n_tokens: int = 10
+) -> Int[Tensor, "k n_tokens"]:
+    """Ids of the tokens whose logits each decoder row raises most.
+
+    The row is scaled by the final norm's gain and read through the unembedding, without the
+    blocks in between (the logit lens; nostalgebraist 2020).
+    """
+    import torch
+
+    with torch.no_grad():
+        W_U = model.W_U.float()
+        rows = decoder_rows(sae, latents).to(W_U.device)
+        if model.cfg.normalization_type in ("LN", "LNPre"):
+            # LayerNorm takes the mean off whatever is written.
+            rows = rows - rows.mean(-1, keepdim=True)
+        gain = getattr(model.ln_final, "weight", None)
+        if isinstance(gain, torch.Tensor):
+            # Gemma stores the gain as its distance from one.
+            is_gemma = "gemma" in str(model.cfg.architecture).lower()
+            rows = rows * (gain.float() + 1 if is_gemma else gain.float())
+        return (rows @ W_U).topk(n_tokens, dim=-1).indices.cpu()
+
+
+def output_scores(
+    model: TransformerBridge,
+    sae: SAE[Any],
+    hook_name: str,
+    latents: Int[Tensor, " k"],
+    *,
+    amplitude: float = 1.0,
+    prompts: Sequence[str] = NEUTRAL_PROMPTS,
+) -> Float[Tensor, " k"]:
+    """Does pushing a latent raise the tokens its decoder row promotes? (Arad et al. 2505.20063)
+
+    S = P(steered) - P(base), with P = (1 - rank / |V|) * p: the best rank and the highest
+    probability that any of the latent's ten logit-lens tokens has as the next token of neutral
+    prompts, averaged over them. All latents run as branches of one pass.
+
+    Args:
+        model: The language model.
+        sae: The dictionary.
+        hook_name: Its site.
+        latents: Those to score.
+        amplitude: What is added, as a multiple of the residual's mean norm over the prompts.
+        prompts: Neutral texts.
+
+    Returns:
+        Scores between -1 and 1.
+    """
+    import torch
+
+    tokens = logit_lens(model, sae, latents)
+    rows = decoder_rows(sae, latents)
+    size = amplitude * _mean_residual_norm(model, hook_name, prompts)
+    directions = [
+        Direction(f"latent {int(latent)}", hook_name, vector=size * row / row.norm())
+        for latent, row in zip(latents, rows, strict=True)
+    ]
+    log_probs = branch(model, prompts, directions)
+    own = tokens.unsqueeze(0).expand(len(prompts), -1, -1)
+
+    def presence(rows: torch.Tensor) -> torch.Tensor:
+        probabilities = rows.gather(-1, own).amax(-1)
+        rank = (rows > probabilities.unsqueeze(-1)).sum(-1)
+        return ((1 - rank / rows.shape[-1]) * probabilities.exp()).mean(0)
+
+    base = log_probs[:, :1].expand(-1, len(latents), -1)
+    return presence(log_probs[:, 1:]) - presence(base)
+
+
+def explain(
+    model: TransformerBridge,
+    sae: SAE[Any],
+    hook_name: str,
+    pairs: Pairs,
+    features: Features,
+    n: int = 5,
+    n_contexts: int = 3,
+) -> list[LatentEvidence]:
+    """Evidence for the n strongest latents of a perspective."""
+    latents = features.latents[:n]
+    tokens = logit_lens(model, sae, latents)
+    scores = output_scores(model, sae, hook_name, latents)
+    effects = {}
+    for perspective in pairs.perspectives:
+        rows = pairs.latents[pairs.of(perspective)][:, latents]
+        effects[perspective] = rows.mean(0) / (rows.std(0) + 1e-6)
+    result = []
+    for i, latent in enumerate(latents.tolist()):
+        activation = pairs.positive_latents[:, latent]
+        contexts: dict[str, float] = {}
+        for row in activation.argsort(descending=True).tolist():
+            if float(activation[row]) <= 0 or len(contexts) == n_contexts:
+                break
+            contexts.setdefault(pairs.positive_texts[row], float(activation[row]))
+        result.append(
+            LatentEvidence(
+                latent=latent,
+                perspective=features.perspective,
+                tokens=[model.tokenizer.decode([t]) for t in tokens[i].tolist()],
+                contexts=list(contexts.items()),
+                score=float(features.effect[i]),
+                effect={name: float(values[i]) for name, values in effects.items()},
+                stability=float(features.stability[i]),
+                density=float(features.density[i]),
+                output_score=float(scores[i]),
+            )
+        )
+    return result
+
+
+def _mean_residual_norm(model: TransformerBridge, hook_name: str, prompts: Sequence[str]) -> float:
+    import torch
+
+    norms: list[float] = []
+    with torch.inference_mode():
+        for prompt in prompts:
+            ids = torch.tensor([model.tokenizer(prompt).input_ids], device=model.cfg.device)
+            model.run_with_hooks(
+                ids,
+                fwd_hooks=[(hook_name, lambda h, hook: norms.append(float(h[0, -1].norm())))],
+                stop_at_layer=1 + int(hook_name.split(".")[1]),
+            )
+    return sum(norms) / len(norms)

@@ -1,0 +1,100 @@
+"""How strongly a direction acts: the largest coefficient that leaves neutral text nearly alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from jaxtyping import Float
+
+from saepd.branches.run import branch
+from saepd.common.errors import InputError
+from saepd.directions.direction import Direction
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformer_lens.model_bridge import TransformerBridge
+
+NEUTRAL_PROMPTS = (
+    "The train to the coast leaves every morning at",
+    "Mix the flour with the water, then let the dough",
+    "The museum opened its new hall of clocks in",
+    "To replace the battery, first loosen the two",
+    "In the afternoon the wind turned and the boats",
+    "The library keeps its oldest maps in",
+    "A triangle with three equal sides has",
+    "She folded the letter, put it into the drawer and",
+)
+
+# Coefficients tried at once: every one is a branch over the same captured prefix.
+_GRID = [2.0**i for i in range(-6, 9)]
+_REFINED = 8
+
+
+def kl_to_base(
+    log_probs: Float[Tensor, "batch branches vocab"],
+) -> Float[Tensor, " steered"]:
+    """Mean over prompts of KL(base || branch) for every steered branch, in nats."""
+    base, steered = log_probs[:, :1], log_probs[:, 1:]
+    return (base.exp() * (base - steered)).sum(-1).mean(0)
+
+
+def fit_kl_budget(
+    model: TransformerBridge,
+    directions: Sequence[Direction],
+    budget: float,
+    prompts: Sequence[str] = NEUTRAL_PROMPTS,
+) -> list[Direction]:
+    """Give each direction the largest coefficient whose mean KL to the base is within a budget.
+
+    The KL is of the next token after neutral prompts. All directions at coefficients from 1/64 to
+    256 run as branches of one pass; a second pass refines the interval in which each of them
+    crosses the budget, to within a factor of 2^(1/9).
+
+    Args:
+        model: The language model.
+        directions: Their own coefficients are replaced.
+        budget: Nats; positive.
+        prompts: Texts that have nothing to do with the feedback.
+
+    Raises:
+        InputError: a budget that is not positive, or one that even the smallest coefficient of a
+            direction exceeds.
+    """
+    if not budget > 0:
+        raise InputError(f"the KL budget is {budget}: it must be positive")
+    coarse = _within(model, directions, [_GRID] * len(directions), budget, prompts)
+    for direction, n in zip(directions, coarse, strict=True):
+        if n == 0:
+            raise InputError(
+                f"direction {direction.perspective!r}: even a coefficient of {_GRID[0]} exceeds "
+                f"the KL budget of {budget} nats: raise the budget"
+            )
+    low = [_GRID[n - 1] for n in coarse]
+    step = 2.0 ** (1 / (_REFINED + 1))
+    finer = [[c * step**i for i in range(_REFINED + 1)] for c in low]
+    n_finer = _within(model, directions, finer, budget, prompts)
+    return [
+        # The first of the finer ones was within the budget a moment ago.
+        direction.scaled(tried[max(1, n) - 1] if c < _GRID[-1] else c)
+        for direction, tried, n, c in zip(directions, finer, n_finer, low, strict=True)
+    ]
+
+
+def _within(
+    model: TransformerBridge,
+    directions: Sequence[Direction],
+    coefficients: Sequence[Sequence[float]],
+    budget: float,
+    prompts: Sequence[str],
+) -> list[int]:
+    """For each direction, how many of its coefficients in a row keep within the budget."""
+    branches = [
+        direction.scaled(c)
+        for direction, tried in zip(directions, coefficients, strict=True)
+        for c in tried
+    ]
+    # Written so that NaN, which half precision overflows to, is over the budget too.
+    over = ~(kl_to_base(branch(model, prompts, branches)) <= budget)
+    groups = over.split([len(tried) for tried in coefficients])
+    return [int(g.int().argmax()) if bool(g.any()) else len(g) for g in groups]

@@ -1,0 +1,79 @@
+"""Controls: what a result must beat before it says anything about the chosen features."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from saepd.directions.direction import Direction
+from saepd.features.select import Contrast, Pairs, mean_difference
+
+if TYPE_CHECKING:
+    from sae_lens import SAE
+
+
+def random_latents(direction: Direction, pairs: Pairs, seed: int) -> Direction:
+    """The same direction made of other latents: drawn among those that fire, values shuffled.
+
+    The vector is scaled to the norm of the original, so that only the choice of latents differs.
+    """
+    import torch
+
+    assert direction.latents is not None and direction.values is not None
+    generator = torch.Generator().manual_seed(seed)
+    fires = (pairs.density > 0).clone()
+    fires[direction.latents] = False
+    pool = fires.nonzero().squeeze(-1)
+    n = min(len(direction.latents), len(pool))
+    chosen = pool[torch.randperm(len(pool), generator=generator)[:n]]
+    order = torch.randperm(len(direction.values), generator=generator)[:n]
+    other = replace(direction, latents=chosen, values=direction.values[order])
+    # At one strength, so that a direction with coefficient 0 has a random partner too.
+    before, after = direction.scaled(1.0).constant, other.scaled(1.0).constant
+    if before is None or after is None:
+        return other
+    return other.scaled(other.coefficient * float(before.norm() / after.norm()))
+
+
+def dense_difference(pairs: Pairs, direction: Direction, contrast: Contrast) -> Direction:
+    """Difference in means of the residual itself, without any SAE, at the direction's place.
+
+    With the contrast of the features it is a control for, so that only the SAE differs.
+    """
+    vector = mean_difference(pairs, pairs.residuals, direction.perspective, contrast)
+    return Direction(
+        perspective=direction.perspective,
+        hook_name=direction.hook_name,
+        positions=direction.positions,
+        coefficient=direction.coefficient,
+        vector=vector,
+        lineage=direction.lineage,
+    )
+
+
+def shuffled_labels(pairs: Pairs, seed: int) -> Pairs:
+    """The same pairs with the perspectives dealt out at random."""
+    import torch
+
+    order = torch.randperm(len(pairs.rows), generator=torch.Generator().manual_seed(seed))
+    rows = [
+        row.model_copy(update={"perspective": pairs.rows[i].perspective})
+        for row, i in zip(pairs.rows, order.tolist(), strict=True)
+    ]
+    return replace(pairs, rows=rows)
+
+
+def reconstruction_only(sae: SAE[Any], direction: Direction) -> Direction:
+    """No steering: the activation is replaced by the SAE's reconstruction, error term lost."""
+    import torch
+
+    return Direction(
+        perspective=direction.perspective,
+        hook_name=direction.hook_name,
+        mode="reconstruct",
+        positions=direction.positions,
+        latents=torch.empty(0, dtype=torch.long),
+        values=torch.empty(0),
+        sae=sae,
+        lineage=direction.lineage,
+    )

@@ -1,0 +1,323 @@
+"""Directions with learned scales: from feedback to something that steers.
+
+`saepd.fit.scales` learns how much of each candidate to write; here the candidates are latents of
+an SAE, or whatever else has a vector, and what was learned becomes a direction. Either some latents
+are chosen, or all of them share a ridge penalty, whichever predicts the feedback's own questions
+better in cross-validation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from saepd.branches.gradients import option_gradients
+from saepd.common.errors import InputError
+from saepd.directions.direction import Direction, scales_with_activation
+from saepd.evaluation.methods.baselines import answered
+from saepd.feedback.schema import Feedback, Item
+from saepd.fit.recipe import FitConfig, lineage, scaled_to_config
+from saepd.fit.scales import FittedScales, Row, ScaleConfig, fit_scales
+from saepd.models.prompts import ReadoutConfig, item_prompt
+from saepd.readout.options import OptionScores, read_options
+from saepd.readout.softmax import Options, option_features
+
+if TYPE_CHECKING:
+    from sae_lens import SAE
+    from transformer_lens.model_bridge import TransformerBridge
+
+# Part of its coefficient at which a direction runs when it is read to first order.
+_FIRST_ORDER = 0.02
+
+Units = Float[np.ndarray, "units d_model"]
+
+
+class Seen(NamedTuple):
+    """What a row of feedback says, and what the model makes of its question.
+
+    Attributes:
+        question: Rows of one question have the same scores and gradients.
+        perspective: Whose.
+        scores: Log-likelihoods of the options without steering, nats.
+        gradients: Nats of each option per residual unit.
+        target: The answer, as a distribution.
+    """
+
+    question: str
+    perspective: str
+    scores: Options
+    gradients: Float[np.ndarray, "options d_model"]
+    target: Options
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Scales, and what they are scales of.
+
+    Attributes:
+        scales: From `fit_scales`.
+        units: What one unit of each candidate writes.
+        latents: Which latent each candidate is; None for axes of the residual stream.
+    """
+
+    scales: FittedScales
+    units: Units
+    latents: Int[np.ndarray, " units"] | None
+
+    @property
+    def vectors(self) -> dict[str, Float[np.ndarray, " d_model"]]:
+        """Perspective -> what its direction writes at coefficient 1."""
+        chosen = self.units[self.scales.units]
+        return {name: values @ chosen for name, values in self.scales.values.items()}
+
+    def direction(
+        self, perspective: str, hook_name: str, sae: SAE[Any], **settings: Any
+    ) -> Direction:
+        """What steers towards a perspective, with any further fields of `Direction`."""
+        import torch
+
+        if self.latents is None:
+            vector = torch.from_numpy(self.vectors[perspective]).float()
+            return Direction(perspective, hook_name, vector=vector, **settings)
+        return Direction(
+            perspective,
+            hook_name,
+            latents=torch.from_numpy(self.latents[self.scales.units]),
+            values=torch.from_numpy(self.scales.values[perspective]).float(),
+            sae=sae,
+            **settings,
+        )
+
+
+@dataclass(frozen=True)
+class LearnedFit:
+    """Directions, and the scales that they write."""
+
+    directions: list[Direction]
+    learned: Learned
+
+
+def learn_directions(
+    model: TransformerBridge,
+    sae: SAE[Any],
+    rows: Sequence[Feedback],
+    config: FitConfig | None = None,
+    scales: ScaleConfig | None = None,
+) -> LearnedFit:
+    """Learn directions of every perspective in the feedback.
+
+    ``learned.scales`` says what is gained: the cross-validated loss of the best setting, and the
+    loss of the model's own scores with the same readout (``unsteered``).
+
+    Args:
+        model: The language model.
+        sae: A dictionary of one of its sites.
+        rows: Answers among options, of at least as many questions as there are folds.
+        config: Readout, and what directions are scaled to; latents are chosen here, so its
+            features are not used.
+        scales: What is tried.
+
+    Raises:
+        InputError: rows without an answer among options, one item in two wordings, an option
+            without any probability, another readout than the likelihood of the options' texts,
+            another mode than ``add``, an SAE that normalises activations, or whatever
+            `option_gradients` and `fit_scales` refuse.
+    """
+    from saepd.saes.load import sae_hook_name
+
+    config, scales = config or FitConfig(), scales or ScaleConfig()
+    if scales_with_activation(sae):
+        raise InputError(
+            f"this SAE normalises activations ({sae.cfg.normalize_activations}), so no scale of "
+            "its latents writes the same everywhere: take another SAE, or differences of means"
+        )
+    hook_name = sae_hook_name(sae)
+    learned = learn_latents(sae, _seen(model, rows, hook_name, config), scales)
+    story = lineage(model, sae, rows, config)
+    how = {
+        "config": asdict(scales),
+        "loss": min(learned.scales.loss.values()),
+        "unsteered_loss": learned.scales.unsteered,
+        "base_readout": learned.scales.base.tolist(),
+    }
+    directions = [
+        learned.direction(
+            name,
+            hook_name,
+            sae,
+            positions=config.direction.positions,
+            lineage={**story, "learned": {**how, "readout": readout.tolist()}},
+        )
+        for name, readout in learned.scales.readout.items()
+    ]
+    return LearnedFit(scaled_to_config(model, directions, config.direction), learned)
+
+
+def is_learned(directions: Sequence[Direction]) -> bool:
+    """Whether there are directions, and all of them are from `learn_directions`."""
+    return bool(directions) and all("learned" in d.lineage for d in directions)
+
+
+def read_learned(
+    model: TransformerBridge,
+    items: Sequence[Item],
+    directions: Sequence[Direction],
+    config: ReadoutConfig | None = None,
+) -> list[OptionScores]:
+    """What learned directions answer, read as they were learned.
+
+    Scales are learned together with a temperature and position biases, and only to first order:
+    the raw scores of a steered branch are swamped by what the base model prefers anyway. So each
+    direction runs at a small part of its coefficient, and the difference it makes is blown up
+    again, on top of the base model's scores as the perspective's readout has them.
+
+    Args:
+        model: The language model.
+        items: Items with options.
+        directions: From `learn_directions`, or loaded from disk.
+        config: How to read, which must be how it was learned.
+
+    Returns:
+        Of each item, log-probs of the options under the base model and every direction.
+
+    Raises:
+        InputError: a direction that was not learned, or with another readout, or whatever
+            `read_options` refuses.
+    """
+    import torch
+
+    config = config or ReadoutConfig()
+    if not is_learned(directions):
+        raise InputError("these directions were not learned: read them with read_options")
+    for direction in directions:
+        if direction.lineage["config"]["readout"] != asdict(config):
+            raise InputError(
+                f"direction {direction.perspective!r} was learned with another readout, "
+                f"{direction.lineage['config']['readout']}: read with the same one"
+            )
+    stories = [direction.lineage["learned"] for direction in directions]
+    weights = [np.array(stories[0]["base_readout"]), *(np.array(s["readout"]) for s in stories)]
+    small = [d.scaled(_FIRST_ORDER * d.coefficient) for d in directions]
+    found = []
+    for read in read_options(model, items, small, config):
+        scores = read.scores.double().cpu().numpy()
+        moved = (scores - scores[0]) / _FIRST_ORDER
+        raised = [
+            option_features(scores[0], len(own) - 2) @ own + move
+            for own, move in zip(weights, moved, strict=True)
+        ]
+        log_probs = torch.from_numpy(np.stack(raised)).log_softmax(-1)
+        found.append(replace(read, scores=log_probs.to(read.scores)))
+    return found
+
+
+def learn_latents(sae: SAE[Any], seen: Sequence[Seen], config: ScaleConfig) -> Learned:
+    """Scales of chosen latents or of all, whichever predicts the feedback better."""
+    latents = np.arange(sae.cfg.d_sae)
+    units = decoder(sae, latents)
+    chosen = fit_scales(scale_rows(seen, units), config)
+    whole = fit_all(seen, units, config)
+    best = min(chosen, whole, key=lambda fit: min(fit.loss.values()))
+    return Learned(best, units, latents)
+
+
+def fit_all(seen: Sequence[Seen], units: Units, config: ScaleConfig) -> FittedScales:
+    """Scales of every candidate, fitted in as many dimensions as the residual stream has.
+
+    Of all scales a that write the same vector v = W^T a, a ridge penalty prefers those of least
+    norm, a = W (W^T W)^-1 v. With M M = W^T W it is therefore the same to fit u of v = M u with
+    that penalty, and a = W M^-1 u.
+    """
+    values, axes = np.linalg.eigh(units.T @ units)
+    root = axes @ np.diag(np.sqrt(np.maximum(values, 0))) @ axes.T
+    fitted = fit_scales(scale_rows(seen, root), replace(config, n_latents=(len(root),)))
+    back = units @ np.linalg.pinv(root)
+    return replace(
+        fitted,
+        units=np.arange(len(units)),
+        values={name: back @ u for name, u in fitted.values.items()},
+    )
+
+
+def scale_rows(seen: Sequence[Seen], units: Units) -> list[Row]:
+    """What one unit of each candidate does to the options of the feedback's questions."""
+    n_positions = max(len(row.scores) for row in seen)
+    effects = {
+        question: centred(row.gradients) @ units.T
+        for question, row in {row.question: row for row in seen}.items()
+    }
+    return [
+        Row(
+            row.question,
+            row.perspective,
+            option_features(row.scores, n_positions),
+            effects[row.question],
+            row.target,
+        )
+        for row in seen
+    ]
+
+
+def centred(gradients: Float[np.ndarray, "options d"]) -> Float[np.ndarray, "options d"]:
+    """Gradients less their mean: what moves all options alike moves none of them."""
+    return (gradients - gradients.mean(0)).astype(np.float64)
+
+
+def decoder(sae: SAE[Any], latents: Int[np.ndarray, " units"]) -> Units:
+    """What one unit of each latent writes into the residual stream."""
+    import torch
+
+    from saepd.directions.edits import decoder_rows
+
+    return decoder_rows(sae, torch.from_numpy(latents)).cpu().double().numpy()
+
+
+def _seen(
+    model: TransformerBridge, rows: Sequence[Feedback], hook_name: str, config: FitConfig
+) -> list[Seen]:
+    readout = config.readout
+    if readout.readout != "text" or readout.length_normalised:
+        raise InputError(
+            "scales are learned on the likelihood of the options' texts: leave the readout at "
+            "text, and not normalised by length"
+        )
+    if config.direction.mode != "add":
+        raise InputError(f"learned scales are added: leave out mode {config.direction.mode!r}")
+    targets = [answered(row) for row in rows]
+    asked: dict[str, Item] = {}
+    for row in rows:
+        item = row.as_item()
+        if asked.setdefault(row.item, item) != item:
+            raise InputError(
+                f"feedback {row.id!r} asks item {row.item!r} in other words, or with other "
+                "options, than a row before it: give it another item"
+            )
+    items = list(asked.values())
+    found = option_gradients(
+        model,
+        [item_prompt(model, item.prompt, item.options, readout) for item in items],
+        [item.options for item in items],
+        hook_name,
+        positions=config.direction.positions,
+    )
+    for item, own in zip(items, found, strict=True):
+        if not bool(own.log_probs.isfinite().all() and own.gradients.isfinite().all()):
+            raise InputError(
+                f"item {item.id!r}: the model gives an option no probability, or its gradient is "
+                "no number: leave the item out"
+            )
+    known = {item.id: own for item, own in zip(items, found, strict=True)}
+    return [
+        Seen(
+            row.item,
+            row.perspective,
+            known[row.item].log_probs.double().numpy(),
+            known[row.item].gradients.numpy(),
+            target,
+        )
+        for row, target in zip(rows, targets, strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""Pure maths on predictions: distances, labels, calibration, selective answers, intervals."""

@@ -1,0 +1,169 @@
+"""What an uncertainty score is worth: answer the sure questions first, and see what goes wrong.
+
+A question has an uncertainty, higher where the model is less sure, and a loss, such as 1 for a
+wrong answer and 0 for a right one, or any distance to what people answered. Questions are answered
+in the order of their uncertainty; the risk at a coverage is the mean loss of those answered.
+
+Questions of equal uncertainty cannot be told apart, and no result depends on the order in which
+they happen to be listed: where a threshold decides, they are answered together or not at all; where
+an area is averaged over all coverages, they come in random order and the expectation is taken.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+from scipy.stats import spearmanr
+
+from saepd.common.errors import InputError
+from saepd.metrics.classification import BinaryLabels, auroc
+from saepd.metrics.distributions import finite, same_length
+
+_PerQuestion: TypeAlias = Float[np.ndarray, " questions"]
+
+
+class RiskCoverage(NamedTuple):
+    """What each threshold gives, the strictest first; one point per distinct uncertainty.
+
+    Attributes:
+        threshold: Questions of at most this uncertainty are answered.
+        coverage: Share of the questions that are answered, above 0 and up to 1.
+        risk: Mean loss of the answered ones, in the unit of the loss.
+    """
+
+    threshold: Float[np.ndarray, " points"]
+    coverage: Float[np.ndarray, " points"]
+    risk: Float[np.ndarray, " points"]
+
+
+def risk_coverage_curve(uncertainty: ArrayLike, losses: ArrayLike) -> RiskCoverage:
+    """The risk-coverage curve (El-Yaniv and Wiener 2010; Geifman and El-Yaniv 2017).
+
+    Args:
+        uncertainty: One per question, in any unit, higher where less sure.
+        losses: One per question, 0 or more.
+
+    Raises:
+        InputError: a value is not finite, a loss is negative, or the two differ in length.
+    """
+    values, lost = _checked(uncertainty, losses)
+    threshold, group, count = np.unique(values, return_inverse=True, return_counts=True)
+    answered = np.cumsum(count)
+    risk = np.cumsum(np.bincount(group, weights=lost)) / answered
+    return RiskCoverage(threshold, answered / len(values), risk)
+
+
+def aurc(uncertainty: ArrayLike, losses: ArrayLike) -> float:
+    """Area under the risk-coverage curve, in the unit of the loss; lower is better.
+
+    The mean over k of the mean loss of the k least uncertain questions, k from 1 to all of them
+    (Geifman, Uziel and El-Yaniv 2019, arXiv 1805.08206, section 3). An uncertainty that is the
+    same everywhere has the mean loss of all questions: that is what to beat.
+
+    Raises:
+        InputError: as ``risk_coverage_curve``.
+    """
+    values, lost = _checked(uncertainty, losses)
+    _, group, count = np.unique(values, return_inverse=True, return_counts=True)
+    # In random order each place of a tie holds, in expectation, the mean loss of the tie.
+    expected = np.repeat(np.bincount(group, weights=lost) / count, count)
+    return float((np.cumsum(expected) / np.arange(1, len(lost) + 1)).mean())
+
+
+def excess_aurc(uncertainty: ArrayLike, losses: ArrayLike) -> float:
+    """``aurc`` less that of the best possible order of the same losses; 0 is perfect.
+
+    It takes off what no uncertainty could have avoided, so models of different accuracy compare
+    (Geifman, Uziel and El-Yaniv 2019, arXiv 1805.08206, section 3, where the best is approximated
+    and here is exact).
+
+    Raises:
+        InputError: as ``risk_coverage_curve``.
+    """
+    # Rounding may leave a perfect order a little below its own best.
+    return max(aurc(uncertainty, losses) - aurc(losses, losses), 0.0)
+
+
+def coverage_at_risk(uncertainty: ArrayLike, losses: ArrayLike, *, risk: float = 0.05) -> float:
+    """Largest share of the questions that a threshold can answer at no more than the given risk.
+
+    0 where no threshold keeps the risk. The threshold is chosen on the same losses, so this
+    describes the score and promises nothing for other questions (for a promise see Geifman and
+    El-Yaniv 2017, arXiv 1705.08500).
+
+    Args:
+        uncertainty: One per question, higher where less sure.
+        losses: One per question, 0 or more.
+        risk: The mean loss allowed, in the unit of the loss: .05 allows one wrong answer in 20.
+
+    Raises:
+        InputError: as ``risk_coverage_curve``, or a negative risk.
+    """
+    if not risk >= 0:
+        raise InputError(f"the risk is {risk}: it must not be negative")
+    curve = risk_coverage_curve(uncertainty, losses)
+    # A mean of one wrong in 20 is not always .05 to the last digit.
+    kept = curve.coverage[curve.risk <= risk + 1e-12]
+    return float(kept.max(initial=0.0))
+
+
+def error_auroc(uncertainty: ArrayLike, errors: BinaryLabels) -> float:
+    """How often a wrong answer is less sure than a right one, ties counting half; .5 by chance.
+
+    Args:
+        uncertainty: One per question, higher where less sure.
+        errors: 1 for a wrong answer, 0 for a right one.
+
+    Raises:
+        InputError: a value is invalid, or all answers are right, or all wrong.
+    """
+    return auroc(uncertainty, errors)
+
+
+def disagreement_auroc(uncertainty: ArrayLike, disagreement: ArrayLike, *, above: float) -> float:
+    """How often a question that divides people is less sure than one that does not.
+
+    Ties count half; .5 by chance.
+
+    Args:
+        uncertainty: One per question, higher where less sure.
+        disagreement: How much people disagree, one per question, such as the entropy of their
+            answers or the distance between two groups.
+        above: Disagreement above this is high, in the unit of the disagreement.
+
+    Raises:
+        InputError: a value is not finite, the two differ in length, or no question or every one is
+            above.
+    """
+    return auroc(uncertainty, finite("disagreement", disagreement) > above)
+
+
+def disagreement_correlation(uncertainty: ArrayLike, disagreement: ArrayLike) -> float:
+    """Spearman's rank correlation of uncertainty and human disagreement, -1 to 1.
+
+    It needs no line between high and low disagreement; ties share their mean rank.
+
+    Raises:
+        InputError: a value is not finite, the two differ in length, or one of them is the same for
+            all questions.
+    """
+    values, divided = finite("uncertainty", uncertainty), finite("disagreement", disagreement)
+    same_length(uncertainty=values, disagreement=divided)
+    for name, column in (("uncertainty", values), ("disagreement", divided)):
+        if np.ptp(column) == 0:
+            raise InputError(
+                f"{name} is the same for all questions: a correlation needs two values"
+            )
+    found: Any = spearmanr(values, divided)
+    return float(found.statistic)
+
+
+def _checked(uncertainty: ArrayLike, losses: ArrayLike) -> tuple[_PerQuestion, _PerQuestion]:
+    values, lost = finite("uncertainty", uncertainty), finite("losses", losses)
+    same_length(uncertainty=values, losses=lost)
+    for i in np.flatnonzero(lost < 0)[:1]:
+        raise InputError(f"losses[{i}] is {lost[i]}: a loss must not be negative")
+    return values, lost

@@ -1,0 +1,1 @@
+"""From branches to probabilities of options: scores, temperatures, position biases."""

@@ -1,0 +1,217 @@
+"""From branches to answers: how probable each option is, by its letter or by its whole text.
+
+``letter`` reads the token that names the option after a prompt that lists the options. ``text``
+sums the log-likelihood of each option's whole text as the continuation of the prompt. Small
+models often have no content in their letters while their texts have some, so both are kept, and
+how much probability the options hold together is always reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from saepd.branches.engine.plan import Branch
+from saepd.branches.run import next_token_log_probs, score_continuations
+from saepd.common.errors import InputError
+from saepd.feedback.schema import Item
+from saepd.models.prompts import ReadoutConfig, continuation_ids, item_prompt, letters
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformer_lens.model_bridge import TransformerBridge
+
+# Letters that hold less than this together say nothing about the options.
+MIN_LETTER_MASS = 0.01
+
+
+@dataclass(frozen=True)
+class OptionScores:
+    """What every branch says about one item's options.
+
+    Attributes:
+        scores: Log-probs in nats, not normalised over the options.
+        mass: Probability that the options hold together, per branch.
+        warning: Why the scores should not be trusted, or an empty string.
+    """
+
+    scores: Float[Tensor, "branches options"]
+    mass: Float[Tensor, " branches"]
+    warning: str = ""
+
+    def log_probs(self, temperature: float = 1.0) -> Float[Tensor, "branches options"]:
+        """Normalised log-probs over the options, in nats.
+
+        Raises:
+            InputError: a temperature that is not positive.
+        """
+        if not temperature > 0:
+            raise InputError(f"the temperature is {temperature}: it must be positive")
+        return (self.scores / temperature).log_softmax(-1)
+
+
+def read_options(
+    model: TransformerBridge,
+    items: Sequence[Item],
+    directions: Sequence[Branch],
+    config: ReadoutConfig | None = None,
+    *,
+    prefix: str = "",
+) -> list[OptionScores]:
+    """Scores of every item's options under the base model and every branch.
+
+    Args:
+        model: The language model.
+        items: Items with options.
+        directions: The branches; without any, only the base is read.
+        config: How to read; text in plain style by default.
+        prefix: Text in front of every prompt, such as examples.
+
+    Raises:
+        InputError: an item without options, options that cannot be told apart by this readout,
+            or whatever `saepd.branches.run` refuses.
+    """
+    config = config or ReadoutConfig()
+    for item in items:
+        if not item.options:
+            raise InputError(f"item {item.id!r} has no options to read: generate text instead")
+    prompts = [prefix + item_prompt(model, item.prompt, item.options, config) for item in items]
+    if config.readout == "letter":
+        return _read_letters(model, items, prompts, directions)
+    return _read_texts(model, items, prompts, directions, config)
+
+
+def option_offsets(
+    scores: Sequence[OptionScores], items: Sequence[Item]
+) -> dict[tuple[str, ...], Float[Tensor, " options"]]:
+    """How much the base model likes each option whatever is asked: its mean score over questions.
+
+    Long or rare options score low for every question. Taking the mean off leaves what the
+    question itself does (contextual calibration, Zhao et al. 2021, with other questions in the
+    place of an empty one; no answer is needed for it). Only sets of options that at least two
+    questions share have an offset.
+    """
+    import torch
+
+    groups: dict[tuple[str, ...], list[torch.Tensor]] = {}
+    for item, row in zip(items, scores, strict=True):
+        groups.setdefault(item.options, []).append(row.scores[0])
+    return {options: torch.stack(g).mean(0) for options, g in groups.items() if len(g) > 1}
+
+
+def centred(
+    scores: Sequence[OptionScores],
+    items: Sequence[Item],
+    offsets: Mapping[tuple[str, ...], Float[Tensor, " options"]],
+) -> list[OptionScores]:
+    """The scores less the base model's offsets, the same for every branch.
+
+    A branch that shifts an option for all questions keeps that shift. Items whose options have no
+    offset stay as they are.
+    """
+    return [
+        replace(row, scores=row.scores - offsets[item.options]) if item.options in offsets else row
+        for item, row in zip(items, scores, strict=True)
+    ]
+
+
+def fit_temperature(
+    scores: Sequence[Float[Tensor, " options"]],
+    targets: Sequence[Float[np.ndarray, " options"]],
+) -> float:
+    """Temperature that minimises cross-entropy to target distributions (Guo et al. 2017, sec. 4.2).
+
+    Args:
+        scores: Unnormalised log-probs of one branch, one row an answer.
+        targets: What was answered: one-hot rows, or distributions.
+
+    Raises:
+        InputError: no rows, or rows that do not match.
+    """
+    from scipy.optimize import minimize_scalar
+
+    if not scores or len(scores) != len(targets):
+        raise InputError("a temperature needs as many target rows as score rows, at least one")
+    bounds = (np.log(0.05), np.log(200.0))
+    best: Any = minimize_scalar(
+        lambda log_t: cross_entropy(scores, targets, float(np.exp(log_t))),
+        bounds=bounds,
+        method="bounded",
+    )
+    return float(np.exp(best.x))
+
+
+def cross_entropy(
+    scores: Sequence[Float[Tensor, " options"]],
+    targets: Sequence[Float[np.ndarray, " options"]],
+    temperature: float,
+) -> float:
+    """Mean cross-entropy of the temperature-scaled scores to the targets, in nats."""
+    from scipy.special import log_softmax
+
+    return float(
+        np.mean(
+            [
+                -(y @ log_softmax(np.asarray(s, dtype=np.float64) / temperature))
+                for s, y in zip(scores, targets, strict=True)
+            ]
+        )
+    )
+
+
+def _read_letters(
+    model: TransformerBridge,
+    items: Sequence[Item],
+    prompts: Sequence[str],
+    directions: Sequence[Branch],
+) -> list[OptionScores]:
+    chosen = []
+    for item, prompt in zip(items, prompts, strict=True):
+        first = [
+            continuation_ids(model.tokenizer, prompt, letter)[0]
+            for letter in letters(len(item.options))
+        ]
+        if len(set(first)) < len(first):
+            raise InputError(f"item {item.id!r}: two letters share a token: use the text readout")
+        chosen.append(first)
+    log_probs = next_token_log_probs(model, prompts, directions)
+    result = []
+    for item, tokens, rows in zip(items, chosen, log_probs, strict=True):
+        scores = rows[:, tokens]
+        mass = scores.logsumexp(-1).exp()
+        low = float(mass.min())
+        warning = ""
+        if low < MIN_LETTER_MASS:
+            warning = f"item {item.id!r}: the letters hold only {low:.1e} of the probability"
+        result.append(OptionScores(scores, mass, warning))
+    return result
+
+
+def _read_texts(
+    model: TransformerBridge,
+    items: Sequence[Item],
+    prompts: Sequence[str],
+    directions: Sequence[Branch],
+    config: ReadoutConfig,
+) -> list[OptionScores]:
+    import torch
+
+    for item, prompt in zip(items, prompts, strict=True):
+        tokens = [tuple(continuation_ids(model.tokenizer, prompt, o)) for o in item.options]
+        if len(set(tokens)) < len(tokens):
+            raise InputError(f"item {item.id!r}: two options have the same tokens: reword one")
+    scored = score_continuations(model, prompts, [item.options for item in items], directions)
+    result = []
+    for item, (scores, lengths) in zip(items, scored, strict=True):
+        mass = scores.logsumexp(-1).exp()
+        warning = ""
+        if not bool(torch.isfinite(scores).all()):
+            warning = f"item {item.id!r}: an option has probability zero in some branch"
+        if config.length_normalised:
+            scores = scores / torch.tensor(lengths)
+        result.append(OptionScores(scores, mass, warning))
+    return result

@@ -1,0 +1,1 @@
+"""Dictionaries: load and check them, train them, measure them."""

@@ -1,0 +1,1 @@
+"""Where points run: which of them together, on a Ray cluster, as Slurm jobs."""

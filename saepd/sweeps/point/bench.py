@@ -1,0 +1,128 @@
+"""What one process holds while it runs points: a model, its SAE, and the prefix captured last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from saepd.branches.run import CapturedPrompts, capture_prompts
+from saepd.directions.direction import Direction
+from saepd.feedback.schema import Item
+from saepd.fit.budget import NEUTRAL_PROMPTS
+from saepd.sweeps.space.parameters import ModelConfig
+
+if TYPE_CHECKING:
+    from sae_lens import SAE
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model and an SAE that fits it, with what names both by content."""
+
+    model: TransformerBridge
+    sae: SAE[Any]
+    model_fingerprint: str
+    sae_fingerprint: str
+    hook_name: str
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A point's questions and the neutral prompts, run as far as no direction changes them."""
+
+    questions: CapturedPrompts
+    neutral: CapturedPrompts
+    n_forwards: int
+
+
+class Bench:
+    """Loads what points need, and keeps it while the next ones need the same."""
+
+    def __init__(self) -> None:
+        self._config: ModelConfig | None = None
+        self._loaded: Loaded | None = None
+        self._prefix: tuple[str, Prefix] | None = None
+
+    def load(self, config: ModelConfig) -> Loaded:
+        """The model and SAE of a point; the model is not loaded again for another SAE.
+
+        Raises:
+            InputError: whatever `load_model` and `load_sae` refuse.
+        """
+        from saepd.models.load import load_model, weights_fingerprint
+        from saepd.saes.load import load_sae, sae_fingerprint, sae_hook_name
+
+        if self._loaded is not None and self._config == config:
+            return self._loaded
+        if self._loaded is not None and _only_model(self._config) == _only_model(config):
+            model, fingerprint = self._loaded.model, self._loaded.model_fingerprint
+        else:
+            # The old ones go first: both may not fit.
+            self._loaded = self._prefix = None
+            model = load_model(config.model, device=config.device, dtype=config.dtype)
+            fingerprint = weights_fingerprint(model)
+        sae = load_sae(config.sae or config.block, config.sae_id, model=model)
+        self._config = config
+        of_sae = f"{sae_fingerprint(sae)} {_how_it_encodes(sae)}"
+        self._loaded = Loaded(model, sae, fingerprint, of_sae, sae_hook_name(sae))
+        return self._loaded
+
+    def prefix(
+        self,
+        key: str,
+        loaded: Loaded,
+        items: Sequence[Item],
+        prompts: Sequence[str],
+        positions: str,
+    ) -> tuple[Prefix, bool]:
+        """The captured questions, and whether they were captured before."""
+        if self._prefix is not None and self._prefix[0] == key:
+            return self._prefix[1], True
+        self._prefix = None
+        options = [item.options for item in items]
+        with counting_forwards(loaded.model) as calls:
+            questions = capture_prompts(
+                loaded.model, prompts, loaded.hook_name, positions=positions, continuations=options
+            )
+            neutral = capture_prompts(
+                loaded.model, NEUTRAL_PROMPTS, loaded.hook_name, positions=_within_any(positions)
+            )
+        found = Prefix(questions, neutral, len(calls))
+        self._prefix = key, found
+        return found, False
+
+
+def for_neutral(directions: Sequence[Direction]) -> list[Direction]:
+    """The directions as they can run on neutral prompts, which hold no marker of a template."""
+    return [replace(d, positions=_within_any(d.positions)) for d in directions]
+
+
+@contextmanager
+def counting_forwards(model: TransformerBridge) -> Iterator[list[None]]:
+    """A list that grows by one with every call of the model."""
+    calls: list[None] = []
+    handle = model.original_model.register_forward_pre_hook(lambda *_: calls.append(None))
+    try:
+        yield calls
+    finally:
+        handle.remove()
+
+
+def _how_it_encodes(sae: SAE[Any]) -> str:
+    """What is no weight but changes latents, such as the k of a TopK SAE."""
+    settings = sae.cfg.to_dict()
+    told = {k: str(v) for k, v in settings.items() if k not in ("metadata", "device", "dtype")}
+    return json.dumps({"architecture": sae.cfg.architecture(), **told}, sort_keys=True)
+
+
+def _within_any(positions: str) -> str:
+    return "answer" if positions.startswith("after") else positions
+
+
+def _only_model(config: ModelConfig | None) -> ModelConfig | None:
+    """The settings without those of the SAE."""
+    return config and ModelConfig(config.model, sae="any", device=config.device, dtype=config.dtype)

@@ -1,0 +1,158 @@
+"""From the scores of a point's branches to its numbers: options, merge, distance. No model here.
+
+Branches are read as `saepd evaluate` reads them: at a temperature and with position biases that
+are fitted on the feedback. A point's answer is the merge of the base and all branches, one for
+everybody. Beside it stand the merge of each perspective's branch with the base, that branch alone,
+and the base alone with the perspective's own readout: the strongest null, to which gains are
+differences.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from saepd.evaluation.methods.merged import merged
+from saepd.evaluation.methods.nulls import (
+    OWN_RIDGE,
+    POOLED_RIDGE,
+    Weights,
+    fit_readout,
+    read_biased,
+)
+from saepd.evaluation.results import bootstrap, labelled
+from saepd.evaluation.results.bootstrap import PerDraw
+from saepd.evaluation.results.parts import Prediction
+from saepd.merge.operators import MergeConfig
+from saepd.metrics.distances import accuracy, js_distance, total_variation
+from saepd.sweeps.point.metrics import SIDE_EFFECT
+from saepd.sweeps.point.stages import Scored
+from saepd.tasks import Task
+
+# Raised when the same scores come to mean other numbers.
+VERSION = 1
+
+# Name of a gain -> whose.
+GAINS = {"gain": "merged", "with_base_gain": "with_base", "own_gain": "own"}
+
+Options = Float[np.ndarray, " options"]
+
+
+def measure(scored: Scored, merge: MergeConfig, seed: int) -> dict[str, Any]:
+    """Metrics of a point over all perspectives and for each, with 95% bootstrap intervals.
+
+    Args:
+        scored: From `saepd.sweeps.point.stages.score_point`.
+        merge: Operator and numbers.
+        seed: Of the bootstrap over questions.
+
+    Returns:
+        ``metrics``: name -> number; ``intervals``: name -> [low, high] or None; ``rows``: the
+        metrics of each perspective.
+
+    Raises:
+        InputError: whatever the merge refuses.
+    """
+    task, perspectives = scored.task, [d.perspective for d in scored.directions]
+    scores = {id_: own.double().numpy() for id_, own in scored.scores.items()}
+    n_positions = max(own.shape[1] for own in scores.values())
+
+    def fitted(branch: int, perspective: str | None, ridge: float) -> Weights:
+        rows = [r for r in scored.draw.feedback if perspective in (None, r.perspective)]
+        return fit_readout([scores[r.item][branch] for r in rows], rows, ridge, n_positions)
+
+    pooled = fitted(0, None, POOLED_RIDGE)
+    base = {p: fitted(0, p, OWN_RIDGE) for p in perspectives}
+    own = {p: fitted(i, p, OWN_RIDGE) for i, p in enumerate(perspectives, 1)}
+
+    def branch(item: str, perspective: str) -> Options:
+        return read_biased(scores[item][1 + perspectives.index(perspective)], own[perspective])
+
+    def merge_of(item: str, names: Sequence[str]) -> Options:
+        rows = [read_biased(scores[item][0], pooled), *(branch(item, p) for p in names)]
+        return merged(np.log(np.maximum(np.stack(rows), 1e-30)), merge)
+
+    everybody = {item: merge_of(item, perspectives) for item in scored.draw.test}
+    methods: dict[str, Callable[[str, str], Options]] = {
+        "merged": lambda item, _: everybody[item],
+        "own": branch,
+        "base": lambda item, p: read_biased(scores[item][0], base[p]),
+    }
+    if not merge.weights:
+        # Given weights are for all branches.
+        methods["with_base"] = lambda item, p: merge_of(item, [p])
+    asked = [
+        (item, p)
+        for item in scored.draw.test
+        for p in perspectives
+        if p in task.by_id[item].distributions
+    ]
+    predictions = {
+        name: [Prediction(0, name, item, p, one(item, p)) for item, p in asked]
+        for name, one in methods.items()
+    }
+    kl = {p: float(scored.kl[i]) for i, p in enumerate(perspectives)}
+    return _summary(predictions, task, kl, seed)
+
+
+def _summary(
+    methods: Mapping[str, list[Prediction]], task: Task, kl: Mapping[str, float], seed: int
+) -> dict[str, Any]:
+    metrics, intervals = _of(methods, task, list(kl.values()), seed)
+    rows: list[dict[str, Any]] = []
+    for p, moved in kl.items():
+        own = {m: [r for r in told if r.perspective == p] for m, told in methods.items()}
+        if own["merged"]:
+            rows.append({"perspective": p, **_of(own, task, [moved], seed)[0]})
+    return {"metrics": metrics, "intervals": intervals, "rows": rows}
+
+
+def _of(
+    methods: Mapping[str, list[Prediction]], task: Task, kl: Sequence[float], seed: int
+) -> tuple[dict[str, float | None], dict[str, list[float] | None]]:
+    """Metrics and intervals; gains are paired differences, drawn together."""
+    rows = methods["merged"]
+    weights = bootstrap.draw_weights([r.item for r in rows], seed)
+    primary = {name: _primary(own, task, weights) for name, own in methods.items()}
+    sign = 1 if task.positive else -1
+    found: dict[str, PerDraw] = {
+        "auroc" if task.positive else "js_distance": primary["merged"],
+        "base": primary["base"],
+    }
+    for name, method in GAINS.items():
+        if method in primary:
+            found[name] = sign * (primary[method] - primary["base"])
+    gold, predicted = _gold(rows, task), [row.probabilities for row in rows]
+    found["total_variation"] = bootstrap.mean(total_variation(predicted, gold), weights)
+    found["accuracy"] = bootstrap.mean(accuracy(predicted, _labels(rows, task)), weights)
+    metrics = {name: _finite(float(values[0])) for name, values in found.items()}
+    metrics[SIDE_EFFECT] = _finite(float(np.mean(kl)))
+    intervals = {name: bootstrap.interval(values) for name, values in found.items()}
+    return metrics, {n: None if i is None else [i.low, i.high] for n, i in intervals.items()}
+
+
+def _labels(rows: Sequence[Prediction], task: Task) -> list[int]:
+    gold = _gold(rows, task)
+    if not task.positive:
+        return [int(g.argmax()) for g in gold]
+    places = [task.by_id[row.item].options.index(task.positive) for row in rows]
+    return [labelled.label_of(g.tolist(), i) for g, i in zip(gold, places, strict=True)]
+
+
+def _primary(rows: Sequence[Prediction], task: Task, weights: bootstrap.Weights) -> PerDraw:
+    if task.positive:
+        scores, positive = labelled.scores_and_labels(rows, task)
+        return bootstrap.auroc_within([row.perspective for row in rows], scores, positive, weights)
+    return bootstrap.mean(js_distance([r.probabilities for r in rows], _gold(rows, task)), weights)
+
+
+def _gold(rows: Sequence[Prediction], task: Task) -> list[Options]:
+    return [np.array(task.by_id[row.item].distributions[row.perspective]) for row in rows]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

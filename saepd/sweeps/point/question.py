@@ -1,0 +1,47 @@
+"""What a point asks: its task, the questions held out, and the feedback that is drawn."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+from saepd.evaluation.fold import Draw, DrawConfig, make_draws
+from saepd.feedback.schema import Item
+from saepd.sweeps.space.parameters import TaskConfig
+from saepd.tasks import Task, load_task
+
+
+@lru_cache(maxsize=4)
+def task_of(config: TaskConfig) -> Task:
+    """The task with the perspectives that take part.
+
+    Raises:
+        InputError: whatever `load_task` refuses, or an unknown perspective.
+    """
+    if config.task is None or config.data is None:
+        from saepd.tasks.packaged import packaged_task
+
+        task = packaged_task()
+    else:
+        task = load_task(config.task, Path(config.data))
+    if isinstance(config.perspectives, int):
+        return task.only(task.perspectives[: config.perspectives])
+    return task.only(config.perspectives)
+
+
+@lru_cache(maxsize=256)
+def draw_of(task: TaskConfig, draw: DrawConfig) -> Draw:
+    """Test questions and feedback of one point.
+
+    Raises:
+        InputError: too few questions for the feedback that is asked for.
+    """
+    return make_draws(task_of(task), replace(draw, draws=1))[0]
+
+
+def asked_items(task: Task, draw: Draw) -> list[Item]:
+    """The questions that a point scores: those of the test, and those of the feedback."""
+    wanted = OrderedDict.fromkeys([*draw.test, *(row.item for row in draw.feedback)])
+    return [task.by_id[id_] for id_ in wanted]

@@ -1,0 +1,136 @@
+"""One point from its settings to an outcome: what every backend runs, on whichever machine."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from saepd.common.errors import InputError
+from saepd.common.tracking import Tracker, TrackingConfig, track
+from saepd.feedback.schema import fingerprint
+from saepd.sweeps.point.bench import Bench
+from saepd.sweeps.point.measure import measure
+from saepd.sweeps.point.metrics import check_metric
+from saepd.sweeps.point.stage_cache import StageCache
+from saepd.sweeps.point.stages import Scored, score_point
+from saepd.sweeps.results.store import Outcome
+from saepd.sweeps.space.points import Point, short_name
+
+GIGABYTE = 10**9
+
+
+@dataclass(frozen=True)
+class WorkSettings:
+    """What a worker needs beside its points.
+
+    Attributes:
+        cache: Folder of stages; shared by all workers where they share a disk.
+        cache_gb: Its size cap, 10^9 bytes.
+        metric: What the sweep is about; refused where the task does not define it.
+        tracking: Of each point as a W&B run.
+        varied: Names of the parameters that tell points apart, for the runs' names.
+    """
+
+    cache: Path
+    cache_gb: float = 10.0
+    metric: str = "gain"
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    varied: tuple[str, ...] = ()
+
+
+class Worker:
+    """Runs points one after the other; what the last one loaded is there for the next."""
+
+    def __init__(self, settings: WorkSettings) -> None:
+        self.settings = settings
+        self._bench = Bench()
+        self._tracking = settings.tracking
+        self._cache = StageCache(settings.cache, int(settings.cache_gb * GIGABYTE))
+
+    def run(self, point: Point) -> Outcome:
+        """The point's outcome; an error is one too, so that the sweep goes on.
+
+        Raises:
+            InputError: the disk is full, which no other point would survive either.
+        """
+        parameters = point.config.flat()
+        name = short_name(point.config, list(self.settings.varied))
+        tracking = replace(self._tracking, name=name, id=self._run_id(point))
+        try:
+            with track(tracking, parameters, job_type="sweep point") as tracker:
+                if tracker.location is None:
+                    # W&B did not start and said so: once is enough, and each try may take long.
+                    self._tracking = TrackingConfig()
+                scored, result = self._measured(point)
+                if tracker.location is not None:
+                    _tell(tracker, scored, result)
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise InputError(
+                    f"no room left on the disk of {self.settings.cache}: free some or lower the "
+                    "size of the cache; what is finished is kept, and the same command goes on"
+                ) from error
+            told = f"{type(error).__name__}: {error}"
+            return Outcome(point.key, parameters, {"error": told, **_where()}, failed=True)
+        return Outcome(point.key, parameters, result)
+
+    def _run_id(self, point: Point) -> str | None:
+        """The same each time, so that a point that was cut off and run again is one run.
+
+        W&B's agents have their own id for the run they start.
+        """
+        if "WANDB_RUN_ID" in os.environ:
+            return None
+        tracking = self._tracking
+        return f"{fingerprint(str(tracking.group), str(tracking.dir), point.key):016x}"
+
+    def _measured(self, point: Point) -> tuple[Scored, dict[str, Any]]:
+        start = time.perf_counter()
+        scored = score_point(self._bench, self._cache, point.config)
+        check_metric(self.settings.metric, scored.task)
+        found = measure(scored, point.config.merge, point.config.draw.seed)
+        chosen = {d.perspective: d.latents for d in scored.directions if d.latents is not None}
+        result = {
+            **found,
+            "features": {name: latents.tolist() for name, latents in chosen.items()},
+            "stages": [asdict(stage) for stage in scored.stages],
+            "seconds": round(time.perf_counter() - start, 3),
+            **_where(),
+        }
+        return scored, result
+
+
+def _tell(tracker: Tracker, scored: Scored, result: dict[str, Any]) -> None:
+    """Metrics, table, features, and the directions with how they came about."""
+    from saepd.directions.saving import save_to_disk
+
+    tracker.summary({k: v for k, v in result["metrics"].items() if v is not None})
+    bounds = {k: v for k, v in result["intervals"].items() if v is not None}
+    tracker.summary({f"{name}_interval": bound for name, bound in bounds.items()})
+    tracker.log_table("perspectives", result["rows"])
+    tracker.log_table("features", _feature_rows(scored))
+    with tempfile.TemporaryDirectory() as folder:
+        steering = Path(folder) / "steering"
+        save_to_disk(scored.directions, steering)
+        tracker.log_steering(steering)
+
+
+def _feature_rows(scored: Scored) -> Sequence[dict[str, Any]]:
+    return [
+        {"perspective": d.perspective, "latent": latent, "value": value}
+        for d in scored.directions
+        if d.latents is not None and d.values is not None
+        for latent, value in zip(d.latents.tolist(), d.values.tolist(), strict=True)
+    ]
+
+
+def _where() -> dict[str, str]:
+    """Which process on which machine."""
+    return {"worker": f"{socket.gethostname()}-{os.getpid()}"}

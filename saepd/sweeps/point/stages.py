@@ -1,0 +1,229 @@
+"""The stages of a point up to the scores of its branches, each computed once for all points.
+
+    prefix       model, site, questions                  in the memory of a process
+    feedback     model, SAE, feedback, how it is read    on disk
+    directions   encoded feedback, selection, mode       on disk
+    branches     prefix, directions, coefficient         on disk
+    readout      branches, merge, alpha, tau             `saepd.sweeps.point.measure`: no forward
+
+A key hashes all that a stage depends on. A prefix is not written to disk: it holds keys and values
+of every lower block, so that writing and reading it takes about as long as running these blocks
+again, and it would push all else out of the cache. It runs only where branch scores are missing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from saepd.directions.direction import Direction
+from saepd.evaluation.fold import Draw
+from saepd.features.select import Pairs, encode_pairs
+from saepd.feedback.reading import feedback_hash
+from saepd.feedback.schema import Item
+from saepd.fit.budget import NEUTRAL_PROMPTS, kl_to_base
+from saepd.fit.recipe import FitConfig, fit_pairs, lineage
+from saepd.models.prompts import ReadoutConfig
+from saepd.sweeps.point.bench import Bench, Loaded, counting_forwards, for_neutral
+from saepd.sweeps.point.question import asked_items, draw_of, task_of
+from saepd.sweeps.point.stage_cache import StageCache, Stored, Tensors, stage_key
+from saepd.sweeps.space.parameters import PointConfig
+from saepd.tasks import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Raise one when its stage computes something else: results of older code are then not used.
+VERSIONS = {"prefix": 1, "feedback": 1, "directions": 1, "branches": 1}
+
+_PAIR_TENSORS = ("latents", "residuals", "density", "special_density", "positive_latents")
+
+
+@dataclass(frozen=True)
+class StageUse:
+    """One stage as a point used it.
+
+    Attributes:
+        kind: Of stage.
+        key: From `stage_key`.
+        reused: Whether it was there already.
+        n_forwards: Calls of the model that computing it takes.
+    """
+
+    kind: str
+    key: str
+    reused: bool
+    n_forwards: int
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a point's branches say.
+
+    Attributes:
+        task: What is asked.
+        draw: Test questions and feedback.
+        items: The questions that were scored.
+        scores: Item id -> log-likelihood of each option, nats: of the base, then of each direction.
+        kl: Nats that each direction moves neutral text by, on average.
+        directions: As they ran.
+        stages: What it took.
+    """
+
+    task: Task
+    draw: Draw
+    items: list[Item]
+    scores: dict[str, Tensor]
+    kl: Tensor
+    directions: list[Direction]
+    stages: list[StageUse]
+
+
+@dataclass(frozen=True)
+class StageKeys:
+    """Names of the stages of a point."""
+
+    prefix: str
+    feedback: str
+    directions: str
+    branches: str
+
+
+def score_point(bench: Bench, cache: StageCache, config: PointConfig) -> Scored:
+    """Scores of all branches of a point, computed only where the cache does not hold them.
+
+    Raises:
+        InputError: whatever loading, drawing, fitting or scoring refuses.
+    """
+    loaded = bench.load(config.where)
+    task, draw = task_of(config.task), draw_of(config.task, config.draw)
+    items = asked_items(task, draw)
+    prompts = [task.wording.text(item.prompt) for item in items]
+    fit = replace(config.fit, readout=ReadoutConfig(template=task.wording.plain))
+    keys = _keys(loaded, items, prompts, draw, fit)
+    uses: list[StageUse] = []
+
+    directions_of = cache.get_or_compute(
+        "directions", keys.directions, lambda: _fit(loaded, cache, keys, draw, fit)
+    )
+    uses += _with_input("feedback", keys.feedback, "directions", keys.directions, directions_of)
+    directions = _unpacked(directions_of.tensors, loaded, draw, task, fit)
+
+    def run() -> tuple[Tensors, int]:
+        prefix, held = bench.prefix(keys.prefix, loaded, items, prompts, fit.direction.positions)
+        with counting_forwards(loaded.model) as calls:
+            scored = prefix.questions.score_continuations(directions)
+            kl = kl_to_base(prefix.neutral.branch(for_neutral(directions)))
+        import torch
+
+        scores = torch.cat([row.log_probs for row in scored], dim=1)
+        return {"scores": scores, "kl": kl, **_input(held, prefix.n_forwards)}, len(calls)
+
+    branches = cache.get_or_compute("branches", keys.branches, run)
+    uses += _with_input("prefix", keys.prefix, "branches", keys.branches, branches)
+    split = branches.tensors["scores"].split([len(item.options) for item in items], dim=1)
+    scores = dict(zip([item.id for item in items], split, strict=True))
+    return Scored(task, draw, items, scores, branches.tensors["kl"], directions, uses)
+
+
+def _keys(
+    loaded: Loaded, items: list[Item], prompts: list[str], draw: Draw, fit: FitConfig
+) -> StageKeys:
+    texts = [[prompt, *item.options] for prompt, item in zip(prompts, items, strict=True)]
+    model = {"model": loaded.model_fingerprint, "site": loaded.hook_name}
+    dtype = {"dtype": str(loaded.model.cfg.dtype)}
+    prefix = stage_key(
+        "prefix",
+        VERSIONS["prefix"],
+        model
+        | dtype
+        | {"texts": texts, "neutral": NEUTRAL_PROMPTS, "positions": fit.direction.positions},
+    )
+    feedback = stage_key(
+        "feedback",
+        VERSIONS["feedback"],
+        model
+        | dtype
+        | {"sae": loaded.sae_fingerprint, "rows": feedback_hash(draw.feedback)}
+        # What is encoded: with the other two contrasts, the same texts.
+        | {"options": fit.features.contrast == "options", "read_at": fit.features.read_at}
+        | {"readout": asdict(fit.readout)},
+    )
+    unit = replace(fit.direction, coefficient=1.0)
+    directions = stage_key(
+        "directions",
+        VERSIONS["directions"],
+        {"feedback": feedback, "features": asdict(fit.features), "direction": asdict(unit)},
+    )
+    coefficient = 1.0 if fit.direction.kl_budget else fit.direction.coefficient
+    branches = stage_key(
+        "branches",
+        VERSIONS["branches"],
+        {"prefix": prefix, "directions": directions, "coefficient": coefficient},
+    )
+    return StageKeys(prefix, feedback, directions, branches)
+
+
+def _fit(
+    loaded: Loaded, cache: StageCache, keys: StageKeys, draw: Draw, fit: FitConfig
+) -> tuple[Tensors, int]:
+    """Directions at a coefficient of 1, or at the one that the KL budget allows."""
+    import torch
+
+    def encode() -> tuple[Tensors, int]:
+        with counting_forwards(loaded.model) as calls:
+            found = encode_pairs(loaded.model, loaded.sae, draw.feedback, fit.features, fit.readout)
+        return {name: getattr(found, name) for name in _PAIR_TENSORS}, len(calls)
+
+    feedback = cache.get_or_compute("feedback", keys.feedback, encode)
+    tensors_of: dict[str, Any] = {name: feedback.tensors[name] for name in _PAIR_TENSORS}
+    pairs = Pairs(rows=list(draw.feedback), positive_texts=[], **tensors_of)
+    unit = replace(fit, direction=replace(fit.direction, coefficient=1.0))
+    with counting_forwards(loaded.model) as calls:
+        found = fit_pairs(loaded.model, loaded.sae, pairs, unit).directions
+    tensors: dict[str, Tensor] = dict(_input(feedback.reused, feedback.n_forwards))
+    for i, direction in enumerate(found):
+        assert direction.latents is not None and direction.values is not None
+        tensors[f"latents.{i}"], tensors[f"values.{i}"] = direction.latents, direction.values
+    tensors["coefficients"] = torch.tensor([d.coefficient for d in found], dtype=torch.float64)
+    return tensors, len(calls)
+
+
+def _unpacked(
+    tensors: Tensors, loaded: Loaded, draw: Draw, task: Task, fit: FitConfig
+) -> list[Direction]:
+    story = lineage(loaded.model, loaded.sae, draw.feedback, fit)
+    scale = 1.0 if fit.direction.kl_budget else fit.direction.coefficient
+    names = list(dict.fromkeys(row.perspective for row in draw.feedback))
+    return [
+        Direction(
+            perspective=name,
+            hook_name=loaded.hook_name,
+            mode=fit.direction.mode,
+            positions=fit.direction.positions,
+            coefficient=float(tensors["coefficients"][i]) * scale,
+            latents=tensors[f"latents.{i}"],
+            values=tensors[f"values.{i}"],
+            sae=loaded.sae,
+            lineage=story,
+        )
+        for i, name in enumerate(names)
+    ]
+
+
+def _input(reused: bool, n_forwards: int) -> dict[str, Tensor]:
+    """What the stage before took: kept with the result, since the stage itself may be gone."""
+    import torch
+
+    return {"input": torch.tensor([reused, n_forwards])}
+
+
+def _with_input(
+    input_kind: str, input_key: str, kind: str, key: str, stored: Stored
+) -> list[StageUse]:
+    """How a stage and the one before it were used."""
+    was_there, n_forwards = stored.tensors["input"].tolist()
+    return [
+        StageUse(input_kind, input_key, stored.reused or bool(was_there), int(n_forwards)),
+        StageUse(kind, key, stored.reused, stored.n_forwards),
+    ]

@@ -1,0 +1,171 @@
+"""What a sweep may vary: the fields of the configuration dataclasses, under their own names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from saepd.common.errors import InputError
+from saepd.evaluation.fold import DrawConfig
+from saepd.features.select import FeatureConfig
+from saepd.feedback.schema import shortened
+from saepd.fit.recipe import DirectionConfig, FitConfig
+from saepd.merge.operators import MergeConfig
+from saepd.tasks.task import nearest
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which model and which SAE, as in every command.
+
+    Attributes:
+        model: Hub id, folder or .gguf file; the packaged default if None.
+        sae: SAELens release or folder; the shipped one of the default model if None.
+        sae_id: Id within a SAELens release.
+        block: Block of the shipped SAE, where no other is named.
+        device: cpu, cuda, cuda:1, mps; the best there is if None.
+        dtype: float32, bfloat16 or float16.
+    """
+
+    model: str | None = None
+    sae: str | None = None
+    sae_id: str | None = None
+    block: int = 15
+    device: str | None = None
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.model is not None and self.sae is None:
+            raise InputError("a model of your own needs an SAE of its own: name it as sae")
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """What is asked, and whose answers count.
+
+    Attributes:
+        task: A name in `saepd.tasks.TASK_NAMES`; the packaged survey if None.
+        data: The task's own file or folder.
+        perspectives: How many (those with most items), or names.
+    """
+
+    task: str | None = None
+    data: str | None = None
+    perspectives: int | tuple[str, ...] = 10
+
+    def __post_init__(self) -> None:
+        if (self.task is None) != (self.data is None):
+            given, missing = ("task", "data") if self.data is None else ("data", "task")
+            raise InputError(f"{given} is given without {missing}: give both, or neither")
+        if isinstance(self.perspectives, int) and self.perspectives < 1:
+            raise InputError(f"perspectives is {self.perspectives}: ask for at least one")
+
+
+@dataclass(frozen=True)
+class PointConfig:
+    """One point of a sweep: all that its numbers depend on.
+
+    The draws are one: to repeat a point on other questions and feedback, sweep over ``seed``.
+    """
+
+    task: TaskConfig = field(default_factory=TaskConfig)
+    where: ModelConfig = field(default_factory=ModelConfig)
+    draw: DrawConfig = field(default_factory=lambda: DrawConfig(draws=1))
+    fit: FitConfig = field(default_factory=FitConfig)
+    merge: MergeConfig = field(default_factory=MergeConfig)
+
+    def flat(self) -> dict[str, Any]:
+        """Every parameter by its name, as JSON values."""
+        parts = {
+            "": asdict(self.task) | asdict(self.where) | asdict(self.draw) | asdict(self.merge)
+        }
+        values = parts[""] | {k: v for part in asdict(self.fit).values() for k, v in part.items()}
+        return json.loads(json.dumps({name: values[name] for name in parameter_types()}))
+
+
+# Where each dataclass is in a `PointConfig`.
+_PARTS: dict[tuple[str, ...], type] = {
+    ("task",): TaskConfig,
+    ("where",): ModelConfig,
+    ("draw",): DrawConfig,
+    ("fit", "features"): FeatureConfig,
+    ("fit", "direction"): DirectionConfig,
+    ("merge",): MergeConfig,
+}
+# What is no parameter: draws, because a point has one.
+_FIXED = {"draws"}
+
+
+@cache
+def parameter_types() -> dict[str, Any]:
+    """Name of every parameter -> its type, in the order of the pipeline."""
+    found: dict[str, Any] = {}
+    for part in _PARTS.values():
+        hints = get_type_hints(part)
+        found |= {f.name: hints[f.name] for f in fields(part) if f.name not in _FIXED}
+    return found
+
+
+def check_name(name: str) -> None:
+    """Refuse what is no parameter.
+
+    Raises:
+        InputError: naming the nearest one that there is.
+    """
+    if name in _FIXED:
+        raise InputError(f"{name} cannot be swept: a point has one draw; sweep over seed instead")
+    if name not in parameter_types():
+        raise InputError(
+            f"there is no parameter {shortened(name)}: {nearest(name, parameter_types(), 99)}"
+        )
+
+
+def checked_value(name: str, value: Any) -> Any:
+    """The value in the parameter's own type.
+
+    JSON's types decide: 8 may stand for 8.0 and a list for a tuple, but "8" for no number.
+
+    Raises:
+        InputError: no such parameter, or a value of another type.
+    """
+    check_name(name)
+    adapter: TypeAdapter[Any] = TypeAdapter(parameter_types()[name])
+    try:
+        return adapter.validate_json(json.dumps(value), strict=True)
+    except (ValidationError, TypeError, ValueError) as error:
+        wanted = str(error)
+        if isinstance(error, ValidationError):
+            wanted = "; ".join(dict.fromkeys(e["msg"] for e in error.errors()))
+        raise InputError(f"parameter {name} is {shortened(value)}: {wanted}") from error
+
+
+def point_config(values: Mapping[str, Any]) -> PointConfig:
+    """The point with these values, and the defaults for all else.
+
+    Raises:
+        InputError: an unknown name, or a value that its dataclass refuses.
+    """
+    checked = {name: checked_value(name, value) for name, value in values.items()}
+    config = PointConfig()
+
+    def part(kind: type, default: Any) -> Any:
+        names = {f.name for f in fields(kind)}
+        return replace(default, **{k: v for k, v in checked.items() if k in names})
+
+    fit = replace(
+        config.fit,
+        features=part(FeatureConfig, config.fit.features),
+        direction=part(DirectionConfig, config.fit.direction),
+    )
+    return PointConfig(
+        task=part(TaskConfig, config.task),
+        where=part(ModelConfig, config.where),
+        draw=part(DrawConfig, config.draw),
+        fit=fit,
+        merge=part(MergeConfig, config.merge),
+    )

@@ -1,0 +1,156 @@
+"""A sweep as a file: W&B's format, read and checked before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from saepd.common.errors import InputError
+from saepd.feedback.schema import shortened
+from saepd.sweeps.point.metrics import GOALS, Goal, check_metric
+from saepd.sweeps.space.parameters import point_config
+from saepd.sweeps.space.space import Choice, Range, Space, parse_parameter
+from saepd.tasks.task import nearest
+
+Method = Literal["grid", "random", "bayes"]
+
+# Keys of the format that say how W&B's agents start a point, or what a sweep is called.
+_ELSEWHERE = ("program", "command", "description", "project", "entity")
+_KEYS = ("name", "method", "metric", "parameters", "run_cap")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is tried.
+
+    Attributes:
+        name: Of the sweep.
+        method: ``grid`` (every combination), ``random``, or ``bayes`` (where results led before).
+        parameters: Name -> the values it may take.
+        metric: What tells good points from bad ones.
+        goal: Whether it is to be small or large.
+        run_cap: Most points; all of a grid if None.
+    """
+
+    name: str
+    method: Method
+    parameters: Mapping[str, Space]
+    metric: str
+    goal: Goal
+    run_cap: int | None = None
+
+    @property
+    def varied(self) -> list[str]:
+        """Names of the parameters that have more than one value."""
+        return [
+            name
+            for name, space in self.parameters.items()
+            if isinstance(space, Range) or len(space.values) > 1
+        ]
+
+
+def load_sweep(path: Path, fixed: Mapping[str, Any] | None = None) -> Sweep:
+    """Read a sweep file.
+
+    Args:
+        path: The file.
+        fixed: Values in the place of what it says about these parameters.
+
+    Raises:
+        InputError: no such file, no YAML, or whatever `parse_sweep` refuses; the file is named.
+    """
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the sweep file {path}: {error}") from error
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise InputError(f"{path}{where} is not YAML: {problem}") from error
+    if fixed and isinstance(content, Mapping) and isinstance(content.get("parameters"), Mapping):
+        entries = {name: {"value": value} for name, value in fixed.items()}
+        content = {**content, "parameters": {**content["parameters"], **entries}}
+    try:
+        return parse_sweep(content, path.stem)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def parse_sweep(content: Any, name: str = "sweep") -> Sweep:
+    """Check the content of a sweep file.
+
+    Raises:
+        InputError: an unknown key, method, metric or parameter, values that no point can have, or
+            a search without an end.
+    """
+    if not isinstance(content, Mapping):
+        raise InputError(
+            f"a sweep is a mapping with method, metric and parameters, not {shortened(content)}"
+        )
+    for key in content:
+        if key == "early_terminate":
+            raise InputError("early_terminate has nothing to stop: a point has one result; drop it")
+        if key not in (*_KEYS, *_ELSEWHERE):
+            raise InputError(f"unknown key {shortened(key)}: {nearest(str(key), _KEYS)}")
+    method: Any = content.get("method")
+    if method not in get_args(Method):
+        raise InputError(f"method is {shortened(method)}: use grid, random or bayes")
+    entries = content.get("parameters")
+    if not isinstance(entries, Mapping) or not entries:
+        raise InputError("parameters is empty: name at least one, with its values")
+    parameters = {str(key): parse_parameter(str(key), entry) for key, entry in entries.items()}
+    metric, goal = _metric(content.get("metric"))
+    run_cap = content.get("run_cap")
+    if run_cap is not None and (type(run_cap) is not int or run_cap < 1):
+        raise InputError(f"run_cap is {shortened(run_cap)}: it must be a whole number from 1")
+    ranges = [key for key, space in parameters.items() if isinstance(space, Range)]
+    if method == "grid" and ranges:
+        raise InputError(
+            f"parameter {ranges[0]} is a range, which has no grid: list its values, or use random "
+            "or bayes"
+        )
+    if run_cap is None and (method == "bayes" or ranges):
+        raise InputError(f"method {method} never ends by itself: give a run_cap")
+    _check_ends(parameters)
+    return Sweep(str(content.get("name", name)), method, parameters, metric, goal, run_cap)
+
+
+def _metric(entry: Any) -> tuple[str, Goal]:
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
+        raise InputError(
+            f"metric is {shortened(entry)}: write metric: {{name: js_distance, goal: minimize}}"
+        )
+    for key in entry:
+        if key not in ("name", "goal", "target"):
+            raise InputError(f"metric has a key {shortened(key)}: it takes name and goal")
+    if "target" in entry:
+        raise InputError("metric has a target, which saepd's sweeps do not stop at: drop it")
+    name = entry["name"]
+    check_metric(name)
+    goal = entry.get("goal", GOALS[name])
+    if goal != GOALS[name]:
+        raise InputError(
+            f"the goal of {name} is {shortened(goal)}: it is better the "
+            f"{'smaller' if GOALS[name] == 'minimize' else 'larger'} it is, so use {GOALS[name]}"
+        )
+    return name, goal
+
+
+def _check_ends(parameters: Mapping[str, Space]) -> None:
+    """Let the dataclasses see every value once, so that none is refused hours later."""
+    usual = {
+        name: space.values[0] if isinstance(space, Choice) else space.rounded(space.low)
+        for name, space in parameters.items()
+    }
+    for name, space in parameters.items():
+        ends = space.values if isinstance(space, Choice) else (space.low, space.high)
+        for value in ends:
+            value = value if isinstance(space, Choice) else space.rounded(value)
+            point_config(usual | {name: value})

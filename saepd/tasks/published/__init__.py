@@ -1,0 +1,1 @@
+"""Published disagreement, read from its sources' own files."""

@@ -1,0 +1,261 @@
+"""What a model answers to an item, with options or without: one form for both.
+
+An item's answers are its options. Where it has none, they are what the model writes: samples of the
+base model and a text of every perspective, clustered by the rule of
+`saepd.uncertainty.epistemic`; a cluster is as probable as its texts together, among all
+that were written. From there on both are one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from saepd.branches.run import score_continuations
+from saepd.branches.writing.generate import generate_branches
+from saepd.branches.writing.sampling import SamplingConfig
+from saepd.directions.direction import Direction
+from saepd.evaluation.methods.baselines import answered
+from saepd.feedback.schema import Feedback, Item
+from saepd.models.prompts import ReadoutConfig, continuation_ids, item_prompt, letters
+from saepd.readout.options import fit_temperature, option_offsets, read_options
+from saepd.uncertainty.asking_again import (
+    Repeated,
+    iterate_over_options,
+    iterate_over_samples,
+    uncertainty_over_options,
+)
+from saepd.uncertainty.epistemic import EpistemicConfig, cluster_by_f1
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformer_lens.model_bridge import TransformerBridge
+
+# Options that hold less than this together are hardly among what the model would say.
+MIN_MASS = 1e-9
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the scores of options become probabilities.
+
+    Attributes:
+        temperature: Of what perspectives say, of sway and of ``least_confidence_scaled``.
+        offsets: Options -> what is taken off their scores, nats, as by `readout.options.centred`.
+    """
+
+    temperature: float = 1.0
+    offsets: Mapping[tuple[str, ...], Float[Tensor, " options"]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One item's answers under every branch.
+
+    Attributes:
+        item: What was asked.
+        prompt: The text it was asked with.
+        texts: What was scored behind it.
+        answers: What the texts are, or what each cluster of them is called.
+        scores: Log-likelihoods of the texts, nats.
+        read: From scores to log-probs of the answers at a temperature.
+        temperature: Of the branches.
+        epistemic: Uncertainty of that name, nats.
+        mass: Of the options together.
+        warning: What is wrong, if anything.
+    """
+
+    item: Item
+    prompt: str
+    texts: tuple[str, ...]
+    answers: tuple[str, ...]
+    scores: Float[Tensor, "branches texts"]
+    read: Callable[[Float[Tensor, "branches texts"], float], Float[Tensor, "branches answers"]]
+    temperature: float
+    epistemic: float
+    mass: Float[np.ndarray, " branches"]
+    warning: str = ""
+
+    @property
+    def log_probs(self) -> Float[Tensor, "branches answers"]:
+        """Of the answers under every branch, as they are read, nats."""
+        return self.read(self.scores.double(), self.temperature)
+
+    @property
+    def readable(self) -> bool:
+        """Whether there is an answer, and every branch gives one some probability."""
+        return bool(len(self.answers)) and bool(self.scores.isfinite().any(-1).all())
+
+
+def fit_reading(
+    model: TransformerBridge,
+    items: Sequence[Item],
+    rows: Sequence[Feedback] = (),
+    config: ReadoutConfig | None = None,
+    *,
+    centre: bool = False,
+) -> Reading:
+    """A temperature from what people answered, and offsets from the items alone if asked for.
+
+    Args:
+        model: The language model.
+        items: Those that will be assessed; those in free text are passed over.
+        rows: Feedback on options; without any, the temperature is 1.
+        config: How options are read.
+        centre: Take off what the base model gives options whatever is asked, over all questions
+            here that share them; see `saepd.readout.options.option_offsets`.
+
+    Raises:
+        InputError: whatever `read_options` refuses.
+    """
+    chosen = [row for row in rows if row.options and (row.answer or row.distribution)]
+    asked = {row.item: row.as_item() for row in chosen}
+    if centre:
+        asked |= {item.id: item for item in items if item.options}
+    if not asked:
+        return Reading()
+    found = list(asked.values())
+    scores = read_options(model, found, [], config)
+    offsets = option_offsets(scores, found) if centre else {}
+    if not chosen:
+        return Reading(offsets=offsets)
+    by_id = {item.id: row.scores[0] for item, row in zip(found, scores, strict=True)}
+    centred = [by_id[row.item] - offsets.get(row.options, 0.0) for row in chosen]
+    return Reading(fit_temperature(centred, [answered(row) for row in chosen]), offsets)
+
+
+def answers_over_options(
+    model: TransformerBridge,
+    items: Sequence[Item],
+    directions: Sequence[Direction],
+    reading: Reading,
+    config: ReadoutConfig,
+) -> list[Answers]:
+    """What every branch says to each item's options.
+
+    Args:
+        model: The language model.
+        items: Items with options; there may be none.
+        directions: The branches; without any, only the base is read.
+        reading: How scores become probabilities.
+        config: How options are read.
+
+    Raises:
+        InputError: whatever `read_options` and `iterate_over_options` refuse.
+    """
+    import torch
+
+    if not items:
+        return []
+    found: list[Answers] = []
+    scored = read_options(model, items, directions, config)
+    repeated = iterate_over_options(model, items, config)
+    for item, own, again in zip(items, scored, repeated, strict=True):
+        offset = reading.offsets.get(item.options, torch.zeros(len(item.options))).double()
+        warning, least = own.warning, float(own.mass.min())
+        if not warning and not least >= MIN_MASS:
+            warning = f"item {item.id!r}: the options hold only {least:.1e} of the probability"
+        letter = config.readout == "letter"
+        prompt = item_prompt(model, item.prompt, item.options, config)
+        lengths = torch.ones(len(item.options)).double()
+        if config.length_normalised and not letter:
+            ids = [continuation_ids(model.tokenizer, prompt, option) for option in item.options]
+            lengths = torch.tensor([len(tokens) for tokens in ids]).double()
+        per_token = Repeated(again.first / lengths.numpy(), again.second / lengths.numpy())
+        found.append(
+            Answers(
+                item=item,
+                prompt=prompt,
+                texts=tuple(letters(len(item.options))) if letter else item.options,
+                answers=item.options,
+                scores=own.scores * lengths,
+                read=lambda s, t, n=lengths, offset=offset: ((s / n - offset) / t).log_softmax(-1),
+                temperature=reading.temperature,
+                epistemic=uncertainty_over_options(per_token, offset),
+                mass=own.mass.double().numpy(),
+                warning=warning,
+            )
+        )
+    return found
+
+
+def answers_over_samples(
+    model: TransformerBridge,
+    items: Sequence[Item],
+    directions: Sequence[Direction],
+    readout: ReadoutConfig,
+    config: EpistemicConfig,
+    sampling: SamplingConfig,
+) -> list[Answers]:
+    """What the base writes to each item, and every branch says to what was written.
+
+    Args:
+        model: The language model.
+        items: Items without options; there may be none.
+        directions: The branches, of which each writes one text too.
+        readout: How the question is put.
+        config: How many samples, at which temperature, and when two match.
+        sampling: Where texts end, and the seed; its temperature is the config's.
+
+    Raises:
+        InputError: whatever `iterate_over_samples` and `generate_branches` refuse.
+    """
+    import torch
+
+    if not items:
+        return []
+    prompts = [item_prompt(model, item.prompt, (), readout) for item in items]
+
+    def naming(index: int, answer: str) -> str:
+        return item_prompt(model, items[index].prompt, (), readout, named=answer)
+
+    sampled = iterate_over_samples(model, prompts, naming, config, sampling)
+    own = [list(one.responses) for one in sampled]
+    if directions:
+        drawn = replace(sampling, temperature=config.temperature)
+        written = generate_branches(model, prompts, directions, drawn)
+        for texts, branches in zip(own, written, strict=True):
+            texts += [text for one in branches[1:] if (text := " ".join(one.text.split()))]
+    pools = [tuple(dict.fromkeys(texts)) for texts in own]
+    some = [i for i, pool in enumerate(pools) if pool]
+    scored = {}
+    if some:
+        rows = score_continuations(
+            model, [prompts[i] for i in some], [pools[i] for i in some], directions
+        )
+        scored = {i: row.log_probs for i, row in zip(some, rows, strict=True)}
+    found: list[Answers] = []
+    for i, (item, pool) in enumerate(zip(items, pools, strict=True)):
+        centre_of = cluster_by_f1(pool, config.similarity)
+        centres = sorted(set(centre_of))
+        member = torch.tensor([[c == centre for c in centre_of] for centre in centres])
+        n_empty, n = sampled[i].n_empty, config.n_samples
+        found.append(
+            Answers(
+                item=item,
+                prompt=prompts[i],
+                texts=pool,
+                answers=tuple(pool[centre] for centre in centres),
+                scores=scored.get(i, torch.empty(1 + len(directions), 0)),
+                read=lambda s, t, member=member: _clustered(s, member),
+                temperature=1.0,
+                epistemic=sampled[i].uncertainty,
+                mass=np.full(1 + len(directions), np.nan),
+                warning=f"item {item.id!r}: {n_empty} of {n} sampled answers were empty"
+                if n_empty
+                else "",
+            )
+        )
+    return found
+
+
+def _clustered(
+    scores: Float[Tensor, "branches texts"], member: Float[Tensor, "answers texts"]
+) -> Float[Tensor, "branches answers"]:
+    """Log-probs of clusters among the texts that there are."""
+    own = scores.unsqueeze(-2).masked_fill(~member.bool(), -np.inf)
+    return own.logsumexp(-1).log_softmax(-1)

@@ -1,0 +1,205 @@
+"""Every measure of how sure a model is of its answers, for closed options and for free text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from saepd.common.errors import InputError
+from saepd.directions.direction import Direction
+from saepd.feedback.schema import Item
+from saepd.fit.budget import fit_kl_budget
+from saepd.merge.disagreement import (
+    branch_disagreement,
+    entropy,
+    least_confidence,
+    perspective_disagreement,
+    small_margin,
+)
+from saepd.models.prompts import ReadoutConfig
+from saepd.uncertainty.answers import Answers, Reading, answers_over_options, answers_over_samples
+from saepd.uncertainty.asking_again import FREE_TEXT
+from saepd.uncertainty.epistemic import EpistemicConfig
+from saepd.uncertainty.sway import Sway, sway
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformer_lens.model_bridge import TransformerBridge
+
+# Score -> what it is. Each is higher where the model is less sure.
+SCORES = {
+    "least_confidence": "1 less the largest probability",
+    "least_confidence_scaled": "the same at the fitted temperature",
+    "entropy": "entropy of the answers, nats",
+    "small_margin": "1 less the gap between the two largest probabilities",
+    "branch_disagreement": "Jensen-Shannon divergence of base and perspectives, nats",
+    "perspective_disagreement": "Jensen-Shannon divergence of the perspectives alone, nats",
+    "sway": "largest total variation that a direction causes within the KL budget",
+    "ease_of_flip": "KL budget's coefficient over the smallest that flips the answer; 0 if none",
+    "epistemic": "mutual information of a first and a second answer, nats",
+}
+
+
+@dataclass(frozen=True)
+class AssessmentConfig:
+    """How items are assessed.
+
+    Attributes:
+        readout: How options are read, and free text is asked for.
+        kl_budget: Nats on neutral prompts; how strongly a direction may sway answers. 0 keeps each
+            direction's own coefficient as its budget.
+        epistemic: How free text is sampled and clustered.
+        max_new_tokens: Of each sampled text, which also ends with its line.
+        seed: Of the sampling.
+    """
+
+    readout: ReadoutConfig = field(default_factory=ReadoutConfig)
+    kl_budget: float = 0.1
+    epistemic: EpistemicConfig = field(default_factory=EpistemicConfig)
+    max_new_tokens: int = 24
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What is known about one item's answers.
+
+    Attributes:
+        item: Its id.
+        answers: Its options, or for free text one text of each cluster.
+        names: Of the branches: ``base``, then the perspectives.
+        branches: Probability of each answer, at the reading's temperature; NaN if unreadable.
+        mass: Probability that the options hold together in each branch; of free text, NaN.
+        scores: Every name in `SCORES`; NaN where the score is undefined.
+        flip: Perspective -> smallest multiple of the budget that flips the answer; inf if none.
+        warning: Why not to trust the scores, or an empty string.
+    """
+
+    item: str
+    answers: tuple[str, ...]
+    names: tuple[str, ...]
+    branches: Float[np.ndarray, "branches answers"]
+    mass: Float[np.ndarray, " branches"]
+    scores: Mapping[str, float]
+    flip: Mapping[str, float]
+    warning: str = ""
+
+
+def assess(
+    model: TransformerBridge,
+    items: Sequence[Item],
+    directions: Sequence[Direction] = (),
+    reading: Reading | None = None,
+    config: AssessmentConfig | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[Assessment]:
+    """All scores of every item, with options or without.
+
+    Args:
+        model: The language model.
+        items: What is asked; ids must differ.
+        directions: One per perspective; without any, only what the base model says is scored.
+        reading: From `fit_reading`; raw probabilities by default.
+        config: Settings.
+        progress: Called with what is being done, the step, and the number of steps.
+
+    Returns:
+        In the order of the items.
+
+    Raises:
+        InputError: no items, two with one id, or whatever a step refuses.
+    """
+    config, reading = config or AssessmentConfig(), reading or Reading()
+    if not items:
+        raise InputError("no items to assess: give at least one")
+    if len({item.id for item in items}) < len(items):
+        raise InputError("two items have the same id: give each its own")
+    report = progress or (lambda *_: None)
+    report("finding the coefficients of the KL budget", 0, 3)
+    budgeted = list(directions)
+    if directions and config.kl_budget:
+        budgeted = fit_kl_budget(model, directions, config.kl_budget)
+    report("reading answers", 1, 3)
+    closed = [item for item in items if item.options]
+    free = [item for item in items if not item.options]
+    answers = answers_over_options(model, closed, directions, reading, config.readout)
+    sampling = replace(FREE_TEXT, max_new_tokens=config.max_new_tokens, seed=config.seed)
+    answers += answers_over_samples(
+        model, free, directions, config.readout, config.epistemic, sampling
+    )
+    report("swaying answers", 2, 3)
+    swayed = _sway(model, answers, budgeted)
+    report("done", 3, 3)
+    names = ("base", *(direction.perspective for direction in directions))
+    found = {own.item.id: _assessment(own, swayed.get(own.item.id), names) for own in answers}
+    return [found[item.id] for item in items]
+
+
+def _sway(
+    model: TransformerBridge, answers: Sequence[Answers], budgeted: Sequence[Direction]
+) -> dict[str, Sway]:
+    """Item id -> sway, of the items that have answers to sway between."""
+    several = [own for own in answers if own.readable and len(own.answers) > 1]
+    if not budgeted or not several:
+        return {}
+    found = sway(
+        model,
+        [own.prompt for own in several],
+        [own.texts for own in several],
+        budgeted,
+        [lambda s, own=own: own.read(s, own.temperature) for own in several],
+    )
+    return {own.item.id: one for own, one in zip(several, found, strict=True)}
+
+
+def score_answers(
+    raw: Float[Tensor, " answers"],
+    branches: Float[Tensor, "branches answers"],
+    swayed: Sway | None,
+    epistemic: float,
+) -> dict[str, float]:
+    """Every name in `SCORES`, of an item with two answers or more; NaN where it is undefined.
+
+    Args:
+        raw: What the base model says at temperature 1, log-probs in nats.
+        branches: Log-probs of the base and every perspective, as they are read.
+        swayed: By each direction; None where there are none.
+        epistemic: Uncertainty of that name, nats.
+    """
+    found = dict.fromkeys(SCORES, float("nan"))
+    found["least_confidence"] = float(least_confidence(raw))
+    found["least_confidence_scaled"] = float(least_confidence(branches[0]))
+    found["entropy"] = float(entropy(raw))
+    found["small_margin"] = float(small_margin(raw))
+    if len(branches) > 1:
+        found["branch_disagreement"] = float(branch_disagreement(branches))
+    if len(branches) > 2:
+        found["perspective_disagreement"] = float(perspective_disagreement(branches))
+    if swayed is not None:
+        found["sway"] = float(swayed.moved.max())
+        found["ease_of_flip"] = swayed.ease
+    found["epistemic"] = epistemic
+    return found
+
+
+def _assessment(own: Answers, swayed: Sway | None, names: tuple[str, ...]) -> Assessment:
+    scores = dict.fromkeys(SCORES, float("nan"))
+    warning, flip = own.warning, {}
+    if not own.readable:
+        branches = np.full((len(names), len(own.answers)), np.nan)
+        warning = warning or f"item {own.item.id!r}: no answer has any probability"
+    elif len(own.answers) == 1:
+        # Whatever was written says the same: there is nothing to be unsure of.
+        branches = np.ones((len(names), 1))
+        scores = dict.fromkeys(SCORES, 0.0)
+    else:
+        raw, read = own.read(own.scores.double(), 1.0)[0], own.log_probs
+        branches = read.exp().numpy()
+        scores = score_answers(raw, read, swayed, own.epistemic)
+        if swayed is not None:
+            flip = dict(zip(names[1:], swayed.flip.tolist(), strict=True))
+    return Assessment(own.item.id, own.answers, names, branches, own.mass, scores, flip, warning)

@@ -1,0 +1,1 @@
+"""What uncertainty is worth on a task: calibration, usefulness, triage against random order."""

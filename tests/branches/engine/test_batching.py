@@ -1,0 +1,83 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from saepd.branches.engine import batching
+from saepd.branches.engine.batching import in_packs, packs, token_budget
+from saepd.common.errors import InputError
+
+
+@settings(deadline=None, max_examples=50)
+@given(costs=st.lists(st.integers(1, 3000), max_size=30), budget=st.integers(1, 5000))
+def test_packs_hold_everything_once_and_stay_within_the_budget(costs, budget):
+    groups = list(packs(costs, budget))
+    assert sorted(i for group in groups for i in group) == list(range(len(costs)))
+    for group in groups:
+        assert len(group) * max(costs[i] for i in group) <= budget or len(group) == 1
+
+
+def test_results_come_back_in_order(llama, monkeypatch):
+    monkeypatch.setattr(batching, "_ENOUGH_ON_CPU", 10)
+    seen = []
+
+    def run(indices):
+        seen.append(indices)
+        return [f"result {i}" for i in indices]
+
+    assert in_packs(llama, [4, 9, 1, 5, 2], run) == [f"result {i}" for i in range(5)]
+    assert seen == [[1], [3, 0], [4, 2]]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+        MemoryError(),
+    ],
+)
+def test_batches_are_halved_when_memory_ends(llama, monkeypatch, error):
+    monkeypatch.setattr(batching, "_ENOUGH_ON_CPU", 80)
+    sizes = []
+
+    def run(indices):
+        if len(indices) > 3:
+            raise error
+        sizes.append(len(indices))
+        return indices
+
+    with pytest.warns(UserWarning, match="out of memory: going on with at most 40 tokens"):
+        assert in_packs(llama, [10] * 8, run) == list(range(8))
+    assert sizes == [2, 2, 2, 2]
+
+
+def test_a_prompt_that_no_memory_holds_is_refused(llama):
+    def run(indices):
+        raise torch.OutOfMemoryError
+
+    with (
+        pytest.warns(UserWarning, match="out of memory"),
+        pytest.raises(InputError, match="out of memory with a single prompt of 7 tokens"),
+    ):
+        in_packs(llama, [7, 7], run)
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(llama):
+    calls = []
+
+    def run(indices):
+        calls.append(indices)
+        raise RuntimeError("something else")
+
+    with pytest.raises(RuntimeError, match="something else"):
+        in_packs(llama, [7, 7], run)
+    assert len(calls) == 1
+
+
+def test_the_budget_follows_the_free_memory(llama, monkeypatch):
+    psutil = pytest.importorskip("psutil")
+    assert token_budget(llama) == batching._ENOUGH_ON_CPU
+    free = type("Memory", (), {"available": 100 * batching.bytes_per_token(llama)})
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    assert token_budget(llama) == 50

@@ -1,0 +1,228 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from saepd.branches.neutral import SideEffects
+from saepd.evaluation.methods.registry import METHODS
+from saepd.evaluation.results import bootstrap, labelled
+from saepd.evaluation.results.labelled import label_of
+from saepd.evaluation.results.parts import Prediction
+from saepd.evaluation.results.summary import primary_metric, summary_rows
+from saepd.evaluation.results.table import markdown_table
+from saepd.metrics import classification
+from saepd.metrics.distances import js_distance, total_variation, wasserstein
+from saepd.metrics.intervals import bootstrap_interval, bootstrap_metric, paired_difference
+
+RNG = np.random.default_rng(3)
+QUESTIONS = [f"q{i % 9}" for i in range(30)]
+SCORES = np.round(RNG.random(30), 1)
+POSITIVE = RNG.random(30) < 0.4
+
+
+def test_a_mean_has_the_interval_it_has_elsewhere():
+    weights = bootstrap.draw_weights(QUESTIONS, 5)
+    found = bootstrap.interval(bootstrap.mean(SCORES, weights))
+    expected = bootstrap_interval(SCORES, questions=QUESTIONS, n=bootstrap.N_DRAWS, seed=5)
+    np.testing.assert_allclose(found, expected)
+
+
+def f1_at_half(scores, labels):
+    return classification.binary_macro_f1(scores, labels)
+
+
+@pytest.mark.parametrize("metric", ["auroc", "macro_f1"])
+def test_scores_of_labels_have_the_intervals_they_have_elsewhere(metric):
+    weights = bootstrap.draw_weights(QUESTIONS, 5, 50)
+    if metric == "auroc":
+        slow, fast = classification.auroc, bootstrap.auroc(SCORES, POSITIVE, weights)
+    else:
+        slow, fast = f1_at_half, bootstrap.macro_f1(SCORES >= 0.5, POSITIVE, weights)
+    expected = bootstrap_metric(slow, SCORES, POSITIVE, questions=QUESTIONS, n=50, seed=5)
+    np.testing.assert_allclose(bootstrap.interval(fast), expected)
+
+
+def test_a_score_that_is_undefined_has_no_interval():
+    weights = bootstrap.draw_weights(QUESTIONS, 0)
+    assert bootstrap.interval(bootstrap.auroc(SCORES, POSITIVE | True, weights)) is None
+    alone = bootstrap.draw_weights(["q"] * 3, 0)
+    assert bootstrap.mean(np.array([1.0, 2, 6]), alone).tolist() == [3]
+    assert bootstrap.interval(bootstrap.mean(np.ones(3), alone)) is None
+
+
+def predictions(task, methods, n_draws=2, share=0.5):
+    """Draws that share some of their items; every method says something of its own."""
+    found = []
+    for draw in range(n_draws):
+        items = task.items[draw * 3 : draw * 3 + 8]
+        for method, pull in methods.items():
+            for item in items:
+                for name, gold in item.distributions.items():
+                    p = pull * np.array(gold) + (1 - pull) / len(gold)
+                    found.append(Prediction(draw, method, item.id, name, p))
+    return found
+
+
+PULLS = {"zero-shot": 0.2, "train-mean": 0.5, "ours": 0.8, "uniform": 0.0}
+NULLS = ("zero-shot", "train-mean", "uniform")
+
+
+def test_a_method_is_compared_with_its_own_controls(opinions):
+    found = predictions(opinions, PULLS)
+    controls = {"ours": ("uniform", "not run"), "train-mean": ()}
+    rows = summary_rows(found, opinions, NULLS, 0, controls=controls)
+    [overall, *_] = [r for r in rows if r["method"] == "ours"]
+    [other, *_] = [
+        r for r in summary_rows(found, opinions, ("uniform",), 0) if r["method"] == "ours"
+    ]
+    assert overall["js_minus_controls"] == {"uniform": other["js_minus_best_null"]}
+    assert sum("js_minus_controls" in row for row in rows) == 3
+    _, second = markdown_table(rows).split("\n\n")
+    [_, _, line] = second.splitlines()
+    assert line.startswith("| ours | uniform | -0.")
+
+
+def test_the_controls_of_methods_are_methods():
+    for method in METHODS.values():
+        assert set(method.controls) <= set(METHODS)
+        assert not (method.null and method.controls)
+
+
+def test_rows_of_opinions_are_the_metrics_of_their_own_predictions(opinions):
+    found = predictions(opinions, PULLS)
+    rows = {(r["method"], r["perspective"]): r for r in summary_rows(found, opinions, NULLS, 7)}
+    assert len(rows) == 4 * 3
+    for (method, name), row in rows.items():
+
+        def of(wanted, name=name):
+            return [r for r in found if r.method == wanted and name in ("all", r.perspective)]
+
+        own = of(method)
+        gold = [opinions.by_id[r.item].distributions[r.perspective] for r in own]
+        ids = [r.item for r in own]
+        p = [r.probabilities for r in own]
+        distances = js_distance(p, gold)
+        expected = bootstrap_interval(distances, questions=ids, n=bootstrap.N_DRAWS, seed=7)
+        assert row["js_distance"] == pytest.approx(expected.estimate, abs=1e-6)
+        np.testing.assert_allclose(row["js_ci"], expected[1:], atol=1e-6)
+        assert row["total_variation"] == pytest.approx(total_variation(p, gold).mean(), abs=1e-6)
+        two = [(a, b) for a, b in zip(p, gold, strict=True) if len(b) == 2]
+        ordered = wasserstein(*zip(*two, strict=True)).mean()
+        assert row["wasserstein"] == pytest.approx(ordered, abs=1e-6)
+        assert row["n_items"] == len(set(ids)) < row["n_predictions"]
+        assert row["best_null"] == "train-mean"
+        if method == "ours":
+            for column, other in (("best_null", "train-mean"), ("zero_shot", "zero-shot")):
+                others = js_distance([r.probabilities for r in of(other)], gold)
+                difference = paired_difference(
+                    distances, others, questions=ids, n=bootstrap.N_DRAWS, seed=7
+                )
+                np.testing.assert_allclose(row[f"js_minus_{column}"], difference, atol=1e-6)
+    assert "js_minus_best_null" not in rows["train-mean", "all"]
+
+
+def test_the_table_begins_with_the_best_and_marks_nulls(opinions):
+    rows = summary_rows(predictions(opinions, PULLS), opinions, NULLS, 0)
+    head, _, *lines = markdown_table(rows).splitlines()
+    assert head.startswith("| method | null | JS distance | 95% interval | minus zero-shot |")
+    assert [line.split(" | ")[0].strip("| ") for line in lines] == [
+        *("ours", "train-mean", "zero-shot", "uniform")
+    ]
+    assert ["| null |" in line for line in lines] == [False, True, True, True]
+
+
+def test_rows_of_labels(labels):
+    pulls = {"few-shot prompt": 0.1, "zero-shot": 0.6, "uniform": 0.0}
+    found = predictions(labels, pulls)
+    rows = {
+        (r["method"], r["perspective"]): r for r in summary_rows(found, labels, ("uniform",), 0)
+    }
+    own = [r for r in found if r.method == "zero-shot" and r.perspective == "south"]
+    scores = np.array([r.probabilities[1] for r in own])
+    positive = np.array([labels.by_id[r.item].distributions["south"][1] >= 0.5 for r in own])
+    row = rows["zero-shot", "south"]
+    within = [
+        classification.auroc(scores[drawn], positive[drawn])
+        for drawn in (np.array([r.draw == n for r in own]) for n in range(2))
+    ]
+    assert row["auroc"] == pytest.approx(np.mean(within))
+    assert row["recall"] == pytest.approx(classification.recall(scores, positive))
+    assert row["false_positive_rate_at_few_shot_recall"] == pytest.approx(
+        classification.false_positive_rate_at_recall(scores, positive, 1.0)
+    )
+    assert row["best_null"] == "uniform"
+    assert "auroc_minus_zero_shot" in rows["few-shot prompt", "all"]
+    head = markdown_table(list(rows.values())).splitlines()[0]
+    assert "| AUROC, north | AUROC, south |" in head
+    hate = replace(labels, name="hatecheck")
+    kinds = [r for r in summary_rows(found, hate, (), 0) if "functionality" in r]
+    assert len(kinds) == 3 * 3
+    assert {r["functionality"] for r in kinds} == {"kind 0", "kind 1", "kind 2"}
+    assert all(0 <= r["accuracy"] <= 1 for r in kinds)
+    _, second = markdown_table(summary_rows(found, hate, (), 0)).split("\n\n")
+    head, _, *lines = second.splitlines()
+    assert head.endswith("| few-shot prompt | zero-shot | uniform |")
+    assert [line.split(" | ")[0].strip("| ") for line in lines] == ["kind 0", "kind 1", "kind 2"]
+
+
+def test_few_shot_recall_is_read_at_the_base_rate_where_nothing_reaches_one_half(labels):
+    halved = [
+        r._replace(probabilities=np.array([1 - r.probabilities[1] / 4, r.probabilities[1] / 4]))
+        for r in predictions(labels, {"few-shot prompt": 0.3})
+    ]
+    rates = predictions(labels, {"train-mean": 1.0})
+    [few_shot, *_] = summary_rows([*halved, *rates], labels, (), 0)
+    assert few_shot["recall"] == 0
+    assert few_shot["few_shot_recall"] > 0
+    [without, *_] = summary_rows(halved, labels, (), 0)
+    assert "few_shot_recall" not in without
+
+
+def test_as_many_are_flagged_as_the_base_rate_says_and_no_ties_beyond():
+    groups = [(0, "a")] * 4 + [(0, "b")] * 3
+    scores = np.array([0.4, 0.1, 0.3, 0.2, 0.5, 0.5, 0.1])
+    flagged = labelled.flagged_at_base_rate(groups, scores, {(0, "a"): 0.5, (0, "b"): 1 / 3})
+    np.testing.assert_array_equal(flagged, [True, False, True, False, False, False, False])
+    everything = labelled.flagged_at_base_rate(groups, scores, {(0, "a"): 1.0, (0, "b"): 0.0})
+    np.testing.assert_array_equal(everything, [True] * 4 + [False] * 3)
+
+
+def test_side_effects_are_means_over_draws_and_perspectives(opinions):
+    effects = {
+        "ours": [
+            {"north": SideEffects(1.0, 2.0), "south": SideEffects(2.0, 3.0)},
+            {"north": SideEffects(3.0, 4.0), "south": SideEffects(6.0, 7.0)},
+        ]
+    }
+    found = summary_rows(predictions(opinions, PULLS), opinions, NULLS, 0, effects)
+    told = {
+        (r["method"], r["perspective"]): (r["kl_to_base"], r["perplexity_ratio"]) for r in found
+    }
+    assert told["ours", "all"] == (3, 4)
+    assert told["ours", "north"] == (2, 3)
+    assert told["uniform", "all"] == (None, None)
+
+
+def test_who_says_yes_more_often_ranks_no_item(labels):
+    """The mean answer of each perspective and draw differs, and says nothing about items."""
+    found = [
+        r._replace(probabilities=np.array([1 - yes, yes]))
+        for r in predictions(labels, {"train-mean": 0.0})
+        for yes in [0.3 + 0.3 * (r.perspective == "north") + 0.1 * r.draw]
+    ]
+    assert {r["auroc"] for r in summary_rows(found, labels, ("train-mean",), 0)} == {0.5}
+
+
+def test_a_tie_of_the_positive_class_is_positive():
+    assert label_of((0.5, 0.5), 1) == 1
+    assert label_of((0.4, 0.2, 0.4), 1) == 0
+    assert label_of((0.2, 0.8), 0) == 1
+
+
+def test_three_options_are_not_ranked_by_one_score(labels):
+    metrics = tuple(name for name in labels.metrics if name != "auroc")
+    three = replace(labels, metrics=metrics)
+    assert primary_metric(three) == "macro_f1"
+    rows = summary_rows(predictions(labels, PULLS), three, NULLS, 0)
+    assert rows[0]["macro_f1_ci"][0] <= rows[0]["macro_f1"] <= rows[0]["macro_f1_ci"][1]
+    assert "macro-F1" in markdown_table(rows)

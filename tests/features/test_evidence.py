@@ -1,0 +1,196 @@
+import math
+
+import pytest
+import torch
+from tiny import ARCHITECTURES, D_MODEL, N_LAYERS, SITE, save_tiny_model
+
+from saepd.branches.run import branch
+from saepd.directions.direction import Direction
+from saepd.features.evidence import explain, logit_lens, output_scores
+from saepd.features.select import Features, Pairs
+from saepd.feedback.schema import Feedback
+from saepd.fit.budget import NEUTRAL_PROMPTS
+from saepd.models.load import load_model
+
+LAST_SITE = f"blocks.{N_LAYERS - 1}.hook_resid_post"
+LATENTS = torch.tensor([5, 0, 33])
+
+
+@pytest.fixture
+def uneven(tmp_path):
+    """Architecture -> a tiny model whose final norm has a different gain for every dimension."""
+
+    def load(architecture):
+        model = load_model(save_tiny_model(architecture, tmp_path / architecture), device="cpu")
+        gain = dict(model.original_model.named_parameters())
+        name = next(n for n in gain if "norm" in n.split(".")[1] or "ln_f" in n)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            gain[name].copy_(torch.randn(D_MODEL, generator=generator))
+        return model
+
+    return load
+
+
+# --- logit lens ---
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_logit_lens_is_the_end_of_the_model(uneven, random_sae, architecture):
+    model, sae = uneven(architecture), random_sae()
+    rows = sae.W_dec[LATENTS]
+    # The norm scales a row by a positive number, which does not change the order of its tokens.
+    logits = model.unembed(model.ln_final(100 * rows.unsqueeze(0)))[0]
+    expected = logits.topk(7, dim=-1).indices
+    assert torch.equal(logit_lens(model, sae, LATENTS, 7), expected)
+    # The gain matters: without it other tokens come out on top.
+    assert not torch.equal((rows @ model.W_U).topk(7, dim=-1).indices, expected)
+
+
+def test_logit_lens_by_hand(llama, random_sae):
+    sae = random_sae("topk", rescale_acts_by_decoder_norm=True)
+    gain, W_U = llama.original_model.model.norm.weight, llama.original_model.lm_head.weight.T
+    found = logit_lens(llama, sae, LATENTS)
+    assert found.shape == (3, 10)
+    for latent, tokens in zip(LATENTS, found, strict=True):
+        logits = (sae.W_dec[latent] * gain) @ W_U
+        assert tokens.tolist() == logits.argsort(descending=True)[:10].tolist()
+
+
+# --- output scores ---
+
+
+def with_row(sae, latent, row):
+    with torch.no_grad():
+        sae.W_dec[latent] = row
+    return sae
+
+
+def scores_by_hand(model, sae, hook_name, latents, amplitude, prompts):
+    """Arad et al.'s score with one hooked forward for each latent and prompt."""
+    norms = []
+    for prompt in prompts:
+        tokens = torch.tensor([model.tokenizer(prompt).input_ids])
+        _, cache = model.run_with_cache(tokens, names_filter=[hook_name])
+        norms.append(float(cache[hook_name][0, -1].norm()))
+    scores = []
+    for latent in latents.tolist():
+        row = sae.W_dec[latent]
+        push = amplitude * sum(norms) / len(norms) * row / row.norm()
+        promoted = set(logit_lens(model, sae, torch.tensor([latent]))[0].tolist())
+        total = 0.0
+        for prompt in prompts:
+            steered = branch(
+                model, [prompt], [Direction("push", hook_name, vector=push)], reference=True
+            )[0]
+            for sign, log_probs in ((-1, steered[0]), (1, steered[1])):
+                order = log_probs.argsort(descending=True).tolist()
+                rank = min(order.index(token) for token in promoted)
+                p = max(math.exp(log_probs[token]) for token in promoted)
+                total += sign * (1 - rank / len(order)) * p
+        scores.append(total / len(prompts))
+    return torch.tensor(scores)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+@pytest.mark.parametrize("amplitude", [1.0, -0.5])
+def test_output_scores_by_hand(tiny_bridge, random_sae, architecture, amplitude):
+    model, sae = tiny_bridge(architecture), random_sae()
+    prompts = ["The boats", "Somewhat longer, this one"]
+    settings = {"amplitude": amplitude, "prompts": prompts}
+    found = output_scores(model, sae, SITE, LATENTS, **settings)
+    expected = scores_by_hand(model, sae, SITE, LATENTS, **settings)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    assert expected.abs().max() > 1e-3
+
+
+def test_a_latent_that_writes_a_token_has_a_score_of_its_sign(llama, random_sae):
+    token = 70
+    sae = with_row(random_sae(), 5, llama.W_U[:, token])
+    assert logit_lens(llama, sae, torch.tensor([5]))[0, 0] == token
+    promoted, opposed = (
+        output_scores(llama, sae, LAST_SITE, torch.tensor([5]), amplitude=a) for a in (1, -1)
+    )
+    assert promoted > 0.05
+    assert opposed < -0.001
+    # Far from the end the blocks in between make something else of it.
+    assert output_scores(llama, sae, "blocks.0.hook_resid_pre", torch.tensor([5])) < promoted
+
+
+def test_a_latent_that_is_not_pushed_has_no_score(llama, random_sae):
+    scores = output_scores(llama, random_sae(), SITE, LATENTS, amplitude=0.0)
+    torch.testing.assert_close(scores, torch.zeros(3), atol=1e-6, rtol=0)
+
+
+# --- all of it ---
+
+
+def feedback(i, name):
+    return Feedback(id=f"r{i}", perspective=name, prompt="So?", options=("Yes", "No"), answer="No")
+
+
+@pytest.fixture
+def pairs():
+    names = ["ours"] * 4 + ["theirs"] * 3
+    generator = torch.Generator().manual_seed(0)
+    positive = torch.rand(7, 48, generator=generator) + 0.1
+    positive[:, 7] = torch.tensor([0.0, 3, 0, 5, 4, 0, 1])
+    positive[:, 8] = torch.tensor([0.0, 0, 0, 2, 0, 0, 0])
+    return Pairs(
+        rows=[feedback(i, name) for i, name in enumerate(names)],
+        # The strongest two of latent 7 are the same text.
+        positive_texts=["a", "b", "c", "d", "d", "e", "f"],
+        latents=torch.randn(7, 48, generator=generator) + torch.linspace(-2, 2, 48),
+        residuals=torch.zeros(7, D_MODEL),
+        density=torch.rand(48, generator=generator),
+        special_density=torch.zeros(48),
+        positive_latents=positive,
+    )
+
+
+@pytest.fixture
+def features(pairs):
+    latents = torch.tensor([7, 8, 20])
+    return Features(
+        perspective="theirs",
+        latents=latents,
+        effect=torch.tensor([0.9, 0.8, -0.7]),
+        value=torch.tensor([1.0, 2.0, -3.0]),
+        stability=torch.tensor([1.0, 0.75, 0.5]),
+        density=pairs.density[latents],
+        n_candidates=40,
+        n_unstable=0,
+    )
+
+
+def test_evidence_tells_each_latent_what_it_is(llama, random_sae, pairs, features):
+    sae = random_sae()
+    evidence = explain(llama, sae, SITE, pairs, features, n_contexts=2)
+    assert [e.latent for e in evidence] == [7, 8, 20]
+    assert {e.perspective for e in evidence} == {"theirs"}
+    assert [e.stability for e in evidence] == [1.0, 0.75, 0.5]
+    tokens = logit_lens(llama, sae, features.latents)
+    scores = output_scores(llama, sae, SITE, features.latents)
+    for i, e in enumerate(evidence):
+        assert e.tokens == [llama.tokenizer.decode([token]) for token in tokens[i]]
+        assert len(e.tokens) == 10
+        assert e.density == pytest.approx(float(pairs.density[e.latent]))
+        assert e.output_score == pytest.approx(float(scores[i]), abs=1e-6)
+        assert list(e.effect) == ["ours", "theirs"]
+        for name, rows in (("ours", range(4)), ("theirs", range(4, 7))):
+            values = pairs.latents[list(rows), e.latent].numpy()
+            expected = values.mean() / values.std(ddof=1)
+            assert e.effect[name] == pytest.approx(expected, abs=1e-3)
+
+
+def test_contexts_are_the_texts_that_excite_a_latent_most(llama, random_sae, pairs, features):
+    evidence = explain(llama, random_sae(), SITE, pairs, features)
+    assert evidence[0].contexts == [("d", 5.0), ("b", 3.0), ("f", 1.0)]
+    # Where it does not fire there is nothing to show.
+    assert evidence[1].contexts == [("d", 2.0)]
+    two = explain(llama, random_sae(), SITE, pairs, features, n=1, n_contexts=2)
+    assert [e.contexts for e in two] == [[("d", 5.0), ("b", 3.0)]]
+
+
+def test_neutral_prompts_are_several_texts():
+    assert len(set(NEUTRAL_PROMPTS)) == len(NEUTRAL_PROMPTS) >= 5

@@ -1,0 +1,160 @@
+import json
+
+import pytest
+import torch
+from tiny import SITE
+
+from saepd.branches.run import branch
+from saepd.common.errors import InputError
+from saepd.features.select import FeatureConfig, encode_pairs, select_features
+from saepd.feedback.schema import Feedback
+from saepd.fit.budget import NEUTRAL_PROMPTS, kl_to_base
+from saepd.fit.recipe import DirectionConfig, FitConfig, fit_directions, fit_pairs
+from saepd.models.load import weights_fingerprint
+from saepd.saes.load import sae_fingerprint
+
+OPTIONS = ("Yes", "No")
+CHOICE = FeatureConfig(contrast="options", k=6, min_stability=0.2, max_density=1.0, n_bootstrap=30)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return [
+        Feedback(
+            id=f"{name} {i}",
+            perspective=name,
+            prompt=f"Question {i}{'?' * (i % 3)}",
+            options=OPTIONS,
+            answer=answer,
+        )
+        for name, answer in (("for", "Yes"), ("against", "No"))
+        for i in range(6)
+    ]
+
+
+@pytest.fixture(scope="module")
+def sae(random_sae):
+    return random_sae("jumprelu")
+
+
+def fitted(llama, sae, rows, features=CHOICE, **direction):
+    return fit_directions(llama, sae, rows, FitConfig(features, DirectionConfig(**direction)))
+
+
+def test_each_perspective_gets_the_direction_of_its_features(llama, sae, rows):
+    fit = fitted(llama, sae, rows, coefficient=2.5, positions="last(3)")
+    config = FitConfig(CHOICE)
+    pairs = encode_pairs(llama, sae, rows, CHOICE, config.readout)
+    assert torch.equal(fit.pairs.latents, pairs.latents)
+    assert [d.perspective for d in fit.directions] == ["for", "against"]
+    for direction, features in zip(fit.directions, fit.features, strict=True):
+        chosen = select_features(pairs, direction.perspective, CHOICE)
+        assert features.perspective == direction.perspective
+        assert torch.equal(direction.latents, chosen.latents)
+        mean = pairs.latents[pairs.of(direction.perspective)].mean(0)[chosen.latents]
+        torch.testing.assert_close(direction.values, mean)
+        assert (direction.mode, direction.positions) == ("add", "last(3)")
+        assert (direction.coefficient, direction.hook_name) == (2.5, SITE)
+        assert direction.sae is sae
+    # One says what the other denies: of two options each is as far from their mean.
+    torch.testing.assert_close(fit.pairs.latents[:6], -fit.pairs.latents[6:], atol=1e-5, rtol=1e-4)
+
+
+def test_what_is_added_at_the_site_is_what_was_fitted(llama, sae, rows):
+    fit = fitted(llama, sae, rows, positions="answer")
+    tokens = torch.tensor([llama.tokenizer("Is it so?").input_ids])
+    _, cache = llama.run_with_cache(tokens, names_filter=[SITE])
+    before = cache[SITE].clone()
+    for direction, features in zip(fit.directions, fit.features, strict=True):
+        with direction.apply(llama):
+            _, cache = llama.run_with_cache(tokens, names_filter=[SITE])
+        added = sum(
+            value * sae.W_dec[latent]
+            for latent, value in zip(features.latents, features.value, strict=True)
+        )
+        torch.testing.assert_close(cache[SITE][0, -1], before[0, -1] + added, atol=1e-5, rtol=1e-5)
+        assert torch.equal(cache[SITE][0, :-1], before[0, :-1])
+
+
+def test_clamped_latents_are_held_at_what_they_are_in_the_answers(llama, sae, rows):
+    fit = fitted(llama, sae, rows, mode="clamp", positions="answer")
+    for direction in fit.directions:
+        own = fit.pairs.of(direction.perspective)
+        expected = fit.pairs.positive_latents[own][:, direction.latents].mean(0)
+        torch.testing.assert_close(direction.values, expected)
+        assert (expected >= 0).all()
+        assert expected.max() > 0
+
+
+@pytest.mark.parametrize(("mode", "factor"), [("scale", 3.0), ("scale", 0.0), ("ablate", 2.0)])
+def test_scaled_latents_have_the_factor(llama, sae, rows, mode, factor):
+    fit = fitted(llama, sae, rows, mode=mode, factor=factor)
+    for direction, features in zip(fit.directions, fit.features, strict=True):
+        assert direction.mode == mode
+        assert direction.values.tolist() == [factor] * len(features.latents)
+
+
+def test_a_budget_takes_the_place_of_the_coefficient(llama, sae, rows):
+    fit = fitted(llama, sae, rows, kl_budget=0.02, coefficient=77.0)
+    kl = kl_to_base(branch(llama, NEUTRAL_PROMPTS, fit.directions))
+    assert (kl <= 0.02 * 1.001).all()
+    # Within one step of the search: the KL grows about as the square of the coefficient.
+    assert (kl > 0.02 / 2 ** (2 / 9) / 1.2).all()
+    assert all(d.coefficient not in (1.0, 77.0) for d in fit.directions)
+
+
+def test_encoded_feedback_can_be_fitted_again(llama, sae, rows):
+    config = FitConfig(CHOICE, DirectionConfig(coefficient=2.0))
+    fit = fit_directions(llama, sae, rows, config)
+    again = fit_pairs(llama, sae, fit.pairs, config)
+    for one, other in zip(fit.directions, again.directions, strict=True):
+        assert torch.equal(one.latents, other.latents)
+        assert torch.equal(one.values, other.values)
+        assert one.lineage == other.lineage
+    half = fit_pairs(llama, sae, fit.pairs.select(rows[:3] + rows[6:9]), config)
+    assert half.directions[0].lineage["n_feedback"] == 6
+    assert (
+        half.directions[0].lineage["feedback_sha256"]
+        != fit.directions[0].lineage["feedback_sha256"]
+    )
+
+
+def test_the_lineage_tells_where_a_direction_comes_from(llama, sae, rows):
+    lineage = fitted(llama, sae, rows, coefficient=2.0).directions[1].lineage
+    assert json.loads(json.dumps(lineage)) == lineage
+    assert lineage["model"] == "llama"
+    assert lineage["model_fingerprint"] == weights_fingerprint(llama)
+    assert lineage["sae"] == f"tiny/{SITE}"
+    assert lineage["sae_fingerprint"] == sae_fingerprint(sae)
+    assert lineage["n_feedback"] == 12
+    assert lineage["config"]["features"]["k"] == 6
+    assert lineage["config"]["direction"]["coefficient"] == 2.0
+    assert lineage["config"]["readout"]["readout"] == "text"
+    assert {"torch", "sae-lens", "saepd"} <= lineage["versions"].keys()
+    assert all(isinstance(version, str) for version in lineage["versions"].values())
+
+
+def test_the_lineage_knows_other_feedback(llama, sae, rows):
+    one = fitted(llama, sae, rows).directions[0].lineage["feedback_sha256"]
+    changed = [rows[0].model_copy(update={"answer": "No"}), *rows[1:]]
+    assert fitted(llama, sae, changed).directions[0].lineage["feedback_sha256"] != one
+    assert fitted(llama, sae, list(rows)).directions[0].lineage["feedback_sha256"] == one
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"positions": "nowhere"}, "unknown positions 'nowhere'"),
+        ({"kl_budget": -1.0}, "KL budget is -1.0: it must be 0 or more"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings, match):
+    with pytest.raises(InputError, match=match):
+        DirectionConfig(**settings)
+
+
+def test_feedback_that_cannot_be_fitted_is_refused(llama, sae, rows):
+    with pytest.raises(InputError, match="'against' has 1 feedback rows: 2 are needed"):
+        fitted(llama, sae, rows[:7])
+    with pytest.raises(InputError, match="unknown mode 'push'"):
+        fitted(llama, sae, rows, mode="push")

@@ -1,0 +1,253 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import log_softmax
+from tiny import ARCHITECTURES, D_MODEL
+from tokenizers import normalizers
+
+from saepd.common.errors import InputError
+from saepd.directions.direction import Direction
+from saepd.feedback.schema import Item
+from saepd.models.prompts import ReadoutConfig, item_prompt
+from saepd.readout import options as readout
+from saepd.readout.options import OptionScores, fit_temperature, read_options
+
+SITE = "blocks.2.hook_resid_post"
+ITEMS = [
+    Item(id="short", prompt="So?", options=("Yes", "No")),
+    Item(
+        id="long", prompt="And what of this longer one?", options=("Too much", "About right", "x")
+    ),
+    Item(id="other", prompt="Or this?", options=("a", "b", "c", "d")),
+]
+STYLES = ("plain", "chat")
+
+every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
+
+
+def directions(positions="all"):
+    vectors = 2 * torch.randn(2, D_MODEL, generator=torch.Generator().manual_seed(0))
+    return [Direction(f"p{i}", SITE, positions=positions, vector=v) for i, v in enumerate(vectors)]
+
+
+def ids(model, text, **settings):
+    return model.tokenizer(text, **settings).input_ids
+
+
+def close(left, right):
+    torch.testing.assert_close(left, right, atol=1e-4, rtol=1e-4)
+
+
+def log_probs_by_hand(model, tokens, direction):
+    """[seq, vocab] of one unpadded row in a plain forward; edits everywhere but at the first."""
+    if direction is None:
+        return model(torch.tensor([tokens]))[0].log_softmax(-1)
+    places = torch.tensor([0.0] + [1.0] * (len(tokens) - 1)).view(1, -1, 1)
+    special = torch.tensor([[t in model.tokenizer.all_special_ids for t in tokens]])
+    places = places * ~special.unsqueeze(-1)
+    point = model.hook_dict[SITE]
+    handle = point.register_forward_hook(lambda _m, _a, h: h + places * direction.vector)
+    try:
+        return model(torch.tensor([tokens]))[0].log_softmax(-1)
+    finally:
+        handle.remove()
+
+
+# --- letters ---
+
+
+@every_architecture
+def test_letters_are_read_at_the_end_of_the_prompt(tiny_bridge, architecture):
+    model, config = tiny_bridge(architecture), ReadoutConfig("letter", "chat")
+    found = read_options(model, ITEMS, directions(), config)
+    assert len(found) == len(ITEMS)
+    for item, scores in zip(ITEMS, found, strict=True):
+        prompt = item_prompt(model, item.prompt, item.options, config)
+        opened = prompt.startswith(model.tokenizer.bos_token)
+        tokens = ids(model, prompt, add_special_tokens=not opened)
+        assert all(f"\n{letter}. " in prompt for letter in "ABCD"[: len(item.options)])
+        letters = [ids(model, c, add_special_tokens=False)[0] for c in "ABCD"[: len(item.options)]]
+        expected = torch.stack(
+            [log_probs_by_hand(model, tokens, d)[-1, letters] for d in (None, *directions())]
+        )
+        close(scores.scores, expected)
+        close(scores.mass, expected.exp().sum(-1))
+        assert (scores.scores[0] - scores.scores[1]).abs().max() > 1e-2
+
+
+def test_letters_that_begin_alike_are_refused(llama):
+    # With one token a byte, all of " A", " B" begin with the space.
+    with pytest.raises(InputError, match="item 'short': two letters share a token: use the text"):
+        read_options(llama, ITEMS, [], ReadoutConfig("letter", "plain"))
+
+
+def test_letters_that_hold_nothing_are_warned_of(llama, monkeypatch):
+    config = ReadoutConfig("letter", "chat")
+    plain = read_options(llama, ITEMS[:1], directions(), config)[0]
+    for limit, warned in ((0.9 * float(plain.mass.min()), False), (1.0, True)):
+        monkeypatch.setattr(readout, "MIN_LETTER_MASS", limit)
+        (scores,) = read_options(llama, ITEMS[:1], directions(), config)
+        assert bool(scores.warning) == warned
+    assert f"item 'short': the letters hold only {float(plain.mass.min()):.1e}" in scores.warning
+
+
+def test_more_options_than_letters_are_refused(llama):
+    many = Item(id="many", prompt="Which?", options=tuple(f"option {i}" for i in range(27)))
+    with pytest.raises(InputError, match="27 options have no letters"):
+        read_options(llama, [many], [], ReadoutConfig("letter", "chat"))
+    assert read_options(llama, [many], [])[0].scores.shape == (1, 27)
+
+
+# --- texts ---
+
+
+@every_architecture
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("length_normalised", [False, True])
+def test_texts_are_read_as_wholes(tiny_bridge, architecture, style, length_normalised):
+    model = tiny_bridge(architecture)
+    config = ReadoutConfig("text", style, length_normalised)
+    found = read_options(model, ITEMS, directions(), config)
+    for item, scores in zip(ITEMS, found, strict=True):
+        prompt = item_prompt(model, item.prompt, item.options, config)
+        opened = prompt.startswith(model.tokenizer.bos_token)
+        before = ids(model, prompt, add_special_tokens=not opened)
+        expected, lengths = torch.empty(3, len(item.options)), []
+        for column, option in enumerate(item.options):
+            text = option if style == "chat" else f" {option}"
+            added = ids(model, text, add_special_tokens=False)
+            lengths.append(len(added))
+            for row, direction in enumerate((None, *directions())):
+                log_probs = log_probs_by_hand(model, before + added, direction)
+                each = log_probs[len(before) - 1 : -1].gather(1, torch.tensor(added)[:, None])
+                expected[row, column] = each.sum()
+        close(scores.mass, expected.exp().sum(-1))
+        if length_normalised:
+            expected = expected / torch.tensor(lengths)
+        close(scores.scores, expected)
+        assert not scores.warning
+        assert (scores.scores[0] - scores.scores[1]).abs().max() > 1e-2
+
+
+def test_text_in_plain_style_is_the_default(llama):
+    for one, other in zip(
+        read_options(llama, ITEMS, []),
+        read_options(llama, ITEMS, [], ReadoutConfig("text", "plain", False)),
+        strict=True,
+    ):
+        assert torch.equal(one.scores, other.scores)
+        assert one.scores.shape[0] == 1
+
+
+def test_a_prefix_goes_before_every_prompt(llama):
+    prefix = "Some examples.\n\n"
+    found = read_options(llama, ITEMS, directions(), prefix=prefix)
+    for item, scores in zip(ITEMS, found, strict=True):
+        text = prefix + item_prompt(llama, item.prompt, item.options, ReadoutConfig())
+        before = ids(llama, text)
+        for column, option in enumerate(item.options):
+            added = ids(llama, f" {option}", add_special_tokens=False)
+            log_probs = log_probs_by_hand(llama, before + added, directions()[1])
+            each = log_probs[len(before) - 1 : -1].gather(1, torch.tensor(added)[:, None])
+            close(scores.scores[2, column], each.sum())
+
+
+def test_options_of_the_same_tokens_are_refused(llama):
+    item = Item(id="case", prompt="So?", options=("yes", "YES", "no"))
+    assert read_options(llama, [item], [])[0].scores.shape == (1, 3)
+    llama.tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    try:
+        with pytest.raises(InputError, match="item 'case': two options have the same tokens"):
+            read_options(llama, [item], [])
+    finally:
+        # A normaliser cannot be taken away again, only replaced by one that does nothing.
+        llama.tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([])
+    assert read_options(llama, [item], [])[0].scores.shape == (1, 3)
+
+
+def test_items_without_options_are_refused(llama):
+    free = Item(id="free", prompt="What do you think?", options=())
+    with pytest.raises(InputError, match="item 'free' has no options to read: generate"):
+        read_options(llama, [ITEMS[0], free], [])
+
+
+def test_an_impossible_option_is_warned_of(llama, monkeypatch):
+    impossible = [(torch.tensor([[-1.0, -float("inf")]]), [1, 1])]
+    monkeypatch.setattr(readout, "score_continuations", lambda *args: impossible)
+    (scores,) = read_options(llama, ITEMS[:1], [])
+    assert "item 'short': an option has probability zero" in scores.warning
+    assert scores.log_probs()[0].tolist() == [0.0, -float("inf")]
+
+
+@pytest.mark.parametrize(
+    ("config", "match"),
+    [
+        ({"readout": "number"}, "unknown readout 'number': use text or letter"),
+        ({"style": "formal"}, "unknown style 'formal': use plain or chat"),
+    ],
+)
+def test_ways_of_reading_that_are_none_are_refused(config, match):
+    with pytest.raises(InputError, match=match):
+        ReadoutConfig(**config)
+
+
+# --- scores and temperature ---
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 8.0])
+def test_log_probs_are_those_of_scipy(temperature):
+    scores = -5 * torch.rand(3, 4, generator=torch.Generator().manual_seed(0))
+    found = OptionScores(scores, scores.exp().sum(-1)).log_probs(temperature)
+    np.testing.assert_allclose(found, log_softmax(scores / temperature, axis=-1), atol=1e-6)
+    assert OptionScores(scores, scores.exp().sum(-1)).log_probs().exp().sum() == pytest.approx(3)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
+def test_a_temperature_that_is_none_is_refused(temperature):
+    scores = torch.zeros(1, 2)
+    with pytest.raises(InputError, match="it must be positive"):
+        OptionScores(scores, scores.sum(-1)).log_probs(temperature)
+
+
+def cross_entropy(scores, targets, temperature):
+    rows = [
+        -(y @ log_softmax(np.asarray(s, dtype=float) / temperature))
+        for s, y in zip(scores, targets, strict=True)
+    ]
+    return np.mean(rows)
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 12), spread=st.sampled_from([0.3, 3.0]))
+def test_the_fitted_temperature_is_the_best_of_a_grid(seed, n, spread):
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(2, 5, n)
+    scores = [torch.tensor(spread * rng.normal(size=k), dtype=torch.float32) for k in sizes]
+    targets = [rng.dirichlet(np.ones(k)) for k in sizes]
+    grid = np.geomspace(0.05, 200, 600)
+    losses = [cross_entropy(scores, targets, t) for t in grid]
+    fitted = fit_temperature(scores, targets)
+    assert cross_entropy(scores, targets, fitted) <= min(losses) + 1e-6
+    best = grid[np.argmin(losses)]
+    # Where the minimum is flat, as at the hottest end, the place of it says nothing.
+    assert fitted == pytest.approx(best, rel=0.02) or np.ptp(losses[-180:]) < 1e-3
+
+
+def test_the_temperature_that_made_the_answers_is_found():
+    rng = np.random.default_rng(0)
+    scores = [torch.tensor(rng.normal(size=4) * 3, dtype=torch.float32) for _ in range(200)]
+    targets = [np.exp(log_softmax(s.numpy() / 2.5)) for s in scores]
+    assert fit_temperature(scores, targets) == pytest.approx(2.5, rel=1e-3)
+    # Sure and always right: the colder the better. Sure and always wrong: the hotter the better.
+    right = [np.eye(4)[int(s.argmax())] for s in scores]
+    wrong = [np.eye(4)[int(s.argmin())] for s in scores]
+    assert fit_temperature(scores, right) < 0.06
+    assert fit_temperature(scores, wrong) > 190
+
+
+@pytest.mark.parametrize(("n_scores", "n_targets"), [(0, 0), (2, 1), (0, 1)])
+def test_rows_that_do_not_match_are_refused(n_scores, n_targets):
+    with pytest.raises(InputError, match="as many target rows as score rows, at least one"):
+        fit_temperature([torch.zeros(2)] * n_scores, [np.ones(2) / 2] * n_targets)

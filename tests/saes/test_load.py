@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sae_lens import SAE
+from safetensors.torch import load_file, save_file
+from tiny import D_MODEL, SITE, save_tiny_model, save_tiny_sae
+
+from saepd.common.errors import InputError
+from saepd.models.load import load_model
+from saepd.saes.load import (
+    MIN_EXPLAINED_VARIANCE,
+    explained_variance,
+    load_sae,
+    sae_fingerprint,
+    sae_hook_name,
+)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return load_model(save_tiny_model("llama", tmp_path_factory.mktemp("tiny") / "model"))
+
+
+@pytest.mark.parametrize("architecture", ["standard", "gated", "jumprelu", "topk"])
+def test_every_architecture_loads_and_fits(model: Any, tmp_path: Path, architecture: str):
+    sae = load_sae(save_tiny_sae(tmp_path, architecture, dtype="float16"), model=model)
+    assert type(sae).__name__.lower() == f"{architecture}sae"
+    assert sae.W_dec.dtype == torch.float32
+    assert not sae.training
+    assert not any(p.requires_grad for p in sae.parameters())
+    assert sae.cfg.metadata.probe_explained_variance == pytest.approx(1, abs=1e-5)
+    assert sae_hook_name(sae) == SITE
+
+
+def test_loads_without_a_model(tmp_path: Path):
+    assert load_sae(str(save_tiny_sae(tmp_path))).cfg.d_in == D_MODEL
+
+
+def test_another_width_is_refused(model: Any, tmp_path: Path):
+    with pytest.raises(InputError, match=r"width 48, but blocks\.1\S+ of model has width 32"):
+        load_sae(save_tiny_sae(tmp_path, d_in=48), model=model)
+
+
+def test_missing_site_is_refused(model: Any, tmp_path: Path):
+    folder = save_tiny_sae(tmp_path, hook_name="blocks.9.hook_resid_post")
+    with pytest.raises(InputError, match=r"blocks\.9\S+, which model does not have: it has 4"):
+        load_sae(folder, model=model)
+
+
+def test_unnamed_site_is_refused(model: Any, tmp_path: Path):
+    with pytest.raises(InputError, match="names no site"):
+        load_sae(save_tiny_sae(tmp_path, hook_name=""), model=model)
+
+
+def test_another_model_is_refused_unless_allowed(model: Any, tmp_path: Path):
+    folder = save_tiny_sae(tmp_path, model_name="google/gemma-2-2b")
+    with pytest.raises(InputError, match="made for google/gemma-2-2b, but the model is model"):
+        load_sae(folder, model=model)
+    assert load_sae(folder, model=model, any_model=True).cfg.d_in == D_MODEL
+
+
+@pytest.mark.parametrize("name", ["Model", "somebody/MODEL", "mo-del"])
+def test_spelling_of_the_model_name_does_not_matter(model: Any, tmp_path: Path, name: str):
+    load_sae(save_tiny_sae(tmp_path, model_name=name), model=model)
+
+
+@pytest.mark.parametrize("damage", [0.0, float("nan")])
+def test_an_sae_that_does_not_reconstruct_is_refused(model: Any, tmp_path: Path, damage: float):
+    folder = save_tiny_sae(tmp_path)
+    weights = load_file(folder / "sae_weights.safetensors")
+    weights["W_dec"] = weights["W_dec"] * damage
+    save_file(weights, folder / "sae_weights.safetensors")
+    with pytest.raises(InputError, match=f"at least {MIN_EXPLAINED_VARIANCE}"):
+        load_sae(folder, model=model)
+    with pytest.raises(InputError, match=f"at least {MIN_EXPLAINED_VARIANCE}"):
+        load_sae(folder, model=model, any_model=True)
+
+
+def test_probe_counts_the_positions_that_training_counts(model: Any, tmp_path: Path):
+    from saepd.saes.load import _PROBE_TOKENS, PROBE_TEXT
+
+    folder = save_tiny_sae(tmp_path)
+    weights = load_file(folder / "sae_weights.safetensors")
+    weights["W_dec"] = weights["W_dec"] * 0.8
+    save_file(weights, folder / "sae_weights.safetensors")
+    sae = load_sae(folder, model=model)
+    tokens = torch.tensor([model.tokenizer(PROBE_TEXT).input_ids[:_PROBE_TOKENS]])
+    _, cache = model.run_with_cache(tokens)
+    x = cache[SITE][0, 1:]
+    expected = 1 - (0.2 * x).square().sum() / (x - x.mean(0)).square().sum()
+    found = sae.cfg.metadata.probe_explained_variance
+    assert found == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_truncated_weights_are_refused(tmp_path: Path):
+    folder = save_tiny_sae(tmp_path)
+    path = folder / "sae_weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match="cannot load the SAE"):
+        load_sae(folder)
+
+
+def test_missing_tensor_is_refused(tmp_path: Path):
+    folder = save_tiny_sae(tmp_path)
+    weights = load_file(folder / "sae_weights.safetensors")
+    del weights["b_enc"]
+    save_file(weights, folder / "sae_weights.safetensors")
+    with pytest.raises(InputError, match="cannot load the SAE"):
+        load_sae(folder)
+
+
+class _Bomb:
+    def __reduce__(self):
+        return (Path.touch, (Path("exploded"),))
+
+
+@pytest.mark.parametrize("name", ["sae_weights.pt", "ae.bin", "sae_weights.safetensors"])
+def test_pickles_are_refused_and_never_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    monkeypatch.chdir(tmp_path)
+    folder = save_tiny_sae(tmp_path / "sae")
+    (folder / "sae_weights.safetensors").unlink()
+    (folder / name).write_bytes(pickle.dumps(_Bomb()))
+    with pytest.raises(InputError, match=r"pickled|cannot load"):
+        load_sae(folder)
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (None, "holds no cfg.json"),
+        ("{", "not readable JSON"),
+        ("[]", "expected a JSON object"),
+        ('{"architecture": "mystery"}', "unknown architecture 'mystery'"),
+        ('{"architecture": "topk"}', "cannot load the SAE"),
+    ],
+)
+def test_unusable_configurations_are_refused(tmp_path: Path, config: str | None, message: str):
+    folder = save_tiny_sae(tmp_path)
+    (folder / "cfg.json").unlink()
+    if config is not None:
+        (folder / "cfg.json").write_text(config)
+    with pytest.raises(InputError, match=message):
+        load_sae(folder)
+
+
+def test_missing_sources_are_refused(tmp_path: Path):
+    with pytest.raises(InputError, match="needs a sae_id"):
+        load_sae("gpt2-small-res-jb")
+    with pytest.raises(InputError, match=r"holds no sae_weights\.safetensors"):
+        load_sae(tmp_path)
+    with pytest.raises(InputError, match="'nothing-here' of release 'no-such-release'"):
+        load_sae("no-such-release", "nothing-here")
+    with pytest.raises(InputError, match="no SAE is shipped for block 99"):
+        load_sae(99)
+
+
+def test_shipped_saes_are_found_in_a_checkout_or_a_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    import saepd.saes.load
+
+    (tmp_path / "saepd").mkdir()
+    monkeypatch.setattr(saepd.saes.load, "__file__", str(tmp_path / "saepd" / "saes" / "load.py"))
+    save_tiny_sae(tmp_path / "artifacts" / "saes" / "blocks.15.hook_resid_post", hook_name="beside")
+    assert sae_hook_name(load_sae()) == "beside"
+    save_tiny_sae(
+        tmp_path / "saepd" / "saes_shipped" / "blocks.10.hook_resid_post", hook_name="inside"
+    )
+    assert sae_hook_name(load_sae(10)) == sae_hook_name(load_sae("10")) == "inside"
+
+
+def test_fingerprint_follows_the_weights_not_their_storage(tmp_path: Path):
+    wide = load_sae(save_tiny_sae(tmp_path / "a"))
+    narrow = load_sae(save_tiny_sae(tmp_path / "b", dtype="float16", model_name="other"))
+    assert sae_fingerprint(wide) == sae_fingerprint(narrow)
+    wide.W_dec.data[0, 0] += 0.01
+    assert sae_fingerprint(wide) != sae_fingerprint(narrow)
+
+
+def test_explained_variance_of_known_reconstructions():
+    x = torch.randn(50, 8) * 3 + 5
+    assert explained_variance(x, x) == 1
+    assert explained_variance(x, x.mean(0).expand_as(x)) == pytest.approx(0, abs=1e-6)
+    half = x.mean(0) + (x - x.mean(0)) / 2
+    assert explained_variance(x, half) == pytest.approx(0.75, abs=1e-6)
+
+
+def test_inference_class_from_a_training_checkpoint(tmp_path: Path):
+    from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig, TrainingSAE
+
+    TopKTrainingSAE(TopKTrainingSAEConfig(d_in=8, d_sae=16, k=2)).save_model(tmp_path)
+    sae = load_sae(tmp_path)
+    assert isinstance(sae, SAE)
+    assert not isinstance(sae, TrainingSAE)
