@@ -24,10 +24,11 @@ demo: $(RUN_READY) ## run the demonstration; what it makes is in out/demo
 test: check ## check, then run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-check: $(DEV_READY) ## lint, formatting and types
+check: $(DEV_READY) ## lint, formatting, types, and that no room imports one above it
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
+	$(BIN)/lint-imports
 
 clean: ## remove caches and the demonstration's output; .venv stays
 	rm -rf out/demo dist .pytest_cache .ruff_cache .hypothesis

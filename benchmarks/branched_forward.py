@@ -30,7 +30,8 @@ from saepd.branches.engine.plan import check_prompts
 from saepd.branches.run import capture_prompts
 from saepd.common.files import write_atomically, write_json
 from saepd.directions.direction import Direction
-from saepd.merge.operators import MergeConfig, merge_branches
+from saepd.merge.config import MergeConfig
+from saepd.merge.operators import merge_branches
 
 K = 6
 BLOCK = 15

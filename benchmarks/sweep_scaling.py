@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from saepd.common.files import write_atomically, write_json
+from saepd.sweeps.config import RunConfig
 from saepd.sweeps.results.frame import reuse_by_node
-from saepd.sweeps.run import RunConfig, run_sweep
+from saepd.sweeps.run import run_sweep
 from saepd.sweeps.space.sweep_file import load_sweep
 
 ROOT = Path(__file__).parents[1]

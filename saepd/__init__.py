@@ -10,48 +10,51 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from saepd.branches.run import branch, capture_prompts, score_continuations
+    from saepd.branches.writing.config import SamplingConfig
     from saepd.branches.writing.generate import generate, generate_batch, generate_branches
-    from saepd.branches.writing.sampling import SamplingConfig
     from saepd.branches.writing.trace import Generated, Step
     from saepd.common.errors import InputError
     from saepd.directions.direction import Direction
     from saepd.directions.saving import load_from_disk, save_to_disk
     from saepd.evaluation.experiment import ExperimentConfig, run_experiment
+    from saepd.features.config import FeatureConfig
     from saepd.features.evidence import explain
-    from saepd.features.select import FeatureConfig, encode_pairs, overlap, select_features
+    from saepd.features.select import encode_pairs, overlap, select_features
     from saepd.feedback.reading import load_feedback, load_items, sample_feedback, stream_feedback
     from saepd.feedback.schema import Feedback, Item
     from saepd.feedback.survey import survey_feedback, survey_items
+    from saepd.fit.config import DirectionConfig, FitConfig, ScaleConfig
     from saepd.fit.learn import learn_directions, read_learned
-    from saepd.fit.recipe import DirectionConfig, FitConfig, fit_directions
-    from saepd.fit.scales import ScaleConfig
+    from saepd.fit.recipe import fit_directions
+    from saepd.merge.config import MergeConfig
     from saepd.merge.disagreement import branch_disagreement
-    from saepd.merge.operators import MergeConfig, merge_branches
+    from saepd.merge.operators import merge_branches
     from saepd.models.load import load_model
-    from saepd.models.prompts import ReadoutConfig
+    from saepd.models.wording import ReadoutConfig
     from saepd.readout.options import read_options
     from saepd.saes.load import load_sae
     from saepd.sweeps.results.frame import read_sweep
     from saepd.uncertainty.answers import fit_reading
-    from saepd.uncertainty.assessment import Assessment, AssessmentConfig, assess
+    from saepd.uncertainty.assessment import Assessment, assess
+    from saepd.uncertainty.config import AssessmentConfig
     from saepd.uncertainty.triage import Triaged, triage_items
 
 _HOME = {
     "Assessment": "uncertainty.assessment",
-    "AssessmentConfig": "uncertainty.assessment",
+    "AssessmentConfig": "uncertainty.config",
     "Direction": "directions.direction",
-    "DirectionConfig": "fit.recipe",
+    "DirectionConfig": "fit.config",
     "ExperimentConfig": "evaluation.experiment",
-    "FeatureConfig": "features.select",
+    "FeatureConfig": "features.config",
     "Feedback": "feedback.schema",
-    "FitConfig": "fit.recipe",
+    "FitConfig": "fit.config",
     "Generated": "branches.writing.trace",
     "InputError": "common.errors",
     "Item": "feedback.schema",
-    "MergeConfig": "merge.operators",
-    "ReadoutConfig": "models.prompts",
-    "SamplingConfig": "branches.writing.sampling",
-    "ScaleConfig": "fit.scales",
+    "MergeConfig": "merge.config",
+    "ReadoutConfig": "models.wording",
+    "SamplingConfig": "branches.writing.config",
+    "ScaleConfig": "fit.config",
     "Step": "branches.writing.trace",
     "Triaged": "uncertainty.triage",
     "assess": "uncertainty.assessment",

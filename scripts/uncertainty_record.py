@@ -28,7 +28,8 @@ from uncertainty_study.uncertainty_on_task import TRIAGE, Loss, Measured, measur
 from uncertainty_study.usefulness import RISKS
 
 from saepd.common.files import write_atomically, write_json
-from saepd.evaluation.fold import DrawConfig, fold_of, make_draws
+from saepd.evaluation.config import DrawConfig
+from saepd.evaluation.fold import fold_of, make_draws
 from saepd.evaluation.item_cache import ItemCache
 from saepd.evaluation.results.pictures import Curve, curves_figure, reliability_figure
 from saepd.metrics.selective import risk_coverage_curve

@@ -15,7 +15,7 @@ from saepd.models.load import DEFAULT_MODEL, default_gguf, weights_fingerprint
 from saepd.models.prompts import item_prompt, naming_answer
 from saepd.saes.load import sae_hook_name
 from saepd.uncertainty.asking_again import iterate_over_options, uncertainty_over_options
-from saepd.uncertainty.epistemic import EpistemicConfig
+from saepd.uncertainty.config import EpistemicConfig
 
 pytestmark = pytest.mark.slow
 

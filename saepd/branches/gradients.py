@@ -11,16 +11,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from saepd.branches.engine.batching import in_packs
 from saepd.branches.engine.pack import Pack, pack_costs
 from saepd.branches.engine.plan import Plan, check_continuations, check_prompts, split_at
 from saepd.common.errors import InputError
-from saepd.directions.direction import DEFAULT_POSITIONS, check_site, hook_point
+from saepd.directions.direction import check_site, hook_point
+from saepd.directions.modes import DEFAULT_POSITIONS
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
 
@@ -67,8 +69,6 @@ def option_gradients(
         InputError: prompts or continuations that cannot be run, an unknown site, or positions
             from the prompt's start on.
     """
-    import torch
-
     check_site(model, hook_name)
     rows = check_prompts(model, prompts)
     texts = check_continuations(model, prompts, rows, continuations)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from saepd.branches.engine.plan import Branch
 from saepd.branches.run import branch, score_continuations
-from saepd.fit.budget import NEUTRAL_PROMPTS, kl_to_base
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -44,8 +47,6 @@ def side_effects(model: TransformerBridge, branches: Sequence[Branch]) -> list[S
     Raises:
         InputError: as `saepd.branch`.
     """
-    import torch
-
     kl = kl_to_base(branch(model, NEUTRAL_PROMPTS, branches))
     scored = score_continuations(
         model, NEUTRAL_PROMPTS, [[text] for text in NEUTRAL_CONTINUATIONS], branches
@@ -55,3 +56,23 @@ def side_effects(model: TransformerBridge, branches: Sequence[Branch]) -> list[S
     return [
         SideEffects(float(k), float(ratio)) for k, ratio in zip(kl, per_token.exp(), strict=True)
     ]
+
+
+NEUTRAL_PROMPTS = (
+    "The train to the coast leaves every morning at",
+    "Mix the flour with the water, then let the dough",
+    "The museum opened its new hall of clocks in",
+    "To replace the battery, first loosen the two",
+    "In the afternoon the wind turned and the boats",
+    "The library keeps its oldest maps in",
+    "A triangle with three equal sides has",
+    "She folded the letter, put it into the drawer and",
+)
+
+
+def kl_to_base(
+    log_probs: Float[Tensor, "batch branches vocab"],
+) -> Float[Tensor, " steered"]:
+    """Mean over prompts of KL(base || branch) for every steered branch, in nats."""
+    base, steered = log_probs[:, :1], log_probs[:, 1:]
+    return (base.exp() * (base - steered)).sum(-1).mean(0)

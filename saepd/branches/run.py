@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from saepd.branches.engine.batching import in_packs
 from saepd.branches.engine.columns import Columns, prompt_columns
@@ -25,11 +27,11 @@ from saepd.branches.engine.plan import (
 )
 from saepd.branches.engine.prefix import forward
 from saepd.common.errors import InputError
-from saepd.directions.direction import DEFAULT_POSITIONS, apply_all, check_site
-from saepd.models.positions import parse_positions
+from saepd.directions.direction import apply_all, check_site
+from saepd.directions.modes import DEFAULT_POSITIONS
+from saepd.models.position_specs import parse_positions
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
 
@@ -66,8 +68,6 @@ class CapturedPrompts:
         Raises:
             InputError: a direction that does not fit, or that edits what has already run.
         """
-        import torch
-
         plan = make_plan(self._model, directions)
         found: dict[int, Tensor] = {}
         with torch.inference_mode():
@@ -81,8 +81,6 @@ class CapturedPrompts:
         Raises:
             InputError: as `branch`, or prompts that were captured without continuations.
         """
-        import torch
-
         plan = make_plan(self._model, directions)
         found: dict[int, Scores] = {}
         with torch.inference_mode():
@@ -127,8 +125,6 @@ def next_token_log_probs(
     reference: bool = False,
 ) -> Float[Tensor, "batch branches vocab"]:
     """`branch`, but without directions the base is read alone: [batch, 1, vocab]."""
-    import torch
-
     rows = check_prompts(model, prompts)
     plan = make_plan(model, directions)
 
@@ -166,8 +162,6 @@ def score_continuations(
     Raises:
         InputError: as `branch`, or a prompt without continuations.
     """
-    import torch
-
     rows = check_prompts(model, prompts)
     plan = make_plan(model, directions)
     texts = check_continuations(model, prompts, rows, continuations)
@@ -237,8 +231,6 @@ def _scores(pack: Pack, plan: Plan) -> list[Scores]:
 
 def _hooked(plan: Plan, columns: Columns) -> Float[Tensor, "batch branches vocab"]:
     """The reference: one ordinary hooked forward for every branch."""
-    import torch
-
     rows = []
     for directions in [[], *plan.branches]:
         with apply_all(plan.model, directions):

@@ -12,8 +12,8 @@ from simple_parsing import field as option
 from saepd.branches.writing.generate import SamplingConfig
 from saepd.cli.options import ModelOptions, print_json, spinning
 from saepd.common.errors import InputError
-from saepd.merge.operators import MergeConfig
-from saepd.models.prompts import ReadoutConfig
+from saepd.merge.config import MergeConfig
+from saepd.models.wording import ReadoutConfig
 
 if TYPE_CHECKING:
     from saepd.directions.direction import Direction

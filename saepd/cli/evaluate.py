@@ -13,7 +13,7 @@ from saepd.common.errors import InputError
 from saepd.common.tracking import Mode, TrackingConfig
 
 if TYPE_CHECKING:
-    from saepd.evaluation.run import EvaluationConfig
+    from saepd.evaluation.config import EvaluationConfig
     from saepd.tasks import Task
 
 EXAMPLES = """\
@@ -76,8 +76,7 @@ class Options:
 
     def config(self) -> EvaluationConfig:
         """The settings of the evaluation itself."""
-        from saepd.evaluation.fold import DrawConfig
-        from saepd.evaluation.run import EvaluationConfig
+        from saepd.evaluation.config import DrawConfig, EvaluationConfig
 
         draws = DrawConfig(
             n_feedback=self.n_feedback,

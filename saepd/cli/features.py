@@ -7,8 +7,8 @@ from pathlib import Path
 
 from saepd.cli.fit import FeedbackOptions
 from saepd.cli.options import ModelOptions, print_json, spinning
-from saepd.features.select import FeatureConfig
-from saepd.models.prompts import ReadoutConfig
+from saepd.features.config import FeatureConfig
+from saepd.models.wording import ReadoutConfig
 
 EXAMPLES = """\
   saepd features

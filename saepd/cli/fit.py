@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from saepd.cli.options import ModelOptions, check_folder, print_json, print_table, spinning
 from saepd.common.errors import InputError
-from saepd.features.select import FeatureConfig
-from saepd.fit.recipe import FitConfig
+from saepd.features.config import FeatureConfig
+from saepd.fit.config import FitConfig
 
 if TYPE_CHECKING:
     from saepd.feedback.schema import Feedback

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from simple_parsing import field as option
 
-from saepd.branches.writing.sampling import SamplingConfig
+from saepd.branches.writing.config import SamplingConfig
 from saepd.cli.options import ModelOptions, print_json, spinning
 from saepd.common.errors import InputError
-from saepd.merge.operators import MergeConfig
-from saepd.models.prompts import Style
+from saepd.merge.config import MergeConfig
+from saepd.models.wording import Style
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from simple_parsing import field as option
 
 from saepd.cli.options import check_folder, print_table, progress
-from saepd.sweeps.run import RunConfig
+from saepd.sweeps.config import RunConfig
 
 if TYPE_CHECKING:
     from saepd.sweeps.results.store import Store

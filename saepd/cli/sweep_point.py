@@ -47,7 +47,8 @@ class Options:
 
 def run(options: Options) -> None:
     """Run the point unless it is finished, and print its metrics."""
-    from saepd.sweeps.run import RunConfig, run_one
+    from saepd.sweeps.config import RunConfig
+    from saepd.sweeps.run import run_one
 
     check_folder(options.out)
     config = RunConfig(cache=options.cache, cache_gb=options.cache_gb, wandb=options.wandb)

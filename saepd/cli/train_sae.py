@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from saepd.common.errors import InputError
-from saepd.saes.train import TrainConfig
+from saepd.saes.config import TrainConfig
 
 EXAMPLES = """\
   saepd train-sae --corpus corpus/*.jsonl.gz --work work --out saes

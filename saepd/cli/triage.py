@@ -10,7 +10,7 @@ from typing import Any
 
 from saepd.cli.options import ModelOptions, check_folder, print_json, print_table, progress
 from saepd.common.errors import InputError
-from saepd.uncertainty.assessment import AssessmentConfig
+from saepd.uncertainty.config import AssessmentConfig
 
 EXAMPLES = """\
   saepd triage --data items.jsonl --steering steering --budget 50 --out out/triage

@@ -30,3 +30,10 @@ def write_json(path: Path, value: Any) -> None:
     """Write a JSON file atomically; refuses NaN, which is not JSON."""
     text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
     write_atomically(path, text.encode())
+
+
+# The files of a steering folder: numbers, and the story behind them.
+WEIGHTS_FILE = "steering.safetensors"
+
+
+CONFIG_FILE = "steering.json"

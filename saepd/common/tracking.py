@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from saepd.common.errors import InputError
-from saepd.directions.saving import CONFIG_FILE, WEIGHTS_FILE
+from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE
 
 Mode = Literal["off", "offline", "online"]
 

@@ -15,20 +15,21 @@ from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from saepd.common.errors import InputError
-from saepd.directions.edits import MODES, LatentEdit, Mode
-from saepd.models.positions import generated_mask, parse_positions, prompt_mask
+from saepd.directions.edits import LatentEdit
+from saepd.directions.modes import DEFAULT_POSITIONS, MODES, Mode
+from saepd.models.position_specs import parse_positions
+from saepd.models.positions import generated_mask, prompt_mask
 
 if TYPE_CHECKING:
-    import torch
     from sae_lens import SAE
-    from torch import Tensor
     from transformer_lens.hook_points import HookPoint
     from transformer_lens.model_bridge import TransformerBridge
 
-DEFAULT_POSITIONS = "answer"
 
 # What these hold is, or is added to, the residual stream. (The bridge's hook_resid_mid is only the
 # MLP's input: an edit there never enters the stream.)
@@ -296,8 +297,6 @@ class _ForwardStep:
                 object.__setattr__(self.model, name, outer)
 
     def _note(self, _module: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        import torch
-
         tokens = args[0] if args else kwargs.get("input_ids")
         if not isinstance(tokens, torch.Tensor):
             raise InputError("steering needs token ids: the model was called with embeddings")
@@ -313,8 +312,6 @@ class _ForwardStep:
 
     def mask(self, spec: str) -> torch.Tensor:
         """Positions [batch, seq] of the current input that a spec selects."""
-        import torch
-
         if spec not in self._masks:
             assert self._tokens is not None and self._attention is not None
             tokenizer, length = self.model.tokenizer, self._tokens.shape[1]
@@ -340,8 +337,6 @@ def _guess_attention(tokens: torch.Tensor, tokenizer: Any) -> torch.Tensor:
     A single row is never padded. (The bridge pads lists of strings on the right and passes no
     mask, because a causal model's earlier positions cannot see the padding.)
     """
-    import torch
-
     if tokens.shape[0] == 1 or tokenizer is None or tokenizer.pad_token_id is None:
         return torch.ones_like(tokens)
     is_text = (tokens != tokenizer.pad_token_id).long()
@@ -349,6 +344,4 @@ def _guess_attention(tokens: torch.Tensor, tokenizer: Any) -> torch.Tensor:
 
 
 def _finite(value: Any) -> bool:
-    import torch
-
     return bool(torch.isfinite(torch.as_tensor(value, dtype=torch.float32)).all())

@@ -8,18 +8,18 @@ position, the difference needs only the edited latents.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
+import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from saepd.common.errors import InputError
+from saepd.directions.modes import Mode
 
 if TYPE_CHECKING:
     from sae_lens import SAE
-    from torch import Tensor
 
-Mode = Literal["add", "scale", "clamp", "ablate", "reconstruct"]
-MODES: tuple[str, ...] = get_args(Mode)
 
 # Latents of these can be computed one by one; of the others only together.
 _PER_LATENT = ("standard", "gated", "jumprelu")
@@ -113,8 +113,6 @@ class LatentEdit:
 
     def delta(self, h: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
         """decode(edit(encode(h))) - decode(encode(h)), in the dtype of h."""
-        import torch
-
         with torch.no_grad():
             x = h.float()
             if self.mode == "reconstruct":

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
 from saepd.common.errors import InputError
-from saepd.common.files import write_atomically
+from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE, write_atomically
 from saepd.directions.direction import Direction, check_fits
+from saepd.models.load import weights_fingerprint
+from saepd.saes.load import sae_fingerprint
 
 if TYPE_CHECKING:
     from sae_lens import SAE
     from transformer_lens.model_bridge import TransformerBridge
 
-WEIGHTS_FILE = "steering.safetensors"
-CONFIG_FILE = "steering.json"
 _FORMAT = 1
 _ENTRY = {
     "perspective": str,
@@ -34,9 +39,6 @@ def save_to_disk(directions: Sequence[Direction], folder: str | Path) -> None:
     Latents, values and dense vectors are tensors; everything else, lineage and units included, is
     JSON. The JSON carries a hash of the tensors.
     """
-    import torch
-    from safetensors.torch import save
-
     if not directions:
         raise InputError("there are no directions to save")
     tensors: dict[str, torch.Tensor] = {}
@@ -80,11 +82,6 @@ def load_from_disk(
         InputError: missing, damaged or foreign files, another model, weights or SAE than
             the directions were made with, or latents without an SAE.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    from saepd.models.load import weights_fingerprint
-    from saepd.saes.load import sae_fingerprint
 
     folder = Path(folder)
     try:
@@ -150,6 +147,4 @@ def _units(direction: Direction) -> str:
 
 
 def _sha256(payload: bytes) -> str:
-    import hashlib
-
     return hashlib.sha256(payload).hexdigest()

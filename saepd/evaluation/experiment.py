@@ -13,18 +13,23 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from saepd.common.errors import InputError
-from saepd.evaluation.methods.baselines import answered, few_shot_scores, train_mean, uniform
+from saepd.evaluation.methods.baselines import few_shot_scores, train_mean, uniform
 from saepd.features.select import encode_pairs
 from saepd.feedback.reading import sample_feedback
 from saepd.feedback.schema import Feedback, Item
 from saepd.feedback.survey import folds
+from saepd.feedback.targets import answered
+from saepd.fit.config import FitConfig
 from saepd.fit.controls import dense_difference, random_latents
-from saepd.fit.recipe import Fit, FitConfig, fit_pairs, scaled_to_config
-from saepd.merge.operators import MergeConfig, merge_branches
-from saepd.models.prompts import ReadoutConfig
+from saepd.fit.recipe import Fit, fit_pairs, scaled_to_config
+from saepd.merge.config import MergeConfig
+from saepd.merge.operators import merge_branches
+from saepd.models.wording import ReadoutConfig
 from saepd.readout.options import (
     OptionScores,
     centred,
@@ -36,7 +41,6 @@ from saepd.readout.options import (
 
 if TYPE_CHECKING:
     from sae_lens import SAE
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
 # The perspective of results over all perspectives.
@@ -314,8 +318,6 @@ class _Fold:
 
     def merged(self, operator: str, item: Item) -> Distribution:
         """One answer for everybody: the base and every perspective's SAE branch, merged."""
-        import torch
-
         chosen = [(0, self.base_temperature(self.scores))]
         chosen += [self.chosen["SAE directions", p] for p in self.perspectives]
         scores = self.scores[item.id].scores

@@ -11,10 +11,11 @@ import numpy as np
 from jaxtyping import Float
 
 from saepd.common.errors import InputError
+from saepd.evaluation.config import DrawConfig
 from saepd.evaluation.item_cache import ItemCache
-from saepd.evaluation.methods.baselines import answered
 from saepd.feedback.schema import Feedback, Item, fingerprint, shortened
 from saepd.feedback.splits import question_key, split_questions
+from saepd.feedback.targets import answered
 from saepd.tasks import Task, draw_feedback
 from saepd.tasks.draws import DrawKind
 
@@ -26,33 +27,6 @@ Computed = TypeVar("Computed")
 Options = Float[np.ndarray, " options"]
 # (item id, perspective) -> probabilities of the options; NaN where there is no readable answer.
 Predictions = Mapping[tuple[str, str], Options]
-
-
-@dataclass(frozen=True)
-class DrawConfig:
-    """What is held out and how much feedback is drawn.
-
-    Attributes:
-        n_feedback: Questions per perspective that methods see the answers to.
-        draws: How often questions are split and feedback is drawn anew.
-        feedback_kind: ``answer``: one person's answer a row; ``distribution``: a whole group's.
-        limit: Most test items of a draw; all if not given.
-        test_share: Share of the questions that are held out.
-        seed: Of the first draw; the next ones count up.
-    """
-
-    n_feedback: int = 50
-    draws: int = 5
-    feedback_kind: DrawKind = "answer"
-    limit: int | None = None
-    test_share: float = 0.3
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("n_feedback", "draws", "limit"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} is {value}: it must be at least 1")
 
 
 @dataclass(frozen=True)

@@ -13,21 +13,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
+from safetensors.numpy import load_file, save
 
 from saepd.branches.gradients import option_gradients
 from saepd.branches.run import score_continuations
 from saepd.common.files import write_atomically
 from saepd.feedback.schema import Item
 from saepd.models.positions import prompt_mask
-from saepd.models.prompts import ReadoutConfig, check_lengths, pad_left, prompt_ids
+from saepd.models.prompts import check_lengths, pad_left, prompt_ids
+from saepd.models.wording import ReadoutConfig
 from saepd.readout.options import MIN_LETTER_MASS, read_options
+from saepd.saes.load import sae_hook_name
+from saepd.tasks import Task
 
 if TYPE_CHECKING:
     from sae_lens import SAE
     from transformer_lens.model_bridge import TransformerBridge
 
-    from saepd.tasks import Task
 
 Array = Float[np.ndarray, "..."]
 ByItem = Mapping[str, Array]
@@ -72,8 +76,6 @@ class ItemCache:
     @property
     def hook_name(self) -> str:
         """The SAE's site."""
-        from saepd.saes.load import sae_hook_name
-
         return sae_hook_name(self.sae)
 
     @cached_property
@@ -146,8 +148,6 @@ class ItemCache:
         return found
 
     def _pool(self, items: Sequence[Item]) -> list[Array]:
-        import torch
-
         rows = [prompt_ids(self.model.tokenizer, self.prompt(item)) for item in items]
         check_lengths(self.model, rows)
         hook_name = self.hook_name
@@ -184,8 +184,6 @@ class ItemCache:
         self, name: str, items: Sequence[Item], compute: Callable[[Sequence[Item]], list[Array]]
     ) -> ByItem:
         """Read from the folder, or computed and put there; one row an option or an item."""
-        from safetensors.numpy import load_file, save
-
         ids = [item.id for item in items]
         path = self._folder and self._folder / f"{name}.safetensors"
         if path and path.exists():

@@ -7,7 +7,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,15 @@ from saepd.branches.engine.plan import Branch
 from saepd.branches.neutral import SideEffects, side_effects
 from saepd.common.errors import InputError
 from saepd.common.files import write_atomically, write_json
-from saepd.evaluation.fold import Draw, DrawConfig, Fold, fold_of, make_draws
+from saepd.evaluation.config import EvaluationConfig
+from saepd.evaluation.fold import Draw, Fold, fold_of, make_draws
 from saepd.evaluation.item_cache import ItemCache
 from saepd.evaluation.methods.registry import methods_of
 from saepd.evaluation.results.parts import Parts, Prediction
 from saepd.evaluation.results.summary import EVERYBODY, summary_rows
 from saepd.evaluation.results.table import markdown_table
+from saepd.models.load import weights_fingerprint
+from saepd.saes.load import sae_fingerprint, sae_hook_name
 from saepd.tasks import Task
 
 if TYPE_CHECKING:
@@ -33,19 +36,6 @@ _PACKAGES = (
     *("numpy", "scipy", "scikit-learn"),
 )
 Report = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """What is compared, and on how much.
-
-    Attributes:
-        draws: Of questions and feedback.
-        few_shot_tokens: Most tokens of examples in the few-shot prompt.
-    """
-
-    draws: DrawConfig = field(default_factory=DrawConfig)
-    few_shot_tokens: int = 512
 
 
 def evaluate(
@@ -176,9 +166,6 @@ def _settings(
     model: TransformerBridge, sae: SAE[Any], task: Task, config: EvaluationConfig
 ) -> dict[str, Any]:
     """All that the predictions depend on, as JSON values."""
-    from saepd.models.load import weights_fingerprint
-    from saepd.saes.load import sae_fingerprint, sae_hook_name
-
     digest = hashlib.sha256()
     for piece in (*task.items, *task.feedback):
         digest.update(piece.model_dump_json().encode() + b"\n")

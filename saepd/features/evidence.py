@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
+from saepd.branches.neutral import NEUTRAL_PROMPTS
 from saepd.branches.run import branch
 from saepd.directions.direction import Direction
 from saepd.directions.edits import decoder_rows
 from saepd.features.select import Features, Pairs
-from saepd.fit.budget import NEUTRAL_PROMPTS
 
 if TYPE_CHECKING:
     from sae_lens import SAE
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
 
@@ -56,8 +57,6 @@ def logit_lens(
     The row is scaled by the final norm's gain and read through the unembedding, without the
     blocks in between (the logit lens; nostalgebraist 2020).
     """
-    import torch
-
     with torch.no_grad():
         W_U = model.W_U.float()
         rows = decoder_rows(sae, latents).to(W_U.device)
@@ -98,8 +97,6 @@ def output_scores(
     Returns:
         Scores between -1 and 1.
     """
-    import torch
-
     tokens = logit_lens(model, sae, latents)
     rows = decoder_rows(sae, latents)
     size = amplitude * _mean_residual_norm(model, hook_name, prompts)
@@ -161,8 +158,6 @@ def explain(
 
 
 def _mean_residual_norm(model: TransformerBridge, hook_name: str, prompts: Sequence[str]) -> float:
-    import torch
-
     norms: list[float] = []
     with torch.inference_mode():
         for prompt in prompts:

@@ -12,60 +12,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
+import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from saepd.common.errors import InputError
+from saepd.features.config import Contrast, FeatureConfig, ReadAt
 from saepd.feedback.schema import Feedback
 from saepd.models.positions import prompt_mask
-from saepd.models.prompts import ReadoutConfig, check_lengths, item_prompt, pad_left, prompt_ids
+from saepd.models.prompts import check_lengths, item_prompt, pad_left, prompt_ids
+from saepd.models.wording import ReadoutConfig
+from saepd.saes.load import sae_hook_name
 
 if TYPE_CHECKING:
     from sae_lens import SAE
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
-ReadAt = Literal["last", "mean"]
-Contrast = Literal["options", "anchor", "others"]
 _ROWS_PER_PASS = 32
-
-
-@dataclass(frozen=True)
-class FeatureConfig:
-    """How latents are chosen.
-
-    Attributes:
-        k: Latents kept per perspective; 0 keeps all that fire, unscreened (the paper's recipe).
-        read_at: Where latents are read: the text's ``last`` token, or their ``mean`` over it.
-        contrast: Against the item's ``options``, its bare ``anchor``, or the ``others``' answers.
-        n_bootstrap: Draws of the feedback for the stability of the choice.
-        min_stability: Share of draws in which a latent must be among the k.
-        max_density: Latents that fire at more than this share of positions are dropped.
-        bootstrap_seed: Of those draws.
-    """
-
-    k: int = 32
-    read_at: ReadAt = "last"
-    contrast: Contrast = "others"
-    n_bootstrap: int = 100
-    min_stability: float = 0.5
-    max_density: float = 0.3
-    bootstrap_seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.k < 0:
-            raise InputError(f"k is {self.k}: keep at least one latent, or 0 for all of them")
-        if self.read_at not in ("last", "mean"):
-            raise InputError(f"unknown read_at {self.read_at!r}: use last or mean")
-        if self.contrast not in get_args(Contrast):
-            known = ", ".join(get_args(Contrast))
-            raise InputError(f"unknown contrast {self.contrast!r}: use one of {known}")
-        if self.n_bootstrap < 1:
-            raise InputError(f"n_bootstrap is {self.n_bootstrap}: draw at least once")
-        for name in ("min_stability", "max_density"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} is {getattr(self, name)}: it must be in 0..1")
 
 
 @dataclass(frozen=True)
@@ -133,8 +98,6 @@ class Pairs:
 
     def of(self, perspective: str) -> Int[Tensor, " n"]:
         """Indices of one perspective's rows."""
-        import torch
-
         chosen = [i for i, row in enumerate(self.rows) if row.perspective == perspective]
         return torch.tensor(chosen)
 
@@ -219,8 +182,6 @@ def encode_pairs(
     Raises:
         InputError: no rows, or a text longer than the model's context.
     """
-    import torch
-
     if not rows:
         raise InputError("there is no feedback to encode")
     texts = [pair_texts(model, row, config.contrast, readout) for row in rows]
@@ -260,8 +221,6 @@ def select_features(pairs: Pairs, perspective: str, config: FeatureConfig) -> Fe
     Raises:
         InputError: fewer than two rows of the perspective, or (``others``) of the rest.
     """
-    import torch
-
     own = pairs.of(perspective)
     rest = torch.tensor([i for i in range(len(pairs.rows)) if i not in set(own.tolist())])
     if len(own) < 2:
@@ -336,8 +295,6 @@ def mean_difference(
     pairs: Pairs, values: Float[Tensor, "rows width"], perspective: str, contrast: Contrast
 ) -> Float[Tensor, " width"]:
     """Mean of one perspective's rows; less the mean of all other rows for contrast ``others``."""
-    import torch
-
     own = torch.zeros(len(pairs.rows), dtype=torch.bool)
     own[pairs.of(perspective)] = True
     mean = values[own].mean(0)
@@ -373,9 +330,6 @@ def _encode_texts(
     model: TransformerBridge, sae: SAE[Any], texts: Sequence[str], read_at: ReadAt
 ) -> tuple[Float[Tensor, "texts d_sae"], Float[Tensor, "texts d_model"], Firing]:
     """Latents and residuals at one position of each text, and how often each latent fires."""
-    import torch
-
-    from saepd.saes.load import sae_hook_name
 
     hook_name = sae_hook_name(sae)
     rows = [prompt_ids(model.tokenizer, text) for text in texts]

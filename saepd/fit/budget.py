@@ -5,38 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jaxtyping import Float
-
+from saepd.branches.neutral import NEUTRAL_PROMPTS, kl_to_base
 from saepd.branches.run import branch
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
-NEUTRAL_PROMPTS = (
-    "The train to the coast leaves every morning at",
-    "Mix the flour with the water, then let the dough",
-    "The museum opened its new hall of clocks in",
-    "To replace the battery, first loosen the two",
-    "In the afternoon the wind turned and the boats",
-    "The library keeps its oldest maps in",
-    "A triangle with three equal sides has",
-    "She folded the letter, put it into the drawer and",
-)
 
 # Coefficients tried at once: every one is a branch over the same captured prefix.
 _GRID = [2.0**i for i in range(-6, 9)]
 _REFINED = 8
-
-
-def kl_to_base(
-    log_probs: Float[Tensor, "batch branches vocab"],
-) -> Float[Tensor, " steered"]:
-    """Mean over prompts of KL(base || branch) for every steered branch, in nats."""
-    base, steered = log_probs[:, :1], log_probs[:, 1:]
-    return (base.exp() * (base - steered)).sum(-1).mean(0)
 
 
 def fit_kl_budget(

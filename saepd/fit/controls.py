@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from saepd.directions.direction import Direction
-from saepd.features.select import Contrast, Pairs, mean_difference
+from saepd.features.config import Contrast
+from saepd.features.select import Pairs, mean_difference
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -17,8 +20,6 @@ def random_latents(direction: Direction, pairs: Pairs, seed: int) -> Direction:
 
     The vector is scaled to the norm of the original, so that only the choice of latents differs.
     """
-    import torch
-
     assert direction.latents is not None and direction.values is not None
     generator = torch.Generator().manual_seed(seed)
     fires = (pairs.density > 0).clone()
@@ -53,8 +54,6 @@ def dense_difference(pairs: Pairs, direction: Direction, contrast: Contrast) -> 
 
 def shuffled_labels(pairs: Pairs, seed: int) -> Pairs:
     """The same pairs with the perspectives dealt out at random."""
-    import torch
-
     order = torch.randperm(len(pairs.rows), generator=torch.Generator().manual_seed(seed))
     rows = [
         row.model_copy(update={"perspective": pairs.rows[i].perspective})
@@ -65,8 +64,6 @@ def shuffled_labels(pairs: Pairs, seed: int) -> Pairs:
 
 def reconstruction_only(sae: SAE[Any], direction: Direction) -> Direction:
     """No steering: the activation is replaced by the SAE's reconstruction, error term lost."""
-    import torch
-
     return Direction(
         perspective=direction.perspective,
         hook_name=direction.hook_name,

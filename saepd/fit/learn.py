@@ -13,18 +13,23 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 
 from saepd.branches.gradients import option_gradients
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction, scales_with_activation
-from saepd.evaluation.methods.baselines import answered
+from saepd.directions.edits import decoder_rows
 from saepd.feedback.schema import Feedback, Item
-from saepd.fit.recipe import FitConfig, lineage, scaled_to_config
-from saepd.fit.scales import FittedScales, Row, ScaleConfig, fit_scales
-from saepd.models.prompts import ReadoutConfig, item_prompt
+from saepd.feedback.targets import answered
+from saepd.fit.config import FitConfig, ScaleConfig
+from saepd.fit.recipe import lineage, scaled_to_config
+from saepd.fit.scales import FittedScales, Row, fit_scales
+from saepd.models.prompts import item_prompt
+from saepd.models.wording import ReadoutConfig
 from saepd.readout.options import OptionScores, read_options
 from saepd.readout.softmax import Options, option_features
+from saepd.saes.load import sae_hook_name
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -78,8 +83,6 @@ class Learned:
         self, perspective: str, hook_name: str, sae: SAE[Any], **settings: Any
     ) -> Direction:
         """What steers towards a perspective, with any further fields of `Direction`."""
-        import torch
-
         if self.latents is None:
             vector = torch.from_numpy(self.vectors[perspective]).float()
             return Direction(perspective, hook_name, vector=vector, **settings)
@@ -127,8 +130,6 @@ def learn_directions(
             another mode than ``add``, an SAE that normalises activations, or whatever
             `option_gradients` and `fit_scales` refuse.
     """
-    from saepd.saes.load import sae_hook_name
-
     config, scales = config or FitConfig(), scales or ScaleConfig()
     if scales_with_activation(sae):
         raise InputError(
@@ -188,8 +189,6 @@ def read_learned(
         InputError: a direction that was not learned, or with another readout, or whatever
             `read_options` refuses.
     """
-    import torch
-
     config = config or ReadoutConfig()
     if not is_learned(directions):
         raise InputError("these directions were not learned: read them with read_options")
@@ -269,9 +268,6 @@ def centred(gradients: Float[np.ndarray, "options d"]) -> Float[np.ndarray, "opt
 
 def decoder(sae: SAE[Any], latents: Int[np.ndarray, " units"]) -> Units:
     """What one unit of each latent writes into the residual stream."""
-    import torch
-
-    from saepd.directions.edits import decoder_rows
 
     return decoder_rows(sae, torch.from_numpy(latents)).cpu().double().numpy()
 

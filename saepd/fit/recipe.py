@@ -3,57 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from saepd.common.errors import InputError
-from saepd.directions.direction import DEFAULT_POSITIONS, Direction
-from saepd.directions.edits import Mode
-from saepd.features.select import FeatureConfig, Features, Pairs, encode_pairs, select_features
+import torch
+
+from saepd.directions.direction import Direction
+from saepd.features.select import Features, Pairs, encode_pairs, select_features
 from saepd.feedback.reading import feedback_hash
 from saepd.feedback.schema import Feedback
 from saepd.fit.budget import fit_kl_budget
-from saepd.models.positions import parse_positions
-from saepd.models.prompts import ReadoutConfig
+from saepd.fit.config import DirectionConfig, FitConfig
+from saepd.models.load import weights_fingerprint
+from saepd.saes.load import sae_fingerprint, sae_hook_name
 
 if TYPE_CHECKING:
     from sae_lens import SAE
     from transformer_lens.model_bridge import TransformerBridge
-
-
-@dataclass(frozen=True)
-class DirectionConfig:
-    """How chosen latents become an edit.
-
-    Attributes:
-        mode: ``add`` the mean difference; ``clamp`` latents to their mean at the positives;
-            ``scale`` them by ``factor``; or ``ablate`` them.
-        positions: Where the edit acts; see `saepd.models.positions`.
-        coefficient: Multiplies the edit, where no KL budget is set.
-        kl_budget: Nats; finds the largest coefficient whose mean KL on neutral prompts stays
-            under it. 0 keeps ``coefficient``.
-        factor: For mode ``scale``.
-    """
-
-    mode: Mode = "add"
-    positions: str = DEFAULT_POSITIONS
-    coefficient: float = 1.0
-    kl_budget: float = 0.0
-    factor: float = 2.0
-
-    def __post_init__(self) -> None:
-        parse_positions(self.positions)
-        if self.kl_budget < 0:
-            raise InputError(f"the KL budget is {self.kl_budget}: it must be 0 or more")
-
-
-@dataclass(frozen=True)
-class FitConfig:
-    """All that turns feedback into directions."""
-
-    features: FeatureConfig = field(default_factory=FeatureConfig)
-    direction: DirectionConfig = field(default_factory=DirectionConfig)
-    readout: ReadoutConfig = field(default_factory=ReadoutConfig)
 
 
 @dataclass(frozen=True)
@@ -102,9 +68,6 @@ def lineage(
     """What a direction was made from, as JSON values: model, SAE, feedback, settings, versions."""
     from importlib.metadata import version
 
-    from saepd.models.load import weights_fingerprint
-    from saepd.saes.load import sae_fingerprint, sae_hook_name
-
     packages = ("saepd", "torch", "transformers", "transformer-lens", "sae-lens")
     return {
         "model": str(model.cfg.model_name),
@@ -131,9 +94,6 @@ def scaled_to_config(
 def _direction(
     sae: SAE[Any], pairs: Pairs, features: Features, config: FitConfig, story: dict[str, Any]
 ) -> Direction:
-    import torch
-
-    from saepd.saes.load import sae_hook_name
 
     mode = config.direction.mode
     if mode == "add":

@@ -19,30 +19,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from saepd.common.errors import InputError
+from saepd.fit.config import ScaleConfig
 from saepd.readout.softmax import Options, Weights, fit_softmax, softmax
 
 Effects = Float[np.ndarray, "options units"]
 Readout = Float[np.ndarray, "options readout"]
-
-
-@dataclass(frozen=True)
-class ScaleConfig:
-    """What is tried.
-
-    Attributes:
-        n_latents: Numbers of latents, those with the strongest first-order effect on the loss.
-        shared: Ridge penalties of the shared part; a question's effects are scaled so that their
-            mean square over the chosen units sums to 1.
-        own: Ridge penalties of each perspective's own part.
-        readout: Ridge penalties of the shared biases, and of each perspective's own readout.
-        n_folds: Of the cross-validation over questions.
-    """
-
-    n_latents: tuple[int, ...] = (32, 128, 512)
-    shared: tuple[float, ...] = (0.001, 0.004, 0.016)
-    own: tuple[float, ...] = (0.005, 0.02, 0.08)
-    readout: tuple[float, float] = (0.01, 0.1)
-    n_folds: int = 5
 
 
 @dataclass(frozen=True)

@@ -8,20 +8,18 @@ the model would change its mind is a different question, and another pass: see `
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
+import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from saepd.common.errors import InputError
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from saepd.merge.config import SUM_TOLERANCE
 
 LogProbs: TypeAlias = "Float[Tensor, '*batch options']"
 Branches: TypeAlias = "Float[Tensor, '*batch branches options']"
 PerItem: TypeAlias = "Float[Tensor, '*batch']"
-
-_TOLERANCE = 1e-3
 
 
 def least_confidence(log_probs: LogProbs, *, temperature: float = 1.0) -> PerItem:
@@ -47,8 +45,6 @@ def entropy(log_probs: LogProbs) -> PerItem:
     Raises:
         InputError: fewer than two options, or values that are not log-probs.
     """
-    import torch
-
     return torch.special.entr(_checked(log_probs).exp()).sum(-1)
 
 
@@ -76,8 +72,6 @@ def branch_disagreement(branches: Branches) -> PerItem:
     Raises:
         InputError: fewer than two options, or values that are not log-probs.
     """
-    import torch
-
     if branches.ndim < 2:
         raise InputError(
             f"branches have shape {tuple(branches.shape)}: expected [branches, options]"
@@ -115,7 +109,7 @@ def _checked(log_probs: LogProbs) -> LogProbs:
         )
     log_probs = log_probs.double()
     total = log_probs.logsumexp(-1, keepdim=True)
-    if not (total.abs() <= _TOLERANCE).all():
+    if not (total.abs() <= SUM_TOLERANCE).all():
         raise InputError(
             f"log_probs have logsumexp {float(total.abs().max()):.4g}, not 0: apply log_softmax "
             "over the last dimension"

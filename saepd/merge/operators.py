@@ -8,67 +8,25 @@ log-probs and return normalised ones.
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
+from torch import Tensor
 
 from saepd.common.errors import InputError
+from saepd.merge.config import SUM_TOLERANCE, MergeConfig
 
-if TYPE_CHECKING:
-    from torch import Tensor
+Branches: TypeAlias = Float[Tensor, "*batch branches vocab"]
+Merged: TypeAlias = Float[Tensor, "*batch vocab"]
 
-    Branches: TypeAlias = Float[Tensor, "*batch branches vocab"]
-    Merged: TypeAlias = Float[Tensor, "*batch vocab"]
-
-READINGS = ("magnitude-sized", "magnitude", "softmax")
 
 _TINY = float(np.finfo(np.float32).tiny)
 # What a probability of zero counts as where log-probs are added up: -inf - -inf would be NaN.
 _LOG_TINY = math.log(_TINY)
-_TOLERANCE = 1e-3
-
-
-@dataclass(frozen=True)
-class MergeConfig:
-    """Which operator, and the numbers it takes.
-
-    Attributes:
-        operator: A name in ``OPERATORS``.
-        alpha: Strength, 0 or more; read by pluralistic, cad, saepd-released (default there: 0.2).
-        tau: Plausibility, a ratio of probabilities in (0, 1]; read by pluralistic.
-        reading: What step two of pluralistic means, a name in ``READINGS``.
-        weights: One per branch, the base first, 0 or more, summing to 1; weighted needs them and
-            every other operator refuses them.
-
-    Raises:
-        InputError: a name is unknown or a number is out of range.
-    """
-
-    operator: str = "pluralistic"
-    alpha: float = 1.0
-    tau: float = 0.1
-    reading: str = "magnitude-sized"
-    weights: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        _check_name("merge operator", self.operator, OPERATORS)
-        _check_name("reading", self.reading, READINGS)
-        if not 0 <= self.alpha < math.inf:
-            raise InputError(f"alpha is {self.alpha}: it must be finite and not negative")
-        if not 0 < self.tau <= 1:
-            raise InputError(f"tau is {self.tau}: it is a ratio of probabilities, in (0, 1]")
-        if bool(self.weights) != (self.operator == "weighted"):
-            wanted = "takes no weights" if self.weights else "needs weights"
-            raise InputError(f"the merge operator {self.operator!r} {wanted}")
-        if self.weights and not (
-            min(self.weights, default=-1) >= 0 and abs(sum(self.weights) - 1) <= _TOLERANCE
-        ):
-            raise InputError(f"weights are {self.weights}: none may be negative, the sum must be 1")
 
 
 def merge_branches(branches: Branches, config: MergeConfig) -> Merged:
@@ -104,8 +62,6 @@ def pluralistic(branches: Branches, *, alpha: float, tau: float, reading: str) -
     gives it, and so does every token outside: nothing the base allows becomes impossible, and
     branches that change nothing return the base. tau near 0 makes every option plausible.
     """
-    import torch
-
     plausible = _plausible(branches, tau)
     start, differences = _differences(branches, plausible)
     weights = _weights(start, differences, plausible, reading)
@@ -159,8 +115,6 @@ def weighted(branches: Branches, weights: tuple[float, ...]) -> Merged:
     Raises:
         InputError: there are more or fewer weights than branches.
     """
-    import torch
-
     if len(weights) != branches.shape[-2]:
         raise InputError(f"{len(weights)} weights for {branches.shape[-2]} branches, base included")
     log_weights = branches.new_tensor(weights).log()[:, None]
@@ -190,8 +144,6 @@ def dcd(branches: Branches) -> Merged:
     counterpart here: l_s is the normalised mean log-prob of the steered branches. Entropy is over
     all options, not the top ten. Its special case for a very sure base is left out.
     """
-    import torch
-
     steered = branches[..., 1:, :]
     n = steered.shape[-2]
     together = _log_linear(steered, steered.new_full((n,), 1 / n))
@@ -242,21 +194,13 @@ def _checked(branches: Tensor) -> Tensor:
         )
     branches = branches.float()
     total = branches.logsumexp(-1, keepdim=True)
-    wrong = ~(total[..., 0].abs() <= _TOLERANCE)
+    wrong = ~(total[..., 0].abs() <= SUM_TOLERANCE)
     if wrong.any():
         index = wrong.nonzero()[0].tolist()
         value = total[tuple(index)].item()
         fault = "holds NaN" if math.isnan(value) else f"has logsumexp {value:.4g}, not 0"
         raise InputError(f"branches{index} {fault}: apply log_softmax over the last dimension")
     return branches - total
-
-
-def _check_name(kind: str, name: str, known: Collection[str]) -> None:
-    if name not in known:
-        nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0)[0]
-        raise InputError(
-            f"unknown {kind} {name!r}: did you mean {nearest!r}? There are {', '.join(known)}"
-        )
 
 
 def _plausible(branches: Tensor, tau: float) -> Bool[Tensor, "*batch vocab"]:
@@ -266,8 +210,6 @@ def _plausible(branches: Tensor, tau: float) -> Bool[Tensor, "*batch vocab"]:
 
 def _differences(branches: Tensor, plausible: Tensor) -> tuple[Tensor, Tensor]:
     """Given that the token is plausible: the base's log-probs, and how each branch differs."""
-    import torch
-
     floored = branches.clamp(min=_LOG_TINY)
     inside = torch.log_softmax(floored.masked_fill(~plausible[..., None, :], -math.inf), -1)
     # Outside, -inf - -inf is NaN and nothing differs.
@@ -275,8 +217,6 @@ def _differences(branches: Tensor, plausible: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _weights(start: Tensor, differences: Tensor, plausible: Tensor, reading: str) -> Tensor:
-    import torch
-
     start = start[..., None, :]
     gain = ((start + differences).exp() - start.exp()).clamp(min=0)
     moved = gain.sum(-1)
@@ -290,8 +230,6 @@ def _weights(start: Tensor, differences: Tensor, plausible: Tensor, reading: str
 
 
 def _magnitude(differences: Tensor, plausible: Tensor, moved: Tensor, reading: str) -> Tensor:
-    import torch
-
     if reading == "softmax":
         shape = torch.softmax(differences.masked_fill(~plausible[..., None, :], -math.inf), -1)
         return torch.special.entr(shape).sum(-1)
@@ -308,8 +246,6 @@ def _confidence(log_probs: Tensor) -> Tensor:
 
 def _log_linear(branches: Tensor, coefficients: Tensor) -> Tensor:
     """Normalised sum of coefficient * log-prob; what no branch allows stays impossible."""
-    import torch
-
     total = (coefficients[..., None] * branches.clamp(min=_LOG_TINY)).sum(-2)
     impossible = branches.isneginf().all(-2)
     return torch.log_softmax(total.masked_fill(impossible, -math.inf), -1)

@@ -16,10 +16,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from saepd.common.errors import InputError
 
 if TYPE_CHECKING:
-    import torch
     from transformer_lens.model_bridge import TransformerBridge
 
 DEFAULT_MODEL = "SmolLM2-135M-Instruct-Q4_1"
@@ -94,7 +95,6 @@ def load_model(
     source, label = _resolve(name)
     torch_dtype = _torch_dtype(dtype)
 
-    import torch
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -130,8 +130,6 @@ def load_model(
 
 def weights_fingerprint(model: TransformerBridge) -> str:
     """Short hash of a sample of every weight, equal for float32 and bfloat16 copies of a model."""
-    import torch
-
     digest = hashlib.sha256()
     for name, weight in sorted(model.original_model.named_parameters()):
         flat = weight.detach().reshape(-1)
@@ -234,8 +232,6 @@ def _first_line(error: Exception) -> str:
 
 
 def _torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
-    import torch
-
     if isinstance(dtype, torch.dtype):
         return dtype
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -246,8 +242,6 @@ def _torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
 
 def best_device() -> str:
     """``cuda``, ``mps`` or ``cpu``, whichever is there first."""
-    import torch
-
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -15,49 +15,15 @@ times the others', and no dictionary is trained on it.
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 from jaxtyping import Bool, Int
+from torch import Tensor
 
 from saepd.common.errors import InputError
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-_NAMES = ("all", "prompt", "generated", "answer")
-_LAST = re.compile(r"last\((\d+)\)")
-_AFTER = re.compile(r"""after\((["'])(.+)\1\)""", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Positions:
-    """A parsed position spec; ``count`` belongs to ``last``, ``marker`` to ``after``."""
-
-    kind: str
-    count: int = 0
-    marker: str = ""
-
-
-def parse_positions(spec: str) -> Positions:
-    """Parse ``all``, ``prompt``, ``generated``, ``answer``, ``last(3)`` or ``after("text")``.
-
-    Raises:
-        InputError: the spec is none of these.
-    """
-    if spec in _NAMES:
-        return Positions(spec)
-    if (match := _LAST.fullmatch(spec)) and int(match[1]) > 0:
-        return Positions("last", count=int(match[1]))
-    if match := _AFTER.fullmatch(spec):
-        return Positions("after", marker=match[2])
-    raise InputError(
-        f"unknown positions {spec!r}: use {', '.join(_NAMES)}, last(n) with n > 0, "
-        'or after("marker")'
-    )
+from saepd.models.position_specs import parse_positions
 
 
 def prompt_mask(
@@ -77,8 +43,6 @@ def prompt_mask(
     Raises:
         InputError: an unknown spec, or a marker that a prompt does not contain.
     """
-    import torch
-
     positions = parse_positions(spec)
     real = attention.bool()
     if positions.kind == "generated":
@@ -105,8 +69,6 @@ def generated_mask(
     Raises:
         InputError: an unknown spec.
     """
-    import torch
-
     kind = parse_positions(spec).kind
     if kind == "all":
         return ~_is_special(tokens, tokenizer)
@@ -114,16 +76,12 @@ def generated_mask(
 
 
 def _is_special(tokens: torch.Tensor, tokenizer: Any) -> torch.Tensor:
-    import torch
-
     return torch.isin(tokens, _on_device(tuple(tokenizer.all_special_ids), tokens.device))
 
 
 @lru_cache(maxsize=64)
 def _on_device(ids: tuple[int, ...], device: torch.device) -> torch.Tensor:
     """Ids as a tensor, made once: in a token loop each copy to a device would wait for it."""
-    import torch
-
     # Made outside of inference mode, so that gradients may flow past it as well.
     with torch.inference_mode(False):
         return torch.tensor(ids, device=device)

@@ -5,49 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+import torch
 from jaxtyping import Int
+from torch import Tensor
 
 from saepd.common.errors import InputError
+from saepd.models.wording import ReadoutConfig
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
 
-Kind = Literal["text", "letter"]
-Style = Literal["plain", "chat"]
-
-SURVEY_TEMPLATE = "A survey asked: {prompt}\nMost people answered:"
-
 # What follows a text's last question mark or line break.
 _ENDING = re.compile(r"[^?\n]*\Z")
-
-
-@dataclass(frozen=True)
-class ReadoutConfig:
-    """How options are read.
-
-    Attributes:
-        readout: ``text`` or ``letter``.
-        style: ``plain`` continuation or the model's ``chat`` template.
-        length_normalised: Divide each option's log-likelihood by its number of tokens.
-        template: The text readout's plain prompt; ``{prompt}`` stands for the question.
-    """
-
-    readout: Kind = "text"
-    style: Style = "plain"
-    length_normalised: bool = False
-    template: str = SURVEY_TEMPLATE
-
-    def __post_init__(self) -> None:
-        if self.readout not in ("text", "letter"):
-            raise InputError(f"unknown readout {self.readout!r}: use text or letter")
-        if self.style not in ("plain", "chat"):
-            raise InputError(f"unknown style {self.style!r}: use plain or chat")
-        if "{prompt}" not in self.template:
-            raise InputError(f"the template {self.template!r} has no {{prompt}}: put it in")
 
 
 @dataclass(frozen=True)
@@ -99,8 +71,6 @@ def continuation_ids(tokenizer: Any, prompt: str, continuation: str) -> list[int
 
 def pad_left(model: TransformerBridge, rows: Sequence[list[int]]) -> PromptBatch:
     """Token rows as one left-padded batch on the model's device."""
-    import torch
-
     length = max(len(row) for row in rows)
     pad = model.tokenizer.pad_token_id
     tokens = torch.tensor([[pad] * (length - len(row)) + row for row in rows])

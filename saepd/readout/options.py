@@ -13,16 +13,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from torch import Tensor
 
 from saepd.branches.engine.plan import Branch
 from saepd.branches.run import next_token_log_probs, score_continuations
 from saepd.common.errors import InputError
 from saepd.feedback.schema import Item
-from saepd.models.prompts import ReadoutConfig, continuation_ids, item_prompt, letters
+from saepd.models.prompts import continuation_ids, item_prompt, letters
+from saepd.models.wording import ReadoutConfig
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
 # Letters that hold less than this together say nothing about the options.
@@ -95,8 +99,6 @@ def option_offsets(
     place of an empty one; no answer is needed for it). Only sets of options that at least two
     questions share have an offset.
     """
-    import torch
-
     groups: dict[tuple[str, ...], list[torch.Tensor]] = {}
     for item, row in zip(items, scores, strict=True):
         groups.setdefault(item.options, []).append(row.scores[0])
@@ -132,8 +134,6 @@ def fit_temperature(
     Raises:
         InputError: no rows, or rows that do not match.
     """
-    from scipy.optimize import minimize_scalar
-
     if not scores or len(scores) != len(targets):
         raise InputError("a temperature needs as many target rows as score rows, at least one")
     bounds = (np.log(0.05), np.log(200.0))
@@ -151,8 +151,6 @@ def cross_entropy(
     temperature: float,
 ) -> float:
     """Mean cross-entropy of the temperature-scaled scores to the targets, in nats."""
-    from scipy.special import log_softmax
-
     return float(
         np.mean(
             [
@@ -198,8 +196,6 @@ def _read_texts(
     directions: Sequence[Branch],
     config: ReadoutConfig,
 ) -> list[OptionScores]:
-    import torch
-
     for item, prompt in zip(items, prompts, strict=True):
         tokens = [tuple(continuation_ids(model.tokenizer, prompt, o)) for o in item.options]
         if len(set(tokens)) < len(tokens):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
+from scipy.optimize import minimize
 
 from saepd.common.errors import InputError
 
@@ -47,8 +48,6 @@ def fit_softmax(
     Raises:
         InputError: there are no questions.
     """
-    from scipy.optimize import minimize
-
     if not features:
         raise InputError("there is no feedback to fit on")
     sizes = [len(t) for t in targets]

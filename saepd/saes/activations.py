@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from saepd.common.errors import InputError
 from saepd.saes.corpus import Context
 
 if TYPE_CHECKING:
-    import torch
     from transformer_lens.model_bridge import TransformerBridge
 
 _STATE = "state.json"
@@ -54,8 +54,6 @@ class ActivationCache:
             seed: Of the permutations.
             start: Rows already consumed by an interrupted run, which are skipped.
         """
-        import torch
-
         rows = self.rows(hook_name)
         per_epoch = self.n_rows // batch_size
         if per_epoch == 0:
@@ -144,8 +142,6 @@ def site_activations(
     model: TransformerBridge, batch: list[Context], hook_names: list[str]
 ) -> dict[str, torch.Tensor]:
     """What each site holds at the counted positions of a batch: [n_kept, d_model] float32."""
-    import torch
-
     length = max(len(c.tokens) for c in batch)
     tokens = torch.zeros(len(batch), length, dtype=torch.long)
     keep = torch.zeros(len(batch), length, dtype=torch.bool)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from saepd.common.errors import InputError
@@ -21,7 +22,6 @@ from saepd.saes.corpus import Context, template_opening
 from saepd.saes.load import explained_variance, sae_fingerprint, sae_hook_name
 
 if TYPE_CHECKING:
-    import torch
     from sae_lens import SAE
     from transformer_lens.model_bridge import TransformerBridge
 
@@ -61,8 +61,6 @@ def measure_sae(
     Raises:
         InputError: no held-out contexts, or a set of texts with no position that counts.
     """
-    import torch
-
     if not held_out:
         raise InputError("there is no held-out text to measure the SAE on")
     site = sae_hook_name(sae)
@@ -98,8 +96,6 @@ def measure_sae(
 
 def firing_rates(sae: SAE[Any], rows: Float[np.ndarray, "n d_in"]) -> Float[torch.Tensor, " d_sae"]:
     """Share of the rows at which each latent is active."""
-    import torch
-
     fired = torch.zeros(sae.cfg.d_sae)
     for start in range(0, len(rows), _CHUNK_ROWS):
         x = torch.from_numpy(np.asarray(rows[start : start + _CHUNK_ROWS], dtype=np.float32))
@@ -115,8 +111,6 @@ def write_card(folder: Path, card: dict[str, Any]) -> None:
 
 
 def _activations(model: TransformerBridge, site: str, group: list[Context]) -> torch.Tensor:
-    import torch
-
     # One context at a time: padding would cost more than batching gains on a CPU.
     found = [site_activations(model, [c], [site])[site] for c in group if any(c.keep)]
     if not found:
@@ -139,8 +133,6 @@ def _text_context(tokenizer: Any, text: str, name: str) -> Context:
 
 
 def _reconstruction(sae: SAE[Any], x: torch.Tensor) -> dict[str, float]:
-    import torch
-
     x_hat, active = [], 0
     for chunk in x.split(_CHUNK_ROWS):
         latents = sae.encode(chunk.to(sae.device))
@@ -161,8 +153,6 @@ def _cross_entropy(
     mean: torch.Tensor,
 ) -> dict[str, float]:
     """Next-token loss after counted positions, with those positions replaced in four ways."""
-    import torch
-
     edits: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
         "base": lambda x: x,
         "sae": lambda x: sae(x.to(sae.device)).to(x),
@@ -191,8 +181,6 @@ def _loss(
     edit: Callable[[torch.Tensor], torch.Tensor],
 ) -> float:
     """Summed nats at the tokens after counted positions, the edit applied at those positions."""
-    import torch
-
     device = next(model.original_model.parameters()).device
     tokens = torch.tensor([context.tokens], device=device)
     keep = torch.tensor(context.keep)

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from saepd.common.files import write_json
 
 if TYPE_CHECKING:
@@ -48,8 +50,6 @@ def resume(trainer: SAETrainer[Any, Any], details: dict[str, Any]) -> None:
 
 def save(sae: TopKTrainingSAE, folder: Path) -> None:
     """Write an inference SAE in float16; the folder appears complete or not at all."""
-    import torch
-
     work = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(work, ignore_errors=True)
     sae.to(device="cpu", dtype=torch.float16).save_inference_model(work)

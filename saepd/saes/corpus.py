@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from saepd.common.errors import InputError
+from saepd.saes.config import CorpusConfig
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 
@@ -29,22 +30,6 @@ class Context:
     tokens: list[int]
     keep: list[bool]
     kind: str
-
-
-@dataclass(frozen=True)
-class CorpusConfig:
-    """How documents become contexts.
-
-    Shares are of passages. ``held_out_share`` is of documents: none of a held-out document's text
-    is trained on.
-    """
-
-    context_size: int = 256
-    passage_characters: int = 850
-    chat_share: float = 0.35
-    questionnaire_share: float = 0.2
-    held_out_share: float = 0.02
-    seed: int = 0
 
 
 def read_documents(paths: list[Path]) -> list[str]:

@@ -14,12 +14,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from jaxtyping import Float
 
 from saepd.common.errors import InputError
 
 if TYPE_CHECKING:
-    import torch
     from sae_lens import SAE
     from transformer_lens.model_bridge import TransformerBridge
 
@@ -101,8 +101,6 @@ def sae_hook_name(sae: SAE[Any]) -> str:
 
 def sae_fingerprint(sae: SAE[Any]) -> str:
     """Short hash of all weights as float16: the same however they are stored or computed with."""
-    import torch
-
     digest = hashlib.sha256()
     for name, weight in sorted(sae.state_dict().items()):
         digest.update(name.encode())
@@ -241,8 +239,6 @@ def _check_fits(sae: SAE[Any], model: TransformerBridge, any_model: bool) -> tor
 
 def _probe_activations(model: TransformerBridge, hook_name: str) -> torch.Tensor:
     """What the site holds on the probe text, first position and special tokens left out."""
-    import torch
-
     tokenizer: Any = model.tokenizer
     tokens = tokenizer(PROBE_TEXT).input_ids[:_PROBE_TOKENS]
     special = set(tokenizer.all_special_ids)

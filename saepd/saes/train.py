@@ -10,12 +10,13 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 
 from saepd.common.errors import InputError
@@ -24,7 +25,8 @@ from saepd.models.load import load_model, weights_fingerprint
 from saepd.saes.activations import ActivationCache, cache_activations
 from saepd.saes.card import measure_sae, write_card
 from saepd.saes.checkpoints import is_finished, keep_only, resume, save
-from saepd.saes.corpus import CorpusConfig, contexts, read_documents
+from saepd.saes.config import TrainConfig
+from saepd.saes.corpus import contexts, read_documents
 from saepd.saes.load import load_sae
 
 if TYPE_CHECKING:
@@ -34,53 +36,6 @@ if TYPE_CHECKING:
 
 _STATISTICS_ROWS = 50_000
 _FIRING_ROWS = 200_000
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How dictionaries are trained. The defaults suit the default model on two CPU cores.
-
-    Attributes:
-        sites: Hook names, trained in this order.
-        expansion: Latents per dimension of the residual stream.
-        k: Latents that may be active at a position.
-        tokens: Activations to cache per site.
-        training_tokens: Activations to train on per site; more than ``tokens`` means epochs.
-        batch_size: Activations a step.
-        lr: Adam's learning rate at its highest.
-        warm_up_share: Share of the steps over which the learning rate rises from zero.
-        decay_share: Share of the steps over which it falls to zero at the end.
-        auxiliary_coefficient: Weight of the loss that revives dead latents.
-        dead_window: Steps without firing after which a latent counts as dead in training.
-        autocast: Train in bfloat16 with float32 weights; about twice as fast on a CPU.
-        model_dtype: What the model runs in while activations are cached.
-        checkpoints: How many times a site's training is saved on the way.
-        card_contexts: Held-out contexts the card is measured on, at most.
-        seed: Of the initial weights and the order of the batches.
-        tracking: Whether, and where to, wandb logs the training.
-        wandb_project: The wandb project.
-        corpus: How documents become contexts.
-    """
-
-    sites: tuple[str, ...] = tuple(f"blocks.{i}.hook_resid_post" for i in (15, 10, 20))
-    expansion: int = 8
-    k: int = 64
-    tokens: int = 3_200_000
-    training_tokens: int = 9_600_000
-    batch_size: int = 512
-    lr: float = 7e-4
-    warm_up_share: float = 0.02
-    decay_share: float = 0.3
-    auxiliary_coefficient: float = 1.0
-    dead_window: int = 500
-    autocast: bool = True
-    model_dtype: str = "bfloat16"
-    checkpoints: int = 20
-    card_contexts: int = 96
-    seed: int = 0
-    tracking: Literal["off", "offline", "online"] = "off"
-    wandb_project: str = "saepd-saes"
-    corpus: CorpusConfig = field(default_factory=CorpusConfig)
 
 
 # What has no influence on the weights that come out.
@@ -200,7 +155,6 @@ def _train_site(
     checkpoints: Path,
 ) -> TopKTrainingSAE:
     """Train one SAE, from the newest checkpoint if there is one."""
-    import torch
     from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
     from sae_lens.saes.sae import SAEMetadata
     from sae_lens.training.sae_trainer import SAETrainer

@@ -5,63 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from saepd.common.errors import InputError
-from saepd.common.tracking import Mode, TrackingConfig
-from saepd.sweeps.backends.schedule import units_of
+from saepd.common.tracking import TrackingConfig
+from saepd.sweeps.backends.ray import ray_backend
+from saepd.sweeps.backends.schedule import Backend, units_of
+from saepd.sweeps.backends.slurm import slurm_backend
+from saepd.sweeps.config import RunConfig
 from saepd.sweeps.point.metrics import GOALS, check_metric
 from saepd.sweeps.point.question import draw_of, task_of
 from saepd.sweeps.point.run_point import Worker, WorkSettings
 from saepd.sweeps.results.store import Outcome, Store
 from saepd.sweeps.space.parameters import point_config
 from saepd.sweeps.space.points import Point, sweep_points
+from saepd.sweeps.space.search import search
 from saepd.sweeps.space.space import Choice
 from saepd.sweeps.space.sweep_file import Sweep
 
-BackendName = Literal["local", "ray", "slurm"]
-# Points in, outcomes out as they come.
-Backend = Callable[[Sequence[Point], WorkSettings], Iterator[Outcome]]
 Report = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """How a sweep runs; none of it changes a number.
-
-    Attributes:
-        backend: ``local`` (this process), ``ray``, or ``slurm``.
-        workers: Of Ray or Slurm; as many as the Ray cluster has room for if None, and 1 of Slurm.
-        address: Of a Ray cluster, or ``auto``; one on this machine is started if None.
-        cpus: Per worker.
-        gpus: Per worker; may be a fraction with Ray.
-        cluster: submitit's: ``slurm``, or ``local`` for processes of this machine.
-        minutes: Of a Slurm job, at most.
-        partition: Of Slurm; its default if None.
-        cache: Folder of stages; ``stages`` in the sweep's folder if None.
-        cache_gb: Its size cap, 10^9 bytes.
-        search_seed: Of a random or bayes search.
-        wandb: Each point as a run of one group: off, offline or online.
-    """
-
-    backend: BackendName = "local"
-    workers: int | None = None
-    address: str | None = None
-    cpus: float = 1.0
-    gpus: float = 0.0
-    cluster: str = "slurm"
-    minutes: int = 240
-    partition: str | None = None
-    cache: Path | None = None
-    cache_gb: float = 10.0
-    search_seed: int = 0
-    wandb: Mode = "off"
-
-    def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 1:
-            raise InputError(f"workers is {self.workers}: it must be at least 1")
-        if not self.cache_gb > 0:
-            raise InputError(f"cache_gb is {self.cache_gb}: it must be above 0")
 
 
 @dataclass(frozen=True)
@@ -115,8 +77,6 @@ def run_sweep(
             settings = work_settings(sweep, out, config)
             backend = _backend(config, out)
             if sweep.method == "bayes":
-                from saepd.sweeps.space.search import search
-
                 n_parallel = 1 if config.backend == "local" else config.workers or 1
                 search(
                     sweep,
@@ -213,12 +173,8 @@ def run_local(points: Sequence[Point], settings: WorkSettings) -> Iterator[Outco
 
 def _backend(config: RunConfig, out: Path) -> Backend:
     if config.backend == "ray":
-        from saepd.sweeps.backends.ray import ray_backend
-
         return ray_backend(config.address, config.workers, config.cpus, config.gpus)
     if config.backend == "slurm":
-        from saepd.sweeps.backends.slurm import slurm_backend
-
         return slurm_backend(out, config)
     return run_local
 

@@ -10,7 +10,7 @@ from functools import cached_property
 
 from saepd.common.errors import InputError
 from saepd.feedback.schema import Feedback, Item, shortened
-from saepd.models.prompts import SURVEY_TEMPLATE, Style
+from saepd.models.wording import SURVEY_TEMPLATE, Style
 
 OPINION_METRICS = ("js_distance", "total_variation", "wasserstein")
 LABEL_METRICS = ("accuracy", "macro_f1", "auroc", "nll", "brier", "expected_calibration_error")

@@ -13,15 +13,18 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from saepd.branches.run import score_continuations
+from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.generate import generate_branches
-from saepd.branches.writing.sampling import SamplingConfig
 from saepd.directions.direction import Direction
-from saepd.evaluation.methods.baselines import answered
 from saepd.feedback.schema import Feedback, Item
-from saepd.models.prompts import ReadoutConfig, continuation_ids, item_prompt, letters
+from saepd.feedback.targets import answered
+from saepd.models.prompts import continuation_ids, item_prompt, letters
+from saepd.models.wording import ReadoutConfig
 from saepd.readout.options import fit_temperature, option_offsets, read_options
 from saepd.uncertainty.asking_again import (
     Repeated,
@@ -29,10 +32,10 @@ from saepd.uncertainty.asking_again import (
     iterate_over_samples,
     uncertainty_over_options,
 )
-from saepd.uncertainty.epistemic import EpistemicConfig, cluster_by_f1
+from saepd.uncertainty.config import EpistemicConfig
+from saepd.uncertainty.epistemic import cluster_by_f1
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
 # Options that hold less than this together are hardly among what the model would say.
@@ -147,8 +150,6 @@ def answers_over_options(
     Raises:
         InputError: whatever `read_options` and `iterate_over_options` refuse.
     """
-    import torch
-
     if not items:
         return []
     found: list[Answers] = []
@@ -204,8 +205,6 @@ def answers_over_samples(
     Raises:
         InputError: whatever `iterate_over_samples` and `generate_branches` refuse.
     """
-    import torch
-
     if not items:
         return []
     prompts = [item_prompt(model, item.prompt, (), readout) for item in items]

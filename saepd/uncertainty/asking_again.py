@@ -15,22 +15,23 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from torch import Tensor
 
 from saepd.branches.run import score_continuations
+from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.generate import generate_branches
-from saepd.branches.writing.sampling import SamplingConfig
 from saepd.common.errors import InputError
 from saepd.feedback.schema import Item
-from saepd.models.prompts import ReadoutConfig, item_prompt, letters
+from saepd.models.prompts import item_prompt, letters
+from saepd.models.wording import ReadoutConfig
+from saepd.uncertainty.config import EpistemicConfig
 from saepd.uncertainty.epistemic import (
-    EpistemicConfig,
     cluster_by_f1,
     epistemic_uncertainty,
     sampled_epistemic_uncertainty,
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
 # Where answers in free text end: at the end of their line, or after a sentence or two.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
+from torch import Tensor
 
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
@@ -20,14 +21,12 @@ from saepd.merge.disagreement import (
     perspective_disagreement,
     small_margin,
 )
-from saepd.models.prompts import ReadoutConfig
 from saepd.uncertainty.answers import Answers, Reading, answers_over_options, answers_over_samples
 from saepd.uncertainty.asking_again import FREE_TEXT
-from saepd.uncertainty.epistemic import EpistemicConfig
+from saepd.uncertainty.config import AssessmentConfig
 from saepd.uncertainty.sway import Sway, sway
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
 # Score -> what it is. Each is higher where the model is less sure.
@@ -42,26 +41,6 @@ SCORES = {
     "ease_of_flip": "KL budget's coefficient over the smallest that flips the answer; 0 if none",
     "epistemic": "mutual information of a first and a second answer, nats",
 }
-
-
-@dataclass(frozen=True)
-class AssessmentConfig:
-    """How items are assessed.
-
-    Attributes:
-        readout: How options are read, and free text is asked for.
-        kl_budget: Nats on neutral prompts; how strongly a direction may sway answers. 0 keeps each
-            direction's own coefficient as its budget.
-        epistemic: How free text is sampled and clustered.
-        max_new_tokens: Of each sampled text, which also ends with its line.
-        seed: Of the sampling.
-    """
-
-    readout: ReadoutConfig = field(default_factory=ReadoutConfig)
-    kl_budget: float = 0.1
-    epistemic: EpistemicConfig = field(default_factory=EpistemicConfig)
-    max_new_tokens: int = 24
-    seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from torch import Tensor
 
 from saepd.branches.run import CapturedPrompts, capture_prompts
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
 # Up to eight times the budget, beyond which hardly any text is left of a text.

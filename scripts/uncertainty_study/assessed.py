@@ -16,17 +16,18 @@ from saepd.directions.direction import Direction
 from saepd.evaluation.fold import Fold, Options
 from saepd.evaluation.methods.merged import merged
 from saepd.evaluation.methods.steered import KL_BUDGET, branch_scores, fold_directions, fold_pairs
-from saepd.features.select import FeatureConfig
+from saepd.features.config import FeatureConfig
 from saepd.feedback.schema import Item
 from saepd.feedback.splits import question_key
 from saepd.fit.budget import fit_kl_budget
+from saepd.fit.config import FitConfig
 from saepd.fit.controls import random_latents
-from saepd.fit.recipe import FitConfig
-from saepd.merge.operators import MergeConfig
-from saepd.models.prompts import ReadoutConfig
+from saepd.merge.config import MergeConfig
+from saepd.models.wording import ReadoutConfig
 from saepd.readout.softmax import softmax
 from saepd.uncertainty.answers import Reading, fit_reading
-from saepd.uncertainty.assessment import Assessment, AssessmentConfig, assess
+from saepd.uncertainty.assessment import Assessment, assess
+from saepd.uncertainty.config import AssessmentConfig
 
 OPERATORS = ("pluralistic", "mixture", "product", "cad", "dcd", "saepd-released")
 BASE, TEMPERATURE = "base", "temperature alone"

@@ -2,9 +2,8 @@ import pytest
 import torch
 from tiny import D_MODEL, SITE
 
-from saepd.branches.neutral import NEUTRAL_CONTINUATIONS, side_effects
+from saepd.branches.neutral import NEUTRAL_CONTINUATIONS, NEUTRAL_PROMPTS, side_effects
 from saepd.directions.direction import Direction
-from saepd.fit.budget import NEUTRAL_PROMPTS
 
 
 def hooked_loss(model, direction=None):

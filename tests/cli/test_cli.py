@@ -17,7 +17,7 @@ from tiny import save_tiny_model, save_tiny_sae
 
 import saepd
 from saepd.cli import COMMANDS, main
-from saepd.directions.saving import CONFIG_FILE, WEIGHTS_FILE
+from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE
 
 OPTIONS = ["Yes", "No", "Unsure"]
 # So little feedback on so small a model: nothing is screened out.

@@ -8,8 +8,9 @@ from tiny import D_MODEL, SITE, save_tiny_model
 
 from saepd.branches.run import branch
 from saepd.common.errors import InputError
+from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE
 from saepd.directions.direction import Direction
-from saepd.directions.saving import CONFIG_FILE, WEIGHTS_FILE, load_from_disk, save_to_disk
+from saepd.directions.saving import load_from_disk, save_to_disk
 from saepd.models.load import load_model, weights_fingerprint
 from saepd.saes.load import sae_fingerprint
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from saepd.evaluation.fold import DrawConfig, fold_of, make_draws
+from saepd.evaluation.config import DrawConfig
+from saepd.evaluation.fold import fold_of, make_draws
 from saepd.evaluation.item_cache import ItemCache
 from saepd.feedback.schema import Item
 from saepd.tasks import Task

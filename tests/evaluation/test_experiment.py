@@ -6,10 +6,10 @@ import pytest
 
 from saepd.common.errors import InputError
 from saepd.evaluation.experiment import MERGED, METHODS, ExperimentConfig, run_experiment
-from saepd.features.select import FeatureConfig
+from saepd.features.config import FeatureConfig
 from saepd.feedback.schema import Feedback, Item
 from saepd.feedback.survey import folds
-from saepd.fit.recipe import FitConfig
+from saepd.fit.config import FitConfig
 
 PERSPECTIVES = ("left", "right")
 CHOICES = (("Yes", "No"), ("More", "Less", "Same"))

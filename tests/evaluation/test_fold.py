@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saepd.common.errors import InputError
-from saepd.evaluation.fold import DrawConfig, make_draws
+from saepd.evaluation.config import DrawConfig
+from saepd.evaluation.fold import make_draws
 from saepd.feedback.schema import Feedback
 from saepd.feedback.splits import question_key
 

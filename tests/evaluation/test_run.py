@@ -9,9 +9,9 @@ from tiny import D_MODEL, SITE
 
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
-from saepd.evaluation.fold import DrawConfig
+from saepd.evaluation.config import DrawConfig, EvaluationConfig
 from saepd.evaluation.methods.registry import METHODS, Method
-from saepd.evaluation.run import EvaluationConfig, evaluate
+from saepd.evaluation.run import evaluate
 
 CONFIG = EvaluationConfig(
     DrawConfig(n_feedback=6, draws=2, feedback_kind="distribution"), few_shot_tokens=150

@@ -4,12 +4,12 @@ import pytest
 import torch
 from tiny import ARCHITECTURES, D_MODEL, N_LAYERS, SITE, save_tiny_model
 
+from saepd.branches.neutral import NEUTRAL_PROMPTS
 from saepd.branches.run import branch
 from saepd.directions.direction import Direction
 from saepd.features.evidence import explain, logit_lens, output_scores
 from saepd.features.select import Features, Pairs
 from saepd.feedback.schema import Feedback
-from saepd.fit.budget import NEUTRAL_PROMPTS
 from saepd.models.load import load_model
 
 LAST_SITE = f"blocks.{N_LAYERS - 1}.hook_resid_post"

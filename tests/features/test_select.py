@@ -7,8 +7,8 @@ from tiny import ARCHITECTURES, D_MODEL
 
 from saepd.common.errors import InputError
 from saepd.features import select as features
+from saepd.features.config import FeatureConfig
 from saepd.features.select import (
-    FeatureConfig,
     Features,
     Firing,
     Pairs,
@@ -18,7 +18,7 @@ from saepd.features.select import (
     select_features,
 )
 from saepd.feedback.schema import Feedback
-from saepd.models.prompts import ReadoutConfig
+from saepd.models.wording import ReadoutConfig
 
 OPTIONS = ("Yes", "No", "Not sure")
 CONTRASTS = ("options", "anchor", "others")

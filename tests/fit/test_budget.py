@@ -4,10 +4,11 @@ import torch
 from scipy.stats import entropy
 from tiny import D_MODEL, SITE
 
+from saepd.branches.neutral import NEUTRAL_PROMPTS, kl_to_base
 from saepd.branches.run import branch
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
-from saepd.fit.budget import NEUTRAL_PROMPTS, fit_kl_budget, kl_to_base
+from saepd.fit.budget import fit_kl_budget
 
 FINEST = 2 ** (1 / 9)
 

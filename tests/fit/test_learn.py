@@ -8,6 +8,7 @@ from saepd.branches.gradients import option_gradients
 from saepd.common.errors import InputError
 from saepd.directions.saving import load_from_disk, save_to_disk
 from saepd.feedback.schema import Feedback
+from saepd.fit.config import DirectionConfig, FitConfig, ScaleConfig
 from saepd.fit.learn import (
     Seen,
     centred,
@@ -17,9 +18,9 @@ from saepd.fit.learn import (
     read_learned,
     scale_rows,
 )
-from saepd.fit.recipe import DirectionConfig, FitConfig
-from saepd.fit.scales import ScaleConfig, fit_scales
-from saepd.models.prompts import ReadoutConfig, item_prompt
+from saepd.fit.scales import fit_scales
+from saepd.models.prompts import item_prompt
+from saepd.models.wording import ReadoutConfig
 from saepd.readout.softmax import option_features, softmax
 
 QUICK = ScaleConfig(n_latents=(4,), shared=(0.001,), own=(0.005, 0.02))

@@ -4,12 +4,14 @@ import pytest
 import torch
 from tiny import SITE
 
+from saepd.branches.neutral import NEUTRAL_PROMPTS, kl_to_base
 from saepd.branches.run import branch
 from saepd.common.errors import InputError
-from saepd.features.select import FeatureConfig, encode_pairs, select_features
+from saepd.features.config import FeatureConfig
+from saepd.features.select import encode_pairs, select_features
 from saepd.feedback.schema import Feedback
-from saepd.fit.budget import NEUTRAL_PROMPTS, kl_to_base
-from saepd.fit.recipe import DirectionConfig, FitConfig, fit_directions, fit_pairs
+from saepd.fit.config import DirectionConfig, FitConfig
+from saepd.fit.recipe import fit_directions, fit_pairs
 from saepd.models.load import weights_fingerprint
 from saepd.saes.load import sae_fingerprint
 

@@ -9,13 +9,8 @@ from scipy.special import logsumexp
 from scipy.stats import entropy
 
 from saepd.common.errors import InputError
-from saepd.merge.operators import (
-    OPERATORS,
-    READINGS,
-    MergeConfig,
-    merge_branches,
-    pluralistic_weights,
-)
+from saepd.merge.config import READINGS, MergeConfig
+from saepd.merge.operators import OPERATORS, merge_branches, pluralistic_weights
 
 # The author's example: Yes, No, Unclear.
 THREE_WAY = torch.tensor([[0.9, 0.05, 0.05], [0.05, 0.9, 0.05], [0.05, 0.05, 0.9]]).log()

@@ -7,7 +7,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from saepd.common.errors import InputError
-from saepd.models.positions import Positions, generated_mask, parse_positions, prompt_mask
+from saepd.models.position_specs import Positions, parse_positions
+from saepd.models.positions import generated_mask, prompt_mask
 
 BYTES = tiny_tokenizer()
 PAD, START, END = BYTES.pad_token_id, BYTES.bos_token_id, BYTES.eos_token_id

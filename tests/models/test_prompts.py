@@ -9,7 +9,6 @@ from tiny import ARCHITECTURES, tiny_tokenizer
 from saepd.common.errors import InputError
 from saepd.models.prompts import (
     PromptBatch,
-    ReadoutConfig,
     chat,
     check_lengths,
     continuation_ids,
@@ -18,6 +17,7 @@ from saepd.models.prompts import (
     pad_left,
     prompt_ids,
 )
+from saepd.models.wording import ReadoutConfig
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 

@@ -10,7 +10,8 @@ from tokenizers import normalizers
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
 from saepd.feedback.schema import Item
-from saepd.models.prompts import ReadoutConfig, item_prompt
+from saepd.models.prompts import item_prompt
+from saepd.models.wording import ReadoutConfig
 from saepd.readout import options as readout
 from saepd.readout.options import OptionScores, fit_temperature, read_options
 

@@ -17,9 +17,10 @@ from saepd.common.errors import InputError
 from saepd.models.load import load_model
 from saepd.saes.activations import ActivationCache, cache_activations
 from saepd.saes.card import _text_context, firing_rates, measure_sae, write_card
-from saepd.saes.corpus import Context, CorpusConfig, contexts, read_documents
+from saepd.saes.config import CorpusConfig, TrainConfig
+from saepd.saes.corpus import Context, contexts, read_documents
 from saepd.saes.load import explained_variance, load_sae
-from saepd.saes.train import TrainConfig, train_saes
+from saepd.saes.train import train_saes
 
 SITES = ("blocks.2.hook_resid_post", SITE)
 CONFIG = TrainConfig(

@@ -11,9 +11,10 @@ import pytest
 from tiny import SAME
 
 from saepd.common.errors import InputError
+from saepd.sweeps.config import RunConfig
 from saepd.sweeps.results.frame import read_sweep
 from saepd.sweeps.results.store import Store
-from saepd.sweeps.run import RunConfig, run_one, run_sweep
+from saepd.sweeps.run import run_one, run_sweep
 from saepd.sweeps.space.points import sweep_points
 
 # What no two runs of a sweep may differ in.
@@ -98,7 +99,7 @@ def test_the_numbers_are_those_of_an_evaluation(sweep_of, tmp_path, files):
     from saepd.evaluation.methods.merged import base_readout, branch_log_probs, merged
     from saepd.evaluation.methods.nulls import temperature_and_position_bias
     from saepd.evaluation.methods.steered import fold_directions, steer
-    from saepd.merge.operators import MergeConfig
+    from saepd.merge.config import MergeConfig
     from saepd.metrics.distances import js_distance
     from saepd.models.load import load_model
     from saepd.saes.load import load_sae

@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
+from saepd.sweeps.config import RunConfig
 from saepd.sweeps.results.frame import read_sweep
-from saepd.sweeps.run import RunConfig, run_sweep
+from saepd.sweeps.run import run_sweep
 
 OFFLINE = RunConfig(wandb="offline")
 

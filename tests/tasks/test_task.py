@@ -5,7 +5,8 @@ import pytest
 
 from saepd.common.errors import InputError
 from saepd.feedback.schema import Feedback, Item
-from saepd.models.prompts import ReadoutConfig, item_prompt
+from saepd.models.prompts import item_prompt
+from saepd.models.wording import ReadoutConfig
 from saepd.tasks import TASK_NAMES, Task, Wording, load_task
 from saepd.tasks.task import SURVEY_WORDING
 

@@ -5,7 +5,7 @@ from asked import CLOSED, FREE, directions
 from scipy.special import softmax
 
 from saepd.feedback.schema import Feedback
-from saepd.models.prompts import ReadoutConfig
+from saepd.models.wording import ReadoutConfig
 from saepd.readout.options import fit_temperature, read_options
 from saepd.uncertainty.answers import (
     Reading,
@@ -14,7 +14,7 @@ from saepd.uncertainty.answers import (
     fit_reading,
 )
 from saepd.uncertainty.asking_again import FREE_TEXT
-from saepd.uncertainty.epistemic import EpistemicConfig
+from saepd.uncertainty.config import EpistemicConfig
 
 
 def test_the_temperature_is_fitted_on_the_feedback(llama):

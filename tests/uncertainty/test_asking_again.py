@@ -8,7 +8,8 @@ from saepd.branches.run import score_continuations
 from saepd.branches.writing.trace import Generated
 from saepd.common.errors import InputError
 from saepd.feedback.schema import Item
-from saepd.models.prompts import ReadoutConfig, item_prompt, letters, naming_answer
+from saepd.models.prompts import item_prompt, letters, naming_answer
+from saepd.models.wording import ReadoutConfig
 from saepd.readout.options import read_options
 from saepd.uncertainty import asking_again as iterative_prompting
 from saepd.uncertainty.asking_again import (
@@ -19,7 +20,8 @@ from saepd.uncertainty.asking_again import (
     iterate_over_samples,
     uncertainty_over_options,
 )
-from saepd.uncertainty.epistemic import EpistemicConfig, epistemic_uncertainty
+from saepd.uncertainty.config import EpistemicConfig
+from saepd.uncertainty.epistemic import epistemic_uncertainty
 
 ITEMS = [
     Item(id="a", prompt="Should buses be free?", options=("Yes", "No", "Not sure")),

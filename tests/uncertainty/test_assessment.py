@@ -12,14 +12,15 @@ from saepd.branches.writing.trace import Generated
 from saepd.common.errors import InputError
 from saepd.feedback.schema import Item
 from saepd.fit.budget import fit_kl_budget
-from saepd.models.prompts import ReadoutConfig, item_prompt
+from saepd.models.prompts import item_prompt
+from saepd.models.wording import ReadoutConfig
 from saepd.readout.options import OptionScores, read_options
 from saepd.uncertainty import answers
 from saepd.uncertainty import asking_again as iterative_prompting
 from saepd.uncertainty.answers import Reading, fit_reading
 from saepd.uncertainty.asking_again import iterate_over_options, uncertainty_over_options
-from saepd.uncertainty.assessment import SCORES, AssessmentConfig, assess
-from saepd.uncertainty.epistemic import EpistemicConfig
+from saepd.uncertainty.assessment import SCORES, assess
+from saepd.uncertainty.config import AssessmentConfig, EpistemicConfig
 from saepd.uncertainty.sway import sway
 
 CONFIG = AssessmentConfig(epistemic=EpistemicConfig(n_samples=3), max_new_tokens=6)

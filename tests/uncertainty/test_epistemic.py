@@ -8,8 +8,8 @@ from scipy.stats import entropy
 from sklearn.metrics import mutual_info_score
 
 from saepd.common.errors import InputError
+from saepd.uncertainty.config import EpistemicConfig
 from saepd.uncertainty.epistemic import (
-    EpistemicConfig,
     cluster_by_f1,
     epistemic_uncertainty,
     sampled_epistemic_uncertainty,

@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+import torch
+
 from saepd.common.errors import InputError
 
 if TYPE_CHECKING:
@@ -77,8 +79,6 @@ def packs(costs: Sequence[int], budget: int) -> Iterator[list[int]]:
 
 def token_budget(model: TransformerBridge) -> int:
     """Tokens that may run at once: what half of the free memory holds, up to where more is idle."""
-    import torch
-
     device = next(model.original_model.parameters()).device
     if device.type == "cuda":
         free, enough = torch.cuda.mem_get_info(device)[0], _ENOUGH
@@ -109,16 +109,12 @@ def logit_cost(model: TransformerBridge, n_read: int) -> int:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    import torch
-
     # The CPU's allocator raises a plain RuntimeError.
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate" in str(error)
 
 
 def _free() -> None:
     import gc
-
-    import torch
 
     gc.collect()
     if torch.cuda.is_available():

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from saepd.branches.engine.texts import TextTree
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
 # What every later column continues.
@@ -60,8 +60,6 @@ class Columns:
     @property
     def visible(self) -> Bool[Tensor, "batch query key"]:
         """Which column sees which: the prompt's earlier ones, and earlier ones of its own text."""
-        import torch
-
         n = self.tokens.shape[1]
         column = torch.arange(n, device=self.tokens.device)
         causal = column <= column.unsqueeze(1)
@@ -92,8 +90,6 @@ class Tails:
 
     def source(self, device: torch.device) -> tuple[Int[Tensor, " wide"], Int[Tensor, " wide"]]:
         """The column that each of the wide row's columns copies, and its branch (-1 if shared)."""
-        import torch
-
         shared = torch.arange(self.done, self.first, device=device)
         tail = torch.arange(self.first, self.n_columns, device=device)
         branch = torch.arange(self.n_branches, device=device)
@@ -106,8 +102,6 @@ class Tails:
         self, columns: Bool[Tensor, "batch query key"]
     ) -> Bool[Tensor, "batch wide cached_and_wide"]:
         """Which wide column sees which: as in ``columns``, but no other branch's copies."""
-        import torch
-
         source, branch = self.source(columns.device)
         cached = torch.arange(self.done, device=columns.device)
         keys = torch.cat([cached, source])
@@ -135,8 +129,6 @@ def prompt_columns(
         rows: Token ids of each prompt.
         trees: Of each prompt's texts; these may be empty.
     """
-    import torch
-
     n_prompt = max(map(len, rows))
     n = n_prompt + max((len(tree.tokens) for tree in trees or ()), default=0)
     tokens = torch.full((len(rows), n), int(model.tokenizer.pad_token_id))
@@ -158,8 +150,6 @@ def additive(
     visible: Bool[Tensor, "batch query key"], dtype: torch.dtype
 ) -> Float[Tensor, "batch 1 query key"]:
     """A mask in the form that every attention implementation adds to its scores."""
-    import torch
-
     mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
     return mask.masked_fill(~visible, torch.finfo(dtype).min).unsqueeze(1)
 

@@ -7,19 +7,19 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from saepd.branches.engine.columns import NEVER, Columns
 from saepd.branches.engine.plan import Plan
 from saepd.branches.engine.prefix import capture, edit_masks, first_edited, forward, resume_in_rows
-from saepd.branches.engine.widening import Rows, widening
+from saepd.branches.engine.widening import Masks, Rows, widening
 from saepd.models.positions import generated_mask
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import DynamicCache
 
-    from saepd.branches.engine.widening import Masks
 
 # A shared start shorter than this saves less than the second pass over the weights costs.
 MIN_SHARED = 8
@@ -44,8 +44,6 @@ class State:
 
 def start(plan: Plan, columns: Columns) -> State:
     """Run prompts up to the next-token distributions of all branches, keeping the cache."""
-    import torch
-
     masks = edit_masks(plan.model, columns, plan.specs)
     first = first_edited(masks, columns.n_prompt)
     with torch.inference_mode():
@@ -71,8 +69,6 @@ def extend(
     Returns:
         Log-probs in nats of the token after each of the new ones.
     """
-    import torch
-
     plan, before = state.plan, state.columns
     n_new = tokens.shape[1]
     columns = Columns(
@@ -98,8 +94,6 @@ def select_rows(state: State, owner: Int[Tensor, " rows"]) -> State:
 
     The given state's own cache is used up.
     """
-    import torch
-
     n = state.plan.n_branches
     wide = (owner.unsqueeze(1) * n + torch.arange(n, device=owner.device)).flatten()
     layers: list[Any] = state.cache.layers
@@ -133,8 +127,6 @@ class Separate:
     rows_of: dict[int, Int[Tensor, " rows"]] = field(init=False)
 
     def __post_init__(self) -> None:
-        import torch
-
         # On the device once, so that edits need no copy in the token loop.
         device = self.log_probs.device
         self.rows_of = {
@@ -165,8 +157,6 @@ def separate(state: State) -> Separate:
 
 def extend_separate(state: Separate, tokens: Int[Tensor, " rows"]) -> None:
     """Feed every row a token; the state's cache and columns grow by it, its log-probs follow it."""
-    import torch
-
     plan, before, new = state.plan, state.columns, tokens.unsqueeze(-1)
     columns = Columns(
         torch.cat([before.tokens, new], dim=1),

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 if TYPE_CHECKING:
-    import torch
     from transformer_lens.model_bridge import TransformerBridge
 
 # float32 differs in the last digits with the order of sums; halves differ in the second.
@@ -65,8 +66,6 @@ def _parts(model: TransformerBridge) -> _Parts:
 
 def _is_equal(model: TransformerBridge, parts: _Parts) -> bool:
     """Whether the model says the same on a few tokens, wrapped or not."""
-    import torch
-
     weight: torch.Tensor = next(model.original_model.parameters())
     vocab = int(model.cfg.d_vocab)
     tokens = (torch.arange(1, 9, device=weight.device) * 977 % vocab).unsqueeze(0)

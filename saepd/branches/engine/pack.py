@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
+import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from saepd.branches.engine.batching import logit_cost
 from saepd.branches.engine.columns import fits_columns, prompt_columns
@@ -22,14 +24,13 @@ from saepd.branches.engine.prefix import (
     resume_in_rows,
 )
 from saepd.branches.engine.texts import TextTree, text_tree
+from saepd.branches.engine.widening import Masks
 from saepd.common.errors import InputError
-from saepd.models.positions import parse_positions
+from saepd.models.position_specs import parse_positions
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
-    from saepd.branches.engine.widening import Masks
 
 # Columns of a row see each other in one square of attention scores. Beyond this many copied ones,
 # branches run in turns, or as rows.
@@ -121,8 +122,6 @@ class Pack:
         Raises:
             InputError: a direction edits what has already run.
         """
-        import torch
-
         assert self.texts is not None and self.trees is not None
         if not self.as_copies:
             logits, cache = resume_in_rows(self.prefix, plan, self._masks(plan))
@@ -154,8 +153,6 @@ class Pack:
         self, plan: Plan, n_read: int, reduce: Callable[[Tensor], Tensor]
     ) -> Float[Tensor, "batch branches *result"]:
         """What ``reduce`` makes of the logits from the prompts' last column on."""
-        import torch
-
         columns, first = self.prefix.columns, self.prefix.first
         read = torch.arange(n_read, device=columns.tokens.device) + columns.n_prompt - 1 - first
         per_turn = max(1, _MAX_COPIED // (columns.tokens.shape[1] - first) - 1)
@@ -172,8 +169,6 @@ class Pack:
         self, plan: Plan, read: Int[Tensor, " read"]
     ) -> Float[Tensor, "batch branches read vocab"]:
         """Logits of every branch, none of them touched by what is not a number in another."""
-        import torch
-
         logits = resume_in_columns(self.prefix, plan, self._masks(plan), read)
         if not plan.branches or not bool(logits.isnan().any()):
             return logits
@@ -204,8 +199,6 @@ class Pack:
 
 def _scored_in_rows(state: State, texts: list[Texts]) -> list[Float[Tensor, "branches texts"]]:
     """Summed log-probs of each prompt's texts, each of them a row behind the cached prompt."""
-    import torch
-
     device = state.log_probs.device
     n_branches = state.plan.n_branches
     owner = torch.tensor([i for i, own in enumerate(texts) for _ in own], device=device)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from jaxtyping import Float
+from torch import Tensor
 
 from saepd.branches.engine.native import try_native
 from saepd.common.errors import InputError
@@ -14,7 +15,6 @@ from saepd.directions.direction import Direction, check_fits, hook_point, is_app
 from saepd.models.prompts import check_lengths, continuation_ids, prompt_ids
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformer_lens.hook_points import HookPoint
     from transformer_lens.model_bridge import TransformerBridge
 

@@ -14,20 +14,19 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from saepd.branches.engine.columns import Columns, Tails, additive
 from saepd.branches.engine.native import native_modules
 from saepd.branches.engine.plan import Plan
-from saepd.branches.engine.widening import Copies, Rows, widening
+from saepd.branches.engine.widening import Copies, Masks, Rows, widening
 from saepd.models.positions import generated_mask, prompt_mask
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import DynamicCache
-
-    from saepd.branches.engine.widening import Masks
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,6 @@ def edit_masks(model: TransformerBridge, columns: Columns, specs: Sequence[str])
     Raises:
         InputError: a marker that a prompt does not contain.
     """
-    import torch
-
     n, masks = columns.n_prompt, {}
     for spec in specs:
         inside = prompt_mask(spec, columns.tokens[:, :n], columns.attention, model.tokenizer)
@@ -76,8 +73,6 @@ def edit_masks(model: TransformerBridge, columns: Columns, specs: Sequence[str])
 
 def first_edited(masks: Masks, n_prompt: int) -> int:
     """The first column that any spec selects, at most the prompt's last: answers are read there."""
-    import torch
-
     edited = torch.cat([mask[:, :n_prompt] for mask in masks.values()]).any(0)
     return int(edited.int().argmax()) if bool(edited[:-1].any()) else n_prompt - 1
 
@@ -102,7 +97,6 @@ def capture(
             values. Otherwise `resume` runs them: better where it is called only once.
         keep_cache: Keep keys and values, for tokens that are fed later.
     """
-    import torch
     from transformers import DynamicCache
 
     hf_config: Any = model.original_model.config
@@ -151,8 +145,6 @@ def resume_in_columns(
         masks: The columns that each position spec edits, none of them before the first.
         read: Columns, counted from the first.
     """
-    import torch
-
     n_columns = prefix.columns.tokens.shape[1]
     tails = Tails(prefix.first, prefix.done, n_columns, plan.n_branches)
     dtype = next(prefix.model.original_model.parameters()).dtype

@@ -10,20 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
+import torch
 from einops import rearrange, repeat
 from jaxtyping import Bool, Float
+from torch import Tensor
 
 from saepd.branches.engine.columns import Columns, Tails, additive
 from saepd.branches.engine.plan import Edit, Plan
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    # The columns that each position spec edits.
-    Masks = dict[str, Bool[Tensor, "batch columns"]]
-    _Edit = Callable[[Float[Tensor, "batch branches columns d_model"]], Any]
+# The columns that each position spec edits.
+Masks: TypeAlias = dict[str, Bool[Tensor, "batch columns"]]
+_Edit: TypeAlias = Callable[[Float[Tensor, "batch branches columns d_model"]], Any]
 
 
 class Rows:
@@ -38,8 +37,6 @@ class Rows:
 
     def other(self, value: Any) -> Any:
         """An argument of a block that is not the hidden state."""
-        import torch
-
         if isinstance(value, tuple):
             return tuple(self.other(part) for part in value)
         # What is given once for the whole batch broadcasts over the added rows as well.
@@ -70,8 +67,6 @@ class Copies:
 
     def other(self, value: Any) -> Any:
         """An argument of a block that is not the hidden state."""
-        import torch
-
         if isinstance(value, tuple):
             return tuple(self.other(part) for part in value)
         if not isinstance(value, torch.Tensor):
@@ -85,8 +80,6 @@ class Copies:
 
     def edited(self, h: Float[Tensor, "batch wide d"], edit: _Edit) -> Any:
         """The columns after ``edit`` has seen each branch's own ones."""
-        import torch
-
         n_shared = self.tails.first - self.tails.done
         own = rearrange(
             h[:, n_shared:],

@@ -10,21 +10,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
 from saepd.branches.engine.batching import in_packs, logit_cost
 from saepd.branches.engine.columns import prompt_columns
 from saepd.branches.engine.decoding import separate, start
 from saepd.branches.engine.plan import Branch, Plan, check_prompts, make_plan
 from saepd.branches.engine.prefix import edit_masks
+from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.loop import MergedRows, SeparateRows, Text, ends_of, turns
-from saepd.branches.writing.sampling import Sampler, SamplingConfig
+from saepd.branches.writing.sampling import Sampler
 from saepd.branches.writing.trace import Generated, Recorder, Step
 from saepd.common.errors import InputError
-from saepd.merge.operators import MergeConfig
-from saepd.models.positions import parse_positions
+from saepd.merge.config import MergeConfig
+from saepd.models.position_specs import parse_positions
 from saepd.models.prompts import check_lengths
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
 __all__ = ["SamplingConfig", "generate", "generate_batch", "generate_branches"]

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import torch
 from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from saepd.branches.engine.decoding import (
     Separate,
@@ -16,12 +18,13 @@ from saepd.branches.engine.decoding import (
     select_rows,
     select_separate,
 )
-from saepd.branches.writing.sampling import Sampler, SamplingConfig
+from saepd.branches.writing.config import SamplingConfig
+from saepd.branches.writing.sampling import Sampler
 from saepd.common.errors import InputError
-from saepd.merge.operators import OPERATORS, MergeConfig
+from saepd.merge.config import MergeConfig
+from saepd.merge.operators import OPERATORS
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
 EndedBy = Literal["eos", "stop", "length"]
@@ -213,8 +216,6 @@ class Turn:
 
 def turns(source: Rows, texts: list[Text], sampler: Sampler) -> Iterator[Turn]:
     """Write until every text has ended; a text that has leaves the batch."""
-    import torch
-
     going = list(range(len(texts)))
     while True:
         scores = source.scores

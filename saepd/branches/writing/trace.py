@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from saepd.branches.writing.loop import EndedBy
 from saepd.merge.disagreement import branch_disagreement
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 N_TOP = 5
 
@@ -115,8 +114,6 @@ class Recorder:
 
     def steps(self, tokenizer: Any) -> dict[int, list[Step]]:
         """The steps of each text, that of its end-of-text token included."""
-        import torch
-
         said: dict[int, str] = {}
 
         def say(token: int) -> str:
@@ -148,8 +145,6 @@ def log_odds_rise(
 
     In the merges that add up log-probs, the rise in the merge is the weighted sum of these.
     """
-    import torch
-
     pair = torch.stack([tokens, instead_of], -1).unsqueeze(1).expand(-1, branches.shape[1], -1)
     log_probs = branches.clamp(min=_LOG_ZERO).gather(-1, pair)
     odds = log_probs[..., 0] - log_probs[..., 1]

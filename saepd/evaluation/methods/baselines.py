@@ -7,33 +7,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
+from torch import Tensor
 
 from saepd.branches.run import score_continuations
 from saepd.common.errors import InputError
 from saepd.feedback.schema import Feedback, Item
-from saepd.models.prompts import ReadoutConfig, item_prompt, prompt_ids
+from saepd.feedback.targets import answered
+from saepd.models.prompts import item_prompt, prompt_ids
+from saepd.models.wording import ReadoutConfig
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
 
 def uniform(item: Item) -> Float[np.ndarray, " options"]:
     """The same probability for every option."""
     return np.full(len(item.options), 1 / len(item.options))
-
-
-def answered(row: Feedback) -> Float[np.ndarray, " options"]:
-    """What a row says as a distribution over its options: one-hot for a single answer.
-
-    Raises:
-        InputError: a row that has neither an answer nor a distribution over options.
-    """
-    if row.distribution is not None:
-        return np.asarray(row.distribution)
-    if row.answer is None or not row.options:
-        raise InputError(f"feedback {row.id!r} has no answer among options")
-    return np.eye(len(row.options))[row.options.index(row.answer)]
 
 
 def train_mean(

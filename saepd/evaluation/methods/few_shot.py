@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from saepd.branches.run import score_continuations
 from saepd.common.errors import InputError
 from saepd.evaluation.fold import Fold, Options, Predictions
-from saepd.evaluation.methods.baselines import answered
 from saepd.feedback.schema import Feedback
+from saepd.feedback.targets import answered
 from saepd.models.prompts import prompt_ids
 from saepd.readout.softmax import softmax
 

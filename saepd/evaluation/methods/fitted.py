@@ -17,8 +17,9 @@ from saepd.directions.direction import Direction
 from saepd.evaluation.fold import Fold, Options, Predictions
 from saepd.evaluation.methods.steered import branch_scores
 from saepd.feedback.schema import Item
+from saepd.fit.config import ScaleConfig
 from saepd.fit.learn import Learned, Seen, centred, decoder, learn_latents, scale_rows
-from saepd.fit.scales import ScaleConfig, fit_scales
+from saepd.fit.scales import fit_scales
 from saepd.readout.softmax import option_features, softmax
 
 # Root mean square that directions move an option's log-likelihood by, nats.

@@ -17,13 +17,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import torch
 from jaxtyping import Float
+from scipy.linalg import orth
 
 from saepd.branches.run import score_continuations
 from saepd.directions.direction import Direction
 from saepd.evaluation.fold import Fold, Options, Predictions
 from saepd.feedback.schema import Feedback, Item
-from saepd.fit.scales import Row, ScaleConfig, fit_scales
+from saepd.fit.config import ScaleConfig
+from saepd.fit.scales import Row, fit_scales
 from saepd.readout.softmax import option_features, softmax
 
 # How far the direction moves an option's log-likelihood when its first-order effect is read, nats.
@@ -53,8 +56,6 @@ def gated_shuffled(fold: Fold) -> Predictions:
 
 
 def _predict(fold: Fold) -> Predictions:
-    from scipy.linalg import orth
-
     effects = _effects(fold)
     gates = _gates(fold)
     n_positions = max(len(scores) for scores in fold.cache.text_scores.values())
@@ -90,8 +91,6 @@ def _effects(fold: Fold) -> dict[str, Options]:
 
     Read in the steered model, at a coefficient at which effects are of first order.
     """
-    import torch
-
     ids = list(dict.fromkeys([*(row.item for row in fold.feedback), *fold.test]))
     slopes = []
     for row in fold.feedback:

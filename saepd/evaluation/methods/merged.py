@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from saepd.evaluation.fold import Fold, Predictions
 from saepd.evaluation.methods.nulls import POOLED_RIDGE, Weights, fit_biases, read_biased
 from saepd.evaluation.methods.steered import Steered, mean_differences
 from saepd.feedback.schema import Item
-from saepd.merge.operators import MergeConfig, merge_branches
+from saepd.merge.config import MergeConfig
+from saepd.merge.operators import merge_branches
 
 OPERATORS = ("pluralistic", "mixture", "product", "cad", "dcd")
 
@@ -56,7 +58,5 @@ def merged(
     log_probs: Float[np.ndarray, "branches options"], config: MergeConfig
 ) -> Float[np.ndarray, " options"]:
     """Probabilities after a merge."""
-    import torch
-
     found = merge_branches(torch.from_numpy(log_probs), config).exp().double().numpy()
     return found / found.sum()

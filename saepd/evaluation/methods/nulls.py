@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from saepd.evaluation.fold import Fold, Options, Predictions
 from saepd.evaluation.methods import baselines
-from saepd.evaluation.methods.baselines import answered
 from saepd.feedback.schema import Feedback, Item
+from saepd.feedback.targets import answered
 from saepd.readout.options import fit_temperature
 from saepd.readout.softmax import fit_softmax, option_features, softmax
 
@@ -83,7 +84,6 @@ def contextually_calibrated(fold: Fold) -> Predictions:
 
 def temperature(fold: Fold) -> Predictions:
     """Text scores at the temperature that makes the perspective's feedback likeliest."""
-    import torch
 
     def fitted(rows: Sequence[Feedback]) -> float:
         scores = [torch.from_numpy(fold.cache.text_scores[row.item]) for row in rows]

@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 
 from saepd.evaluation.fold import Fold, Options, Predictions
 from saepd.evaluation.item_cache import ByItem
-from saepd.evaluation.methods.baselines import answered
 from saepd.feedback.schema import Feedback, Item
+from saepd.feedback.targets import answered
 
 # Inverse strength of the penalty on standardised features, weakest last.
 _STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)

@@ -15,7 +15,7 @@ from saepd.common.errors import InputError
 from saepd.evaluation.fold import Fold, Predictions
 from saepd.evaluation.methods import few_shot, fitted, gated, merged, nulls, probes, steered
 from saepd.feedback.schema import shortened
-from saepd.merge.operators import MergeConfig
+from saepd.merge.config import MergeConfig
 from saepd.tasks import Task
 from saepd.tasks.task import nearest
 

@@ -20,17 +20,19 @@ from saepd.branches.run import score_continuations
 from saepd.directions.direction import Direction
 from saepd.evaluation.fold import Fold, Options, Predictions
 from saepd.evaluation.methods.nulls import OWN_RIDGE, Weights, fit_biases, read_biased
-from saepd.features.select import FeatureConfig, Pairs, encode_pairs
+from saepd.features.config import FeatureConfig
+from saepd.features.select import Pairs, encode_pairs
 from saepd.feedback.schema import Feedback
 from saepd.fit.budget import fit_kl_budget
+from saepd.fit.config import DirectionConfig, FitConfig
 from saepd.fit.controls import (
     dense_difference,
     random_latents,
     reconstruction_only,
     shuffled_labels,
 )
-from saepd.fit.recipe import DirectionConfig, FitConfig, fit_pairs
-from saepd.models.prompts import ReadoutConfig
+from saepd.fit.recipe import fit_pairs
+from saepd.models.wording import ReadoutConfig
 from saepd.readout.softmax import softmax
 
 # Multiples of the mean difference that are tried on the feedback.

@@ -12,16 +12,13 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from saepd.common.errors import InputError
-from saepd.sweeps.backends.schedule import Unit, next_unit, units_of
+from saepd.sweeps.backends.schedule import Backend, Unit, next_unit, units_of
 from saepd.sweeps.point.run_point import Worker, WorkSettings
 from saepd.sweeps.results.store import Outcome
 from saepd.sweeps.space.points import Point
-
-if TYPE_CHECKING:
-    from saepd.sweeps.run import Backend
 
 # How often a unit may take its worker down before its points count as failed.
 _MOST_LOSSES = 3

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from saepd.sweeps.point.run_point import WorkSettings
+from saepd.sweeps.results.store import Outcome
 from saepd.sweeps.space.parameters import PointConfig
 from saepd.sweeps.space.points import Point
 
@@ -61,3 +63,7 @@ def next_unit(waiting: Sequence[Unit], had: str | None, held_by_others: set[str]
 
 def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
+
+
+# Points in, outcomes out as they come.
+Backend = Callable[[Sequence[Point], WorkSettings], Iterator[Outcome]]

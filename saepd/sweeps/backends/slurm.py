@@ -13,17 +13,15 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from saepd.common.errors import InputError
 from saepd.common.files import write_json
-from saepd.sweeps.backends.schedule import Unit, units_of
+from saepd.sweeps.backends.schedule import Backend, Unit, units_of
+from saepd.sweeps.config import RunConfig
 from saepd.sweeps.point.run_point import Worker, WorkSettings
 from saepd.sweeps.results.store import Outcome
 from saepd.sweeps.space.points import Point
-
-if TYPE_CHECKING:
-    from saepd.sweeps.run import Backend, RunConfig
 
 _ROUNDS = 3
 _SECONDS_BETWEEN_LOOKS = 1.0

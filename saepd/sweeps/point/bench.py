@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from saepd.branches.neutral import NEUTRAL_PROMPTS
 from saepd.branches.run import CapturedPrompts, capture_prompts
 from saepd.directions.direction import Direction
 from saepd.feedback.schema import Item
-from saepd.fit.budget import NEUTRAL_PROMPTS
+from saepd.models.load import load_model, weights_fingerprint
+from saepd.saes.load import load_sae, sae_fingerprint, sae_hook_name
 from saepd.sweeps.space.parameters import ModelConfig
 
 if TYPE_CHECKING:
@@ -53,9 +55,6 @@ class Bench:
         Raises:
             InputError: whatever `load_model` and `load_sae` refuse.
         """
-        from saepd.models.load import load_model, weights_fingerprint
-        from saepd.saes.load import load_sae, sae_fingerprint, sae_hook_name
-
         if self._loaded is not None and self._config == config:
             return self._loaded
         if self._loaded is not None and _only_model(self._config) == _only_model(config):

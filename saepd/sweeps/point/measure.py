@@ -27,7 +27,7 @@ from saepd.evaluation.methods.nulls import (
 from saepd.evaluation.results import bootstrap, labelled
 from saepd.evaluation.results.bootstrap import PerDraw
 from saepd.evaluation.results.parts import Prediction
-from saepd.merge.operators import MergeConfig
+from saepd.merge.config import MergeConfig
 from saepd.metrics.distances import accuracy, js_distance, total_variation
 from saepd.sweeps.point.metrics import SIDE_EFFECT
 from saepd.sweeps.point.stages import Scored

@@ -7,10 +7,12 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from saepd.evaluation.fold import Draw, DrawConfig, make_draws
+from saepd.evaluation.config import DrawConfig
+from saepd.evaluation.fold import Draw, make_draws
 from saepd.feedback.schema import Item
 from saepd.sweeps.space.parameters import TaskConfig
 from saepd.tasks import Task, load_task
+from saepd.tasks.packaged import packaged_task
 
 
 @lru_cache(maxsize=4)
@@ -21,8 +23,6 @@ def task_of(config: TaskConfig) -> Task:
         InputError: whatever `load_task` refuses, or an unknown perspective.
     """
     if config.task is None or config.data is None:
-        from saepd.tasks.packaged import packaged_task
-
         task = packaged_task()
     else:
         task = load_task(config.task, Path(config.data))

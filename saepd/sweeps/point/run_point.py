@@ -14,6 +14,7 @@ from typing import Any
 
 from saepd.common.errors import InputError
 from saepd.common.tracking import Tracker, TrackingConfig, track
+from saepd.directions.saving import save_to_disk
 from saepd.feedback.schema import fingerprint
 from saepd.sweeps.point.bench import Bench
 from saepd.sweeps.point.measure import measure
@@ -109,8 +110,6 @@ class Worker:
 
 def _tell(tracker: Tracker, scored: Scored, result: dict[str, Any]) -> None:
     """Metrics, table, features, and the directions with how they came about."""
-    from saepd.directions.saving import save_to_disk
-
     tracker.summary({k: v for k, v in result["metrics"].items() if v is not None})
     bounds = {k: v for k, v in result["intervals"].items() if v is not None}
     tracker.summary({f"{name}_interval": bound for name, bound in bounds.items()})

@@ -16,12 +16,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
 
 from saepd.common.files import write_atomically
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 _log = logging.getLogger(__name__)
 
@@ -78,8 +79,6 @@ class StageCache:
 
     def get(self, kind: str, key: str) -> Stored | None:
         """A stage's result, if it is there and whole."""
-        from safetensors import SafetensorError, safe_open
-
         path = self.path(kind, key)
         try:
             with safe_open(path, framework="pt") as file:
@@ -122,8 +121,6 @@ class StageCache:
         return stored
 
     def _put(self, kind: str, key: str, stored: Stored) -> None:
-        from safetensors.torch import save
-
         story = {"n_forwards": stored.n_forwards, "seconds": round(stored.seconds, 3)}
         tensors = {name: tensor.contiguous() for name, tensor in stored.tensors.items()}
         payload = save(tensors, metadata={"story": json.dumps(story)})

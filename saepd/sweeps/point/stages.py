@@ -14,24 +14,25 @@ again, and it would push all else out of the cache. It runs only where branch sc
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from torch import Tensor
+
+from saepd.branches.neutral import NEUTRAL_PROMPTS, kl_to_base
 from saepd.directions.direction import Direction
 from saepd.evaluation.fold import Draw
 from saepd.features.select import Pairs, encode_pairs
 from saepd.feedback.reading import feedback_hash
 from saepd.feedback.schema import Item
-from saepd.fit.budget import NEUTRAL_PROMPTS, kl_to_base
-from saepd.fit.recipe import FitConfig, fit_pairs, lineage
-from saepd.models.prompts import ReadoutConfig
+from saepd.fit.config import FitConfig
+from saepd.fit.recipe import fit_pairs, lineage
+from saepd.models.wording import ReadoutConfig
 from saepd.sweeps.point.bench import Bench, Loaded, counting_forwards, for_neutral
 from saepd.sweeps.point.question import asked_items, draw_of, task_of
 from saepd.sweeps.point.stage_cache import StageCache, Stored, Tensors, stage_key
 from saepd.sweeps.space.parameters import PointConfig
 from saepd.tasks import Task
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 # Raise one when its stage computes something else: results of older code are then not used.
 VERSIONS = {"prefix": 1, "feedback": 1, "directions": 1, "branches": 1}
@@ -114,7 +115,6 @@ def score_point(bench: Bench, cache: StageCache, config: PointConfig) -> Scored:
         with counting_forwards(loaded.model) as calls:
             scored = prefix.questions.score_continuations(directions)
             kl = kl_to_base(prefix.neutral.branch(for_neutral(directions)))
-        import torch
 
         scores = torch.cat([row.log_probs for row in scored], dim=1)
         return {"scores": scores, "kl": kl, **_input(held, prefix.n_forwards)}, len(calls)
@@ -168,7 +168,6 @@ def _fit(
     loaded: Loaded, cache: StageCache, keys: StageKeys, draw: Draw, fit: FitConfig
 ) -> tuple[Tensors, int]:
     """Directions at a coefficient of 1, or at the one that the KL budget allows."""
-    import torch
 
     def encode() -> tuple[Tensors, int]:
         with counting_forwards(loaded.model) as calls:
@@ -213,8 +212,6 @@ def _unpacked(
 
 def _input(reused: bool, n_forwards: int) -> dict[str, Tensor]:
     """What the stage before took: kept with the result, since the stage itself may be gone."""
-    import torch
-
     return {"input": torch.tensor([reused, n_forwards])}
 
 

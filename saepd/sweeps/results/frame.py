@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from saepd.common.errors import InputError
 from saepd.sweeps.point.metrics import GOALS, SIDE_EFFECT, check_metric
 from saepd.sweeps.results.store import Store
@@ -103,7 +105,6 @@ def importance(frame: pd.DataFrame, metric: str) -> dict[str, float]:
     largest first. In a full grid these shares and those of interactions sum to 1; elsewhere they
     are a hint. A number with more than six values is cut into six parts of as many points.
     """
-    import numpy as np
     import pandas as pd
 
     found = finished(frame, metric)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from saepd.common.files import write_atomically
 from saepd.sweeps.point.measure import GAINS
 from saepd.sweeps.point.metrics import GOALS
 from saepd.sweeps.results.frame import finished, varied
@@ -136,8 +137,6 @@ def pictures_of(frame: pd.DataFrame, metric: str) -> dict[str, go.Figure]:
 
 def write_pictures(frame: pd.DataFrame, metric: str, folder: Path) -> list[Path]:
     """Each picture as a page that needs no network."""
-    from saepd.common.files import write_atomically
-
     written: list[Path] = []
     for name, figure in pictures_of(frame, metric).items():
         path = folder / f"{name}.html"

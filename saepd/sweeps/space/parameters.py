@@ -11,11 +11,11 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from saepd.common.errors import InputError
-from saepd.evaluation.fold import DrawConfig
-from saepd.features.select import FeatureConfig
+from saepd.evaluation.config import DrawConfig
+from saepd.features.config import FeatureConfig
 from saepd.feedback.schema import shortened
-from saepd.fit.recipe import DirectionConfig, FitConfig
-from saepd.merge.operators import MergeConfig
+from saepd.fit.config import DirectionConfig, FitConfig
+from saepd.merge.config import MergeConfig
 from saepd.tasks.task import nearest
 
 

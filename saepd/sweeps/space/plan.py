@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from saepd.fit.budget import NEUTRAL_PROMPTS
+from saepd.branches.neutral import NEUTRAL_PROMPTS
 from saepd.sweeps.backends.schedule import branches_group, prefix_group
 from saepd.sweeps.point.question import asked_items, draw_of, task_of
 from saepd.sweeps.results.store import Outcome

@@ -17,7 +17,8 @@ from saepd.branches.writing.generate import (
 )
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction, apply_all
-from saepd.merge.operators import OPERATORS, MergeConfig, merge_branches
+from saepd.merge.config import MergeConfig
+from saepd.merge.operators import OPERATORS, merge_branches
 from saepd.models.load import load_model
 from saepd.models.prompts import prompt_ids
 

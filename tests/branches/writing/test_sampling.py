@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import tiny_tokenizer
 
+from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.loop import Ends, Text, ends_of
-from saepd.branches.writing.sampling import Sampler, SamplingConfig
+from saepd.branches.writing.sampling import Sampler
 from saepd.common.errors import InputError
 
 BYTES = tiny_tokenizer()

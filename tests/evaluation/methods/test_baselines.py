@@ -5,15 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saepd.common.errors import InputError
-from saepd.evaluation.methods.baselines import (
-    answered,
-    few_shot_prefix,
-    few_shot_scores,
-    train_mean,
-    uniform,
-)
+from saepd.evaluation.methods.baselines import few_shot_prefix, few_shot_scores, train_mean, uniform
 from saepd.feedback.schema import Feedback, Item
-from saepd.models.prompts import ReadoutConfig, item_prompt, prompt_ids
+from saepd.feedback.targets import answered
+from saepd.models.prompts import item_prompt, prompt_ids
+from saepd.models.wording import ReadoutConfig
 
 PLAIN = ReadoutConfig()
 TWO, THREE = ("Yes", "No"), ("More", "Less", "Same")

@@ -3,8 +3,9 @@ from dataclasses import replace
 import numpy as np
 
 from saepd.evaluation.methods import fitted, gated
+from saepd.fit.config import ScaleConfig
 from saepd.fit.learn import Learned, centred, decoder, scale_rows
-from saepd.fit.scales import ScaleConfig, fit_scales
+from saepd.fit.scales import fit_scales
 from saepd.readout.softmax import option_features, softmax
 
 

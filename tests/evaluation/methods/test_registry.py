@@ -14,7 +14,7 @@ from saepd.evaluation.methods import nulls, probes
 from saepd.evaluation.methods.baselines import few_shot_scores
 from saepd.evaluation.methods.few_shot import examples, few_shot_prompt
 from saepd.evaluation.methods.registry import METHODS, methods_of, parse_methods
-from saepd.models.prompts import ReadoutConfig
+from saepd.models.wording import ReadoutConfig
 
 TEXT = [n for n, m in METHODS.items() if not m.for_labels and "letters" not in n]
 

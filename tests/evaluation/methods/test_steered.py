@@ -8,10 +8,13 @@ from scipy.special import log_softmax, softmax
 from saepd.branches.run import score_continuations
 from saepd.evaluation.methods import merged, nulls, steered
 from saepd.evaluation.methods.registry import METHODS
-from saepd.features.select import FeatureConfig, encode_pairs
-from saepd.fit.recipe import FitConfig, fit_pairs
-from saepd.merge.operators import MergeConfig, merge_branches
-from saepd.models.prompts import ReadoutConfig
+from saepd.features.config import FeatureConfig
+from saepd.features.select import encode_pairs
+from saepd.fit.config import FitConfig
+from saepd.fit.recipe import fit_pairs
+from saepd.merge.config import MergeConfig
+from saepd.merge.operators import merge_branches
+from saepd.models.wording import ReadoutConfig
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from scipy.stats import entropy
 from uncertainty_study.assessed import BASE, OPERATORS, RANDOM, TEMPERATURE, TEMPERED, assess_fold
 from uncertainty_study.uncertainty_on_task import TRIAGE, measure
 
-from saepd.evaluation.fold import DrawConfig
+from saepd.evaluation.config import DrawConfig
 from saepd.readout.softmax import softmax
 from saepd.uncertainty.assessment import SCORES
 

@@ -9,8 +9,9 @@ from tiny import SAME
 from saepd.common.errors import InputError
 from saepd.sweeps.backends.schedule import next_unit, units_of
 from saepd.sweeps.backends.slurm import deal
+from saepd.sweeps.config import RunConfig
 from saepd.sweeps.results.frame import read_sweep, reuse_by_node
-from saepd.sweeps.run import RunConfig, run_sweep
+from saepd.sweeps.run import run_sweep
 from saepd.sweeps.space.points import sweep_points
 
 LOCAL = RunConfig(backend="slurm", cluster="local", workers=2)

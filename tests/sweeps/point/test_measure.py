@@ -5,7 +5,7 @@ import torch
 from saepd.directions.direction import Direction
 from saepd.evaluation.fold import Draw
 from saepd.feedback.schema import Feedback, Item
-from saepd.merge.operators import MergeConfig
+from saepd.merge.config import MergeConfig
 from saepd.sweeps.point.measure import measure
 from saepd.sweeps.point.stages import Scored
 from saepd.tasks import Task

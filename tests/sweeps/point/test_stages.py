@@ -2,7 +2,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from saepd.models.prompts import ReadoutConfig
+from saepd.models.wording import ReadoutConfig
 from saepd.sweeps.point.bench import Bench
 from saepd.sweeps.point.question import asked_items, draw_of, task_of
 from saepd.sweeps.point.stages import _keys

@@ -70,7 +70,8 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_loses_nothing_that_is_finished(small_disk, small, tmp_path):
-    from saepd.sweeps.run import RunConfig, run_sweep
+    from saepd.sweeps.config import RunConfig
+    from saepd.sweeps.run import run_sweep
 
     out = small_disk / "out"
     filler = small_disk / "filler"

@@ -1,0 +1,50 @@
+"""How latents are chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from saepd.common.errors import InputError
+
+ReadAt = Literal["last", "mean"]
+
+
+Contrast = Literal["options", "anchor", "others"]
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """How latents are chosen.
+
+    Attributes:
+        k: Latents kept per perspective; 0 keeps all that fire, unscreened (the paper's recipe).
+        read_at: Where latents are read: the text's ``last`` token, or their ``mean`` over it.
+        contrast: Against the item's ``options``, its bare ``anchor``, or the ``others``' answers.
+        n_bootstrap: Draws of the feedback for the stability of the choice.
+        min_stability: Share of draws in which a latent must be among the k.
+        max_density: Latents that fire at more than this share of positions are dropped.
+        bootstrap_seed: Of those draws.
+    """
+
+    k: int = 32
+    read_at: ReadAt = "last"
+    contrast: Contrast = "others"
+    n_bootstrap: int = 100
+    min_stability: float = 0.5
+    max_density: float = 0.3
+    bootstrap_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.k < 0:
+            raise InputError(f"k is {self.k}: keep at least one latent, or 0 for all of them")
+        if self.read_at not in ("last", "mean"):
+            raise InputError(f"unknown read_at {self.read_at!r}: use last or mean")
+        if self.contrast not in get_args(Contrast):
+            known = ", ".join(get_args(Contrast))
+            raise InputError(f"unknown contrast {self.contrast!r}: use one of {known}")
+        if self.n_bootstrap < 1:
+            raise InputError(f"n_bootstrap is {self.n_bootstrap}: draw at least once")
+        for name in ("min_stability", "max_density"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be in 0..1")

@@ -1,0 +1,43 @@
+"""How positions are written: all, prompt, generated, answer, last(n), after("marker")."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from saepd.common.errors import InputError
+
+_NAMES = ("all", "prompt", "generated", "answer")
+
+
+_LAST = re.compile(r"last\((\d+)\)")
+
+
+_AFTER = re.compile(r"""after\((["'])(.+)\1\)""", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Positions:
+    """A parsed position spec; ``count`` belongs to ``last``, ``marker`` to ``after``."""
+
+    kind: str
+    count: int = 0
+    marker: str = ""
+
+
+def parse_positions(spec: str) -> Positions:
+    """Parse ``all``, ``prompt``, ``generated``, ``answer``, ``last(3)`` or ``after("text")``.
+
+    Raises:
+        InputError: the spec is none of these.
+    """
+    if spec in _NAMES:
+        return Positions(spec)
+    if (match := _LAST.fullmatch(spec)) and int(match[1]) > 0:
+        return Positions("last", count=int(match[1]))
+    if match := _AFTER.fullmatch(spec):
+        return Positions("after", marker=match[2])
+    raise InputError(
+        f"unknown positions {spec!r}: use {', '.join(_NAMES)}, last(n) with n > 0, "
+        'or after("marker")'
+    )

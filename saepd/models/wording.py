@@ -1,0 +1,41 @@
+"""How a model is asked, and how its answer to options is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from saepd.common.errors import InputError
+
+Kind = Literal["text", "letter"]
+
+
+Style = Literal["plain", "chat"]
+
+
+SURVEY_TEMPLATE = "A survey asked: {prompt}\nMost people answered:"
+
+
+@dataclass(frozen=True)
+class ReadoutConfig:
+    """How options are read.
+
+    Attributes:
+        readout: ``text`` or ``letter``.
+        style: ``plain`` continuation or the model's ``chat`` template.
+        length_normalised: Divide each option's log-likelihood by its number of tokens.
+        template: The text readout's plain prompt; ``{prompt}`` stands for the question.
+    """
+
+    readout: Kind = "text"
+    style: Style = "plain"
+    length_normalised: bool = False
+    template: str = SURVEY_TEMPLATE
+
+    def __post_init__(self) -> None:
+        if self.readout not in ("text", "letter"):
+            raise InputError(f"unknown readout {self.readout!r}: use text or letter")
+        if self.style not in ("plain", "chat"):
+            raise InputError(f"unknown style {self.style!r}: use plain or chat")
+        if "{prompt}" not in self.template:
+            raise InputError(f"the template {self.template!r} has no {{prompt}}: put it in")
