@@ -19,7 +19,8 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from saepd.common.errors import InputError
+from saepd.common.errors import InputError, first_line
+from saepd.common.files import file_sha256
 from saepd.models.load import (
     DEFAULT_MODEL,
     DEFAULT_MODEL_SHA256,
@@ -27,7 +28,6 @@ from saepd.models.load import (
     cache_dir,
     converted_folder,
     default_gguf,
-    file_sha256,
     is_intact,
     load_model,
 )
@@ -255,8 +255,7 @@ def _loaded(folders: list[Path]) -> Iterator[Check]:
 
 
 def _told(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
     # An InputError is a sentence for people; other classes say little without their name.
-    if isinstance(error, InputError) and lines:
-        return lines[0]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    if isinstance(error, InputError) or not str(error).strip():
+        return first_line(error)
+    return f"{type(error).__name__}: {first_line(error)}"

@@ -7,3 +7,9 @@ class InputError(ValueError):
     The command line prints the sentence and exits with code 2; anything else that is raised is a
     defect and keeps its traceback.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says in one line: the first of its message, or its class where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip() if lines else type(error).__name__

@@ -1,7 +1,8 @@
-"""Write files so that a reader never sees half of one."""
+"""Files: written so that a reader never sees half of one, and known by their content."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -30,6 +31,12 @@ def write_json(path: Path, value: Any) -> None:
     """Write a JSON file atomically; refuses NaN, which is not JSON."""
     text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
     write_atomically(path, text.encode())
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # The files of a steering folder: numbers, and the story behind them.

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from saepd.common.errors import InputError
+from saepd.common.errors import InputError, first_line
+from saepd.common.files import file_sha256
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -106,7 +107,7 @@ def load_model(
         )
     except Exception as error:
         # transformers, safetensors and huggingface_hub raise unrelated classes for a bad source.
-        raise InputError(f"cannot load the model {name!r}: {_first_line(error)}") from error
+        raise InputError(f"cannot load the model {name!r}: {first_line(error)}") from error
     if device_map is None:
         model.to(torch.device(device or best_device()))
     model.eval()
@@ -204,7 +205,7 @@ def _convert(gguf: Path, out: Path) -> None:
         )
     except Exception as error:
         # The GGUF readers raise whatever their parsers stumble over.
-        raise InputError(f"{gguf} cannot be read as a GGUF model: {_first_line(error)}") from error
+        raise InputError(f"{gguf} cannot be read as a GGUF model: {first_line(error)}") from error
     tokenizer.save_pretrained(out)
     model.save_pretrained(out)
 
@@ -218,17 +219,6 @@ def is_intact(folder: Path, source_sha256: str) -> bool:
         )
     except (OSError, ValueError, KeyError):
         return False
-
-
-def file_sha256(path: Path) -> str:
-    """Hash of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else repr(error)
 
 
 def _torch_dtype(dtype: str | torch.dtype) -> torch.dtype:

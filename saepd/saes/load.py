@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Float
 
-from saepd.common.errors import InputError
+from saepd.common.errors import InputError, first_line
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -163,7 +163,7 @@ def _from_folder(folder: Path) -> SAE[Any]:
         return SAE.load_from_disk(folder, device="cpu", dtype="float32")
     except Exception as error:
         # safetensors, torch and SAELens raise unrelated classes for files they cannot use.
-        raise InputError(f"cannot load the SAE in {folder}: {_first_line(error)}") from error
+        raise InputError(f"cannot load the SAE in {folder}: {first_line(error)}") from error
 
 
 def _check_architecture(path: Path) -> None:
@@ -172,7 +172,7 @@ def _check_architecture(path: Path) -> None:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not readable JSON: {_first_line(error)}") from error
+        raise InputError(f"{path} is not readable JSON: {first_line(error)}") from error
     if not isinstance(config, dict):
         raise InputError(f"{path} is not a SAELens configuration: expected a JSON object")
     # Configurations from before SAELens 6 may leave the architecture out; it was then this one.
@@ -190,7 +190,7 @@ def _from_release(release: str, sae_id: str) -> SAE[Any]:
     except Exception as error:
         # The hub, its cache and some thirty converters raise unrelated classes.
         raise InputError(
-            f"cannot load the SAE {sae_id!r} of release {release!r}: {_first_line(error)}"
+            f"cannot load the SAE {sae_id!r} of release {release!r}: {first_line(error)}"
         ) from error
 
 
@@ -258,8 +258,3 @@ def _probe_activations(model: TransformerBridge, hook_name: str) -> torch.Tensor
 
 def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.rstrip("/").rsplit("/", 1)[-1].lower())
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else repr(error)

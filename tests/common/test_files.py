@@ -5,7 +5,7 @@ import stat
 import pytest
 
 from saepd.common import files
-from saepd.common.files import write_atomically, write_json
+from saepd.common.files import file_sha256, write_atomically, write_json
 
 
 def test_a_file_is_written_with_its_folders(tmp_path):
@@ -86,3 +86,12 @@ def test_what_is_no_json_is_refused_before_anything_is_written(tmp_path, value):
         write_json(path, [value])
     assert path.read_text() == "1"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_known_by_its_content(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_bytes(b"abc")
+    other.write_bytes(b"abc")
+    # From FIPS 180-2, appendix B.1.
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert file_sha256(one) == file_sha256(other) == known

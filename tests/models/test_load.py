@@ -11,6 +11,7 @@ import transformers
 from tiny import ARCHITECTURES, save_tiny_model, tiny_tokenizer
 
 from saepd.common.errors import InputError
+from saepd.common.files import file_sha256
 from saepd.models import load as models
 from saepd.models.load import (
     cache_dir,
@@ -251,7 +252,7 @@ def test_a_conversion_is_made_once_and_appears_whole(source, conversions, cache,
     monkeypatch.setattr(models, "_convert", watched)
     folder = models._converted(source, None)
     assert seen == []
-    assert folder == converted_folder(source, models.file_sha256(source))
+    assert folder == converted_folder(source, file_sha256(source))
     assert folder.parent == cache
     assert (folder / "weights").read_bytes() == b"some weights"
     assert models._converted(source, None) == folder
