@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
-from pydantic import ValidationError
 
 from saepd.common.errors import InputError
 from saepd.common.files import write_atomically
+from saepd.feedback.faults import Fault, FieldError
 from saepd.feedback.rows import RawRow, raw_rows
 from saepd.feedback.schema import Feedback, Item, ItemRow, Question, fingerprint, joined, shortened
 
@@ -101,18 +101,21 @@ def stream_feedback(
     ids: set[int] = set()
     questions: dict[int, int] = {}
 
-    def complaint(row: Feedback) -> tuple[str, str] | None:
+    def complaint(row: Feedback) -> Fault | None:
         key = fingerprint(row.id)
         if key in ids:
-            return "id", f"{shortened(row.id)} is used by an earlier row: give each row its own"
+            return Fault(
+                "id", f"{shortened(row.id)} is used by an earlier row: give each row its own"
+            )
         ids.add(key)
         # A derived item id cannot disagree with the question it is derived from.
         if "item" in row.model_fields_set:
             question = fingerprint(row.prompt, *row.options)
             if questions.setdefault(fingerprint(row.item), question) != question:
-                return "item", (
+                return Fault(
+                    "item",
                     f"{shortened(row.item)} has another prompt or other options in an earlier row: "
-                    "give each question its own"
+                    "give each question its own",
                 )
         return None
 
@@ -147,19 +150,21 @@ def load_items(path: str | Path, *, skip_bad: bool = False) -> Loaded[Item]:
     """
     items: dict[str, dict[str | None, ItemRow]] = {}
 
-    def complaint(row: ItemRow) -> tuple[str, str] | None:
+    def complaint(row: ItemRow) -> Fault | None:
         rows = items.setdefault(row.id, {})
         if row.perspective in rows:
-            return "id", (
+            return Fault(
+                "id",
                 f"{shortened(row.id)} with this perspective is used by an earlier row: give each "
-                "item its own, and each row of an item another perspective"
+                "item its own, and each row of an item another perspective",
             )
         for first in rows.values():
             for name in ("prompt", "options", "topic"):
                 if getattr(first, name) != getattr(row, name):
-                    return name, (
+                    return Fault(
+                        name,
                         f"differs from an earlier row of item {shortened(row.id)}: rows of one "
-                        "item must share prompt, options and topic"
+                        "item must share prompt, options and topic",
                     )
         rows[row.perspective] = row
         return None
@@ -241,23 +246,10 @@ def write_feedback(path: str | Path, rows: Iterable[Feedback]) -> None:
     write_atomically(path, "".join(lines).encode())
 
 
-_MESSAGES = {
-    "value_error": "{error}",
-    "missing": "missing: every row needs it",
-    "extra_forbidden": "no such field: rename it to one of {fields}, or remove it",
-    "string_type": "{input} is not text: write it in quotes",
-    "string_too_short": "empty: write some text",
-    "string_unicode": "half a surrogate pair is no character: write valid Unicode",
-    "tuple_type": "{input} is not a list: write it as one",
-    "float_type": "{input} is not a number: write one",
-    "float_parsing": "{input} is not a number: write one",
-}
-
-
 def _stream(
     path: Path,
     schema: type[_Row],
-    complaint: Callable[[_Row], tuple[str, str] | None],
+    complaint: Callable[[_Row], Fault | None],
     problems: list[Problem] | None,
 ) -> Iterator[_Row]:
     """Valid rows; ``complaint`` says what makes one wrong that only the rows before it can tell."""
@@ -279,19 +271,11 @@ def _stream(
         raise InputError(f"{path} holds no rows: it needs at least one")
 
 
-def _validated(raw: RawRow, schema: type[_Row]) -> tuple[_Row | None, list[tuple[str, str]]]:
-    """The row, or None and the (field, message) of all that is wrong with it."""
+def _validated(raw: RawRow, schema: type[_Row]) -> tuple[_Row | None, list[Fault]]:
+    """The row, or None and all that is wrong with it."""
     if isinstance(raw, str):
-        return None, [("row", raw)]
+        return None, [Fault("row", raw)]
     try:
-        return schema.model_validate({k: v for k, v in raw.items() if v is not None}), []
-    except ValidationError as error:
-        faults = []
-        for fault in error.errors(include_url=False):
-            message = _MESSAGES.get(fault["type"], "{input}: {error}").format(
-                input=shortened(fault["input"]),
-                error=fault["msg"].removeprefix("Value error, "),
-                fields=", ".join(schema.model_fields),
-            )
-            faults.append((str(fault["loc"][0]) if fault["loc"] else "row", message))
-        return None, faults
+        return schema(**{k: v for k, v in raw.items() if v is not None}), []
+    except FieldError as error:
+        return None, error.faults

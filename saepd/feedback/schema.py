@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -15,9 +15,13 @@ from pydantic import (
     Field,
     PositiveInt,
     StringConstraints,
+    ValidationError,
     ValidationInfo,
     field_validator,
 )
+
+from saepd.common.messages import shortened
+from saepd.feedback.faults import FieldError, faults_in
 
 SUM_TOLERANCE = 0.05
 
@@ -51,13 +55,24 @@ _MaybeDistribution = Annotated[tuple[float, ...] | None, AfterValidator(_over_op
 
 
 class Question(BaseModel):
-    """What items and feedback share; unknown fields are refused, so that a typo is seen."""
+    """What items and feedback share; unknown fields are refused, so that a typo is seen.
+
+    Raises:
+        FieldError: an `InputError` that tells what is wrong with each field.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: Text
     prompt: Text
     options: tuple[Text, ...]
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            what = f"{type(self).__name__}(id={shortened(fields.get('id'))})"
+            raise FieldError(what, faults_in(error, type(self).model_fields)) from None
 
     @field_validator("options")
     @classmethod
@@ -178,9 +193,3 @@ def fingerprint(*texts: str) -> int:
     """64 bits of BLAKE2b over texts."""
     digest = hashlib.blake2b(json.dumps(texts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")
-
-
-def shortened(value: object) -> str:
-    """A value as it may stand in a message: quoted, escaped and at most 60 characters."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

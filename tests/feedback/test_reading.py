@@ -5,7 +5,6 @@ import tracemalloc
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
-from pydantic import ValidationError
 
 from saepd.common.errors import InputError
 from saepd.feedback.reading import (
@@ -198,7 +197,7 @@ def test_accepted_distributions_are_scaled_to_sum_to_one():
     feedback = Feedback.model_validate(row(answer=None, distribution=[0.6, 0.43]))
     assert feedback.distribution == pytest.approx((0.6 / 1.03, 0.43 / 1.03))
     assert sum(feedback.distribution) == pytest.approx(1, abs=1e-12)
-    with pytest.raises(ValidationError, match="numbers for 2 options"):
+    with pytest.raises(InputError, match="numbers for 2 options"):
         Item(id="i", prompt="Q", options=("a", "b"), distributions={"North": (1.0,)})
 
 
