@@ -1,10 +1,8 @@
 import contextlib
-import importlib
 import io
 import json
 import logging
 import os
-import pkgutil
 import subprocess
 import sys
 import types
@@ -15,7 +13,6 @@ import pytest
 from safetensors.torch import load_file
 from tiny import save_tiny_model, save_tiny_sae
 
-import saepd
 from saepd.cli import COMMANDS, main
 from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE
 
@@ -723,41 +720,3 @@ def test_no_command_loads_torch_before_it_runs():
     )
     done = in_a_process("-c", code)
     assert done.stdout.splitlines() == ["True"], done.stderr
-
-
-# --- names of the package ---
-
-
-def test_every_public_name_is_the_thing_itself():
-    assert sorted(saepd.__all__) == list(saepd.__all__) == sorted(saepd._HOME) == dir(saepd)
-    for name, home in saepd._HOME.items():
-        module = importlib.import_module(f"saepd.{home}")
-        found = getattr(saepd, name)
-        assert found is getattr(module, name)
-        assert found.__module__ == f"saepd.{home}"
-
-
-def test_no_public_name_is_that_of_a_module():
-    # Importing a module binds its name in the package, whatever the name meant before.
-    modules = {module.name for module in pkgutil.iter_modules(saepd.__path__)}
-    assert {"merge", "branches", "fit"} <= modules
-    assert not modules & set(saepd.__all__)
-
-
-def test_names_survive_the_import_of_their_module():
-    code = (
-        "import saepd.merge.operators, saepd.feedback.schema, saepd.fit.recipe\n"
-        "from saepd.merge.operators import merge_branches\n"
-        "assert saepd.merge_branches is merge_branches\n"
-        "assert saepd.Feedback is saepd.feedback.schema.Feedback\n"
-        "assert saepd.fit_directions is saepd.fit.recipe.fit_directions\n"
-        "from saepd import *\n"
-        "assert merge_branches is saepd.merge_branches and Feedback is saepd.Feedback"
-    )
-    done = in_a_process("-c", code)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_a_name_that_is_none_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="module 'saepd' has no attribute 'mrege'"):
-        _ = saepd.mrege

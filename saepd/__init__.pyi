@@ -1,0 +1,91 @@
+"""The public names: where each lives, and what it is.
+
+This list is the only one: the package loads names from it, ``help(saepd)`` shows it, and type
+checkers and editors read it.
+"""
+
+from typing import Final
+
+__version__: Final[str]
+
+# What people said
+from .feedback.reading import load_feedback as load_feedback  # a file of feedback
+from .feedback.reading import load_items as load_items  # a file of items
+from .feedback.reading import sample_feedback as sample_feedback  # n rows of each perspective
+from .feedback.reading import stream_feedback as stream_feedback  # feedback, row by row
+from .feedback.schema import Feedback as Feedback  # what somebody of a perspective said about an item
+from .feedback.schema import Item as Item  # one question, and what perspectives are known to answer
+from .feedback.survey import survey_feedback as survey_feedback  # the packaged survey's answers
+from .feedback.survey import survey_items as survey_items  # the packaged survey's questions
+
+# Models and dictionaries
+from .models.load import load_model as load_model  # a language model with hooks
+from .models.wording import ReadoutConfig as ReadoutConfig  # how a model is asked, and options are read
+from .saes.config import TrainConfig as TrainConfig  # how dictionaries are trained
+from .saes.load import load_sae as load_sae  # a dictionary, checked against the model
+from .saes.train import train_saes as train_saes  # dictionaries for a model, trained on text
+
+# Which latents encode feedback
+from .features.config import FeatureConfig as FeatureConfig  # how latents are chosen
+from .features.evidence import LatentEvidence as LatentEvidence  # all that is said about one latent
+from .features.evidence import explain as explain  # evidence for the strongest latents
+from .features.select import Features as Features  # the latents chosen for one perspective
+from .features.select import encode_pairs as encode_pairs  # feedback as latents of positive and anchor
+from .features.select import overlap as overlap  # how many latents perspectives share
+from .features.select import select_features as select_features  # the k strongest stable latents
+
+# From feedback to directions
+from .directions.direction import Direction as Direction  # one perspective's edit at one site
+from .directions.saving import load_from_disk as load_from_disk  # directions from a folder
+from .directions.saving import save_to_disk as save_to_disk  # directions into a folder
+from .fit.budget import fit_kl_budget as fit_kl_budget  # the largest strength within a KL budget
+from .fit.config import DirectionConfig as DirectionConfig  # how chosen latents become an edit
+from .fit.config import FitConfig as FitConfig  # all that turns feedback into directions
+from .fit.config import ScaleConfig as ScaleConfig  # what learning of scales tries
+from .fit.controls import dense_difference as dense_difference  # control: no dictionary
+from .fit.controls import random_latents as random_latents  # control: other latents
+from .fit.controls import shuffled_labels as shuffled_labels  # control: perspectives dealt out anew
+from .fit.learn import LearnedFit as LearnedFit  # learned directions, and the scales they write
+from .fit.learn import learn_directions as learn_directions  # directions with learned scales
+from .fit.learn import read_learned as read_learned  # what learned directions answer
+from .fit.recipe import Fit as Fit  # directions, their features, the encoded feedback
+from .fit.recipe import fit_directions as fit_directions  # a direction for every perspective
+
+# Base and branches in one pass
+from .branches.run import branch as branch  # next-token log-probs of base and branches
+from .branches.run import capture_prompts as capture_prompts  # prompts run once, branched often
+from .branches.run import score_continuations as score_continuations  # log-likelihoods of texts
+from .branches.writing.config import SamplingConfig as SamplingConfig  # how tokens are drawn
+from .branches.writing.generate import generate as generate  # a merged text, streamed
+from .branches.writing.generate import generate_batch as generate_batch  # merged texts of many prompts
+from .branches.writing.generate import generate_branches as generate_branches  # each branch's own text
+from .branches.writing.trace import Generated as Generated  # a text that was written
+from .branches.writing.trace import Step as Step  # how one of its tokens came about
+
+# One answer, and how sure it is
+from .merge.config import MergeConfig as MergeConfig  # which merge, and its numbers
+from .merge.disagreement import branch_disagreement as branch_disagreement  # spread of branches, nats
+from .merge.operators import merge_branches as merge_branches  # one distribution from all branches
+from .readout.options import OptionScores as OptionScores  # what branches say about options
+from .readout.options import read_options as read_options  # scores of every item's options
+from .uncertainty.answers import fit_reading as fit_reading  # a temperature from what people answered
+from .uncertainty.assessment import Assessment as Assessment  # what is known about one item's answers
+from .uncertainty.assessment import assess as assess  # every score of uncertainty of every item
+from .uncertainty.config import AssessmentConfig as AssessmentConfig  # how items are assessed
+from .uncertainty.config import EpistemicConfig as EpistemicConfig  # how free text is asked again
+from .uncertainty.triage import Triaged as Triaged  # one item in its place
+from .uncertainty.triage import triage_items as triage_items  # the items that need a person most
+
+# How good it is
+from .evaluation.config import DrawConfig as DrawConfig  # what is held out, and how much is drawn
+from .evaluation.config import EvaluationConfig as EvaluationConfig  # what is compared
+from .evaluation.run import evaluate as evaluate  # every method beside its nulls, on a task
+from .sweeps.config import RunConfig as RunConfig  # how a sweep runs
+from .sweeps.results.frame import read_sweep as read_sweep  # a sweep's results as a frame
+from .sweeps.run import run_sweep as run_sweep  # what of a sweep is not finished yet
+from .sweeps.space.sweep_file import load_sweep as load_sweep  # a sweep file
+from .tasks import load_task as load_task  # published disagreement, or your own
+from .tasks.task import Task as Task  # questions with several perspectives' answers
+
+# When the input is wrong
+from .common.errors import InputError as InputError  # bad input, told in one sentence
