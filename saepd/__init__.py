@@ -25,8 +25,8 @@ def _listed() -> str:
     return "\n".join(lines)
 
 
-__all__ = ["__version__", *sorted(_HOME)]
-__doc__ += _listed()
+globals()["__all__"] = ["__version__", *sorted(_HOME)]
+__doc__ = f"{__doc__}{_listed()}"
 
 
 def __getattr__(name: str) -> Any:
@@ -42,4 +42,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return globals()["__all__"]
