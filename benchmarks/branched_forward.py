@@ -278,7 +278,8 @@ def generation_rows(setting: Setting, rounds: int) -> list[dict]:
     """64 tokens of merged text under K=6, against the same model's own cached generate."""
     from transformers import AutoModelForCausalLM
 
-    from saepd.models.load import DEFAULT_MODEL_SHA256, converted_folder, default_gguf
+    from saepd.models.cache import converted_folder
+    from saepd.models.packaged import DEFAULT_MODEL_SHA256, default_gguf
 
     folder = converted_folder(default_gguf(), DEFAULT_MODEL_SHA256)
     hf_model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
@@ -349,7 +350,8 @@ def steering_vectors_rows(setting: Setting, rounds: int) -> list[dict]:
         return []
     from transformers import AutoModelForCausalLM
 
-    from saepd.models.load import DEFAULT_MODEL_SHA256, converted_folder, default_gguf
+    from saepd.models.cache import converted_folder
+    from saepd.models.packaged import DEFAULT_MODEL_SHA256, default_gguf
 
     folder = converted_folder(default_gguf(), DEFAULT_MODEL_SHA256)
     hf_model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")

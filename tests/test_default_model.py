@@ -11,7 +11,8 @@ import torch
 import saepd
 from saepd.directions.direction import apply_all
 from saepd.evaluation.report import result_rows
-from saepd.models.load import DEFAULT_MODEL, default_gguf, weights_fingerprint
+from saepd.models.identity import weights_fingerprint
+from saepd.models.packaged import DEFAULT_MODEL, default_gguf
 from saepd.models.prompts import item_prompt, naming_answer
 from saepd.saes.load import sae_hook_name
 from saepd.uncertainty.asking_again import iterate_over_options, uncertainty_over_options

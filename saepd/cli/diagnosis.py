@@ -21,17 +21,8 @@ from packaging.specifiers import SpecifierSet
 
 from saepd.common.errors import InputError, first_line
 from saepd.common.files import file_sha256
-from saepd.models.load import (
-    DEFAULT_MODEL,
-    DEFAULT_MODEL_SHA256,
-    best_device,
-    cache_dir,
-    converted_folder,
-    default_gguf,
-    is_intact,
-    load_model,
-)
-from saepd.saes.load import load_sae, sae_fingerprint, shipped_folders
+from saepd.models.cache import cache_dir, converted_folder, is_intact
+from saepd.models.packaged import DEFAULT_MODEL, DEFAULT_MODEL_SHA256, default_gguf
 
 # The default model in float32, torch, one SAE and a batch of seven branches, with some to spare.
 MIN_MEMORY_GB = 2.0
@@ -66,6 +57,9 @@ def diagnose(load: bool = False) -> list[Check]:
         load: Load the default model and every shipped SAE too. Takes some seconds, half a minute
             where the model was never used before.
     """
+    # What loads torch is imported where it is used: versions are told even where torch is broken.
+    from saepd.saes.load import shipped_folders
+
     saes = shipped_folders()
     checks = [*_versions(), *_machine(), *_default_model(), *_shipped_saes(saes)]
     if load:
@@ -105,6 +99,8 @@ def _package(requirement: Requirement) -> Check:
 def _machine() -> Iterator[Check]:
     try:
         import torch
+
+        from saepd.models.load import best_device
 
         device = best_device()
         threads = torch.get_num_threads()
@@ -224,6 +220,9 @@ def _card(folder: Path) -> Any:
 
 
 def _loaded(folders: list[Path]) -> Iterator[Check]:
+    from saepd.models.load import load_model
+    from saepd.saes.load import load_sae, sae_fingerprint
+
     start = time.perf_counter()
     try:
         model = load_model()

@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from saepd.common.errors import InputError
 from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE, write_atomically
 from saepd.directions.direction import Direction, check_fits
-from saepd.models.load import weights_fingerprint
+from saepd.models.identity import weights_fingerprint
 from saepd.saes.load import sae_fingerprint
 
 if TYPE_CHECKING:

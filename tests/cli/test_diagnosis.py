@@ -31,7 +31,7 @@ def by_name(checks: list[Check]) -> dict[str, Check]:
 
 @pytest.fixture(autouse=True)
 def no_shipped_saes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diagnosis, "shipped_folders", list)
+    monkeypatch.setattr("saepd.saes.load.shipped_folders", list)
     monkeypatch.setenv("SAEPD_CACHE", str(tmp_path / "cache"))
 
 
@@ -69,7 +69,7 @@ def card(sae_folder: Path, **changes: Any) -> dict[str, Any]:
 def sae_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = save_tiny_sae(tmp_path / SITE)
     (folder / "card.json").write_text(json.dumps(card(folder)))
-    monkeypatch.setattr(diagnosis, "shipped_folders", lambda: [folder])
+    monkeypatch.setattr("saepd.saes.load.shipped_folders", lambda: [folder])
     return folder
 
 
@@ -156,7 +156,7 @@ def test_a_torch_that_does_not_work_is_told(monkeypatch: pytest.MonkeyPatch):
     def broken() -> str:
         raise OSError("libcudart.so: cannot open shared object file")
 
-    monkeypatch.setattr(diagnosis, "best_device", broken)
+    monkeypatch.setattr("saepd.models.load.best_device", broken)
     check = by_name(diagnose())["device"]
     assert not check.ok
     assert "libcudart.so" in check.detail
@@ -267,7 +267,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_loading_shows_that_model_and_sae_fit(
     sae_folder: Path, model: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(diagnosis, "load_model", lambda: model)
+    monkeypatch.setattr("saepd.models.load.load_model", lambda: model)
     assert "loaded model" not in by_name(diagnose())
     checks = by_name(diagnose(load=True))
     assert checks["loaded model"].ok
@@ -285,7 +285,7 @@ def test_loading_shows_that_model_and_sae_fit(
 def test_loading_tells_what_does_not_fit(
     sae_folder: Path, model: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(diagnosis, "load_model", lambda: model)
+    monkeypatch.setattr("saepd.models.load.load_model", lambda: model)
     save_tiny_sae(sae_folder, d_in=48)
     loaded = by_name(diagnose(load=True))[f"loaded SAE {SITE}"]
     assert not loaded.ok
@@ -294,7 +294,7 @@ def test_loading_tells_what_does_not_fit(
     def too_large() -> Any:
         raise MemoryError
 
-    monkeypatch.setattr(diagnosis, "load_model", too_large)
+    monkeypatch.setattr("saepd.models.load.load_model", too_large)
     checks = by_name(diagnose(load=True))
     assert checks["loaded model"].detail == "MemoryError"
     assert f"loaded SAE {SITE}" not in checks

@@ -11,7 +11,8 @@ from saepd.common.errors import InputError
 from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE
 from saepd.directions.direction import Direction
 from saepd.directions.saving import load_from_disk, save_to_disk
-from saepd.models.load import load_model, weights_fingerprint
+from saepd.models.identity import weights_fingerprint
+from saepd.models.load import load_model
 from saepd.saes.load import sae_fingerprint
 
 PROMPTS = ["Is it so?", "And this, which is somewhat longer than that?"]

@@ -12,7 +12,7 @@ from saepd.features.select import encode_pairs, select_features
 from saepd.feedback.schema import Feedback
 from saepd.fit.config import DirectionConfig, FitConfig
 from saepd.fit.recipe import fit_directions, fit_pairs
-from saepd.models.load import weights_fingerprint
+from saepd.models.identity import weights_fingerprint
 from saepd.saes.load import sae_fingerprint
 
 OPTIONS = ("Yes", "No")

@@ -12,7 +12,8 @@ from saepd.branches.neutral import NEUTRAL_PROMPTS
 from saepd.branches.run import CapturedPrompts, capture_prompts
 from saepd.directions.direction import Direction
 from saepd.feedback.schema import Item
-from saepd.models.load import load_model, weights_fingerprint
+from saepd.models.identity import weights_fingerprint
+from saepd.models.load import load_model
 from saepd.saes.load import load_sae, sae_fingerprint, sae_hook_name
 from saepd.sweeps.space.parameters import ModelConfig
 

@@ -1,0 +1,27 @@
+import torch
+from tiny import save_tiny_model
+
+from saepd.models.identity import weights_fingerprint
+from saepd.models.load import load_model
+
+
+def test_name_and_fingerprint_do_not_follow_the_precision(folder):
+    wide, narrow = (load_model(folder, device="cpu", dtype=d) for d in ("float32", "bfloat16"))
+    assert {p.dtype for p in wide.original_model.parameters()} == {torch.float32}
+    assert {p.dtype for p in narrow.original_model.parameters()} == {torch.bfloat16}
+    assert wide.cfg.model_name == narrow.cfg.model_name == "some-model"
+    assert weights_fingerprint(wide) == weights_fingerprint(narrow)
+    same = load_model(f"{folder}/", device="cpu", dtype=torch.float32)
+    assert same.cfg.model_name == "some-model"
+    assert weights_fingerprint(same) == weights_fingerprint(wide)
+
+
+def test_other_weights_have_another_fingerprint(folder, tmp_path):
+    fingerprint = weights_fingerprint(load_model(folder, device="cpu"))
+    other = load_model(save_tiny_model("llama", tmp_path / "some-model", seed=1), device="cpu")
+    assert weights_fingerprint(other) != fingerprint
+    changed = load_model(folder, device="cpu")
+    assert weights_fingerprint(changed) == fingerprint
+    with torch.no_grad():
+        changed.original_model.model.layers[2].mlp.up_proj.weight.mul_(1.05)
+    assert weights_fingerprint(changed) != fingerprint
