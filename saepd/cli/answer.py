@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from simple_parsing import field as option
 
 from saepd.branches.writing.generate import SamplingConfig
-from saepd.cli.options import ModelOptions, print_json, spinning
+from saepd.cli.options import load_model_and_sae, print_json, spinning
 from saepd.common.errors import InputError
 from saepd.merge.config import MergeConfig
+from saepd.models.choice import ModelConfig
 from saepd.models.wording import ReadoutConfig
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Options:
     options: list[str] = field(default_factory=list)
     answer_temperature: float = 1.0
     json: bool = False
-    where: ModelOptions = field(default_factory=ModelOptions)
+    where: ModelConfig = field(default_factory=ModelConfig)
     readout: ReadoutConfig = field(default_factory=ReadoutConfig)
     merge: MergeConfig = field(default_factory=MergeConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -55,7 +56,7 @@ def run(options: Options) -> None:
 
     if len(options.options) == 1:
         raise InputError("one option is no choice: give two or more, or none for free text")
-    model, sae = options.where.load()
+    model, sae = load_model_and_sae(options.where)
     directions = load_from_disk(options.steering, model, sae)
     if options.options:
         _choose(options, model, directions)

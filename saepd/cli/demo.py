@@ -6,9 +6,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from saepd.cli.options import ModelOptions, check_folder, print_json, progress
+from saepd.cli.options import check_folder, load_model_and_sae, print_json, progress
 from saepd.common.tracking import TrackingConfig
 from saepd.evaluation.experiment import ExperimentConfig
+from saepd.models.choice import ModelConfig
 
 EXAMPLES = """\
   saepd demo --out out/demo
@@ -29,7 +30,7 @@ class Options:
     out: Path = Path("out/demo")
     json: bool = False
     wandb: str = "off"
-    where: ModelOptions = field(default_factory=ModelOptions)
+    where: ModelConfig = field(default_factory=ModelConfig)
     experiment: ExperimentConfig = field(default_factory=ExperimentConfig)
 
 
@@ -66,7 +67,7 @@ def run_and_report(options, items, feedback, *, title: str, began: float) -> Non
     settings = {"where": asdict(options.where), "experiment": asdict(options.experiment)}
     tracking = TrackingConfig(mode=options.wandb)
     with track(tracking, settings, job_type="experiment") as tracker:
-        model, sae = options.where.load()
+        model, sae = load_model_and_sae(options.where)
         with progress("starting") as report:
             outcome = run_experiment(model, sae, items, feedback, options.experiment, report)
         rows = result_rows(outcome.predictions, options.experiment.seed)

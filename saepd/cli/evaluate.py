@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from saepd.cli.options import ModelOptions, check_folder, print_json, print_table, progress
+from saepd.cli.options import check_folder, load_model_and_sae, print_json, print_table, progress
 from saepd.common.errors import InputError
 from saepd.common.tracking import Mode, TrackingConfig
+from saepd.models.choice import ModelConfig
 
 if TYPE_CHECKING:
     from saepd.evaluation.config import EvaluationConfig
@@ -72,7 +73,7 @@ class Options:
     skip_bad: bool = False
     json: bool = False
     wandb: Mode = "off"
-    where: ModelOptions = field(default_factory=ModelOptions)
+    where: ModelConfig = field(default_factory=ModelConfig)
 
     def config(self) -> EvaluationConfig:
         """The settings of the evaluation itself."""
@@ -108,7 +109,7 @@ def run(options: Options) -> None:
     make_draws(task, config.draws)
     settings = {"task": task.name, **asdict(config), "where": asdict(options.where)}
     with track(TrackingConfig(mode=options.wandb), settings, job_type="evaluate") as tracker:
-        model, sae = options.where.load()
+        model, sae = load_model_and_sae(options.where)
         with progress("starting") as report:
             summary = evaluate(model, sae, task, config, options.out, names, report)
         tracker.log_table("results", summary["rows"])

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from saepd.cli.fit import FeedbackOptions
-from saepd.cli.options import ModelOptions, print_json, spinning
+from saepd.cli.options import load_model_and_sae, print_json, spinning
 from saepd.features.config import FeatureConfig
+from saepd.models.choice import ModelConfig
 from saepd.models.wording import ReadoutConfig
 
 EXAMPLES = """\
@@ -30,7 +31,7 @@ class Options:
     json: bool = False
     out: Path | None = None
     rows: FeedbackOptions = field(default_factory=FeedbackOptions)
-    where: ModelOptions = field(default_factory=ModelOptions)
+    where: ModelConfig = field(default_factory=ModelConfig)
     features: FeatureConfig = field(default_factory=FeatureConfig)
     readout: ReadoutConfig = field(default_factory=ReadoutConfig)
 
@@ -45,7 +46,7 @@ def run(options: Options) -> None:
     from saepd.saes.load import sae_hook_name
 
     rows = options.rows.load()
-    model, sae = options.where.load()
+    model, sae = load_model_and_sae(options.where)
     with spinning(f"encoding {len(rows)} rows"):
         pairs = encode_pairs(model, sae, rows, options.features, options.readout)
         chosen = [select_features(pairs, name, options.features) for name in pairs.perspectives]

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from saepd.cli.options import ModelOptions, check_folder, print_json, print_table, spinning
+from saepd.cli.options import check_folder, load_model_and_sae, print_json, print_table, spinning
 from saepd.common.errors import InputError
 from saepd.features.config import FeatureConfig
 from saepd.fit.config import FitConfig
+from saepd.models.choice import ModelConfig
 
 if TYPE_CHECKING:
     from saepd.feedback.schema import Feedback
@@ -76,7 +77,7 @@ class Options:
     learn: bool = False
     json: bool = False
     rows: FeedbackOptions = field(default_factory=FeedbackOptions)
-    where: ModelOptions = field(default_factory=ModelOptions)
+    where: ModelConfig = field(default_factory=ModelConfig)
     fit: FitConfig = field(default_factory=FitConfig)
 
 
@@ -92,7 +93,7 @@ def run(options: Options) -> None:
             "differences of means (--k, --contrast and those beside them in saepd fit --help)"
         )
     rows = options.rows.load()
-    model, sae = options.where.load()
+    model, sae = load_model_and_sae(options.where)
     if options.learn:
         from saepd.fit.learn import learn_directions
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from simple_parsing import field as option
 
 from saepd.branches.writing.config import SamplingConfig
-from saepd.cli.options import ModelOptions, print_json, spinning
+from saepd.cli.options import load_model_and_sae, print_json, spinning
 from saepd.common.errors import InputError
 from saepd.merge.config import MergeConfig
+from saepd.models.choice import ModelConfig
 from saepd.models.wording import Style
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Options:
     trace: Path | None = None
     style: Style = "chat"
     json: bool = False
-    where: ModelOptions = field(default_factory=ModelOptions)
+    where: ModelConfig = field(default_factory=ModelConfig)
     merge: MergeConfig = field(default_factory=MergeConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
@@ -67,7 +68,7 @@ def run(options: Options) -> None:
     if options.trace is not None and options.trace.is_dir():
         raise InputError(f"--trace {options.trace} is a folder: name a file")
     asked = _prompts(options)
-    model, sae = options.where.load()
+    model, sae = load_model_and_sae(options.where)
     directions = load_from_disk(options.steering, model, sae)
     prompts = [chat(model.tokenizer, p) if options.style == "chat" else p for p in asked]
     if options.per_perspective:

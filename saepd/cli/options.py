@@ -8,11 +8,11 @@ import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from saepd.common.errors import InputError
+from saepd.models.choice import ModelConfig
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -21,41 +21,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass
-class ModelOptions:
-    """Which model and which SAE.
+def load_model_and_sae(where: ModelConfig) -> tuple[TransformerBridge, SAE[Any]]:
+    """The language model and a dictionary that is known to fit it."""
+    from saepd.models.load import load_model
+    from saepd.saes.load import load_sae
 
-    Attributes:
-        model: Hub id, folder or .gguf file; the packaged default if not given.
-        sae: SAELens release or folder; the shipped one of the default model if not given.
-        sae_id: Id within a SAELens release.
-        block: Block of the shipped SAE: 10, 15 or 20.
-        device: cpu, cuda, cuda:1, mps; the best there is if not given.
-        dtype: float32, bfloat16 or float16.
-    """
-
-    model: str | None = None
-    sae: str | None = None
-    sae_id: str | None = None
-    block: int = 15
-    device: str | None = None
-    dtype: str = "float32"
-
-    def load_model(self) -> TransformerBridge:
-        """The language model."""
-        from saepd.models.load import load_model
-
-        with spinning("loading the model (the first time, it is converted into the cache)"):
-            return load_model(self.model, device=self.device, dtype=self.dtype)
-
-    def load(self) -> tuple[TransformerBridge, SAE[Any]]:
-        """The language model and a dictionary that is known to fit it."""
-        from saepd.saes.load import load_sae
-
-        model = self.load_model()
-        if self.sae is None and self.model is not None:
-            raise InputError("a model of your own needs an SAE of its own: name it with --sae")
-        return model, load_sae(self.sae or self.block, self.sae_id, model=model)
+    source = where.sae_source
+    with spinning("loading the model (the first time, it is converted into the cache)"):
+        model = load_model(where.model, **where.model_settings())
+    return model, load_sae(source, where.sae_id, model=model, any_model=where.any_model)
 
 
 def parse(name: str, summary: str, options: type[T], examples: str, arguments: list[str]) -> T:

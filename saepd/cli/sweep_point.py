@@ -10,8 +10,8 @@ from simple_parsing import field as option
 
 from saepd.cli.options import check_folder, print_json
 from saepd.common.errors import InputError
+from saepd.common.messages import shortened
 from saepd.common.tracking import Mode
-from saepd.feedback.schema import shortened
 
 EXAMPLES = """\
   saepd sweep point --out out/layers block=15 k=8 coefficient=4

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from saepd.cli.options import ModelOptions, check_folder, print_json, print_table, progress
+from saepd.cli.options import check_folder, load_model_and_sae, print_json, print_table, progress
 from saepd.common.errors import InputError
+from saepd.models.choice import ModelConfig
 from saepd.uncertainty.config import AssessmentConfig
 
 EXAMPLES = """\
@@ -48,7 +49,7 @@ class Options:
     perspective: str = ""
     skip_bad: bool = False
     json: bool = False
-    where: ModelOptions = field(default_factory=ModelOptions)
+    where: ModelConfig = field(default_factory=ModelConfig)
     assessment: AssessmentConfig = field(default_factory=AssessmentConfig)
 
 
@@ -71,7 +72,7 @@ def run(options: Options) -> None:
     for path, loaded in ((options.data, items), (options.feedback, rows)):
         if loaded is not None and loaded.problems:
             print(f"{path}: went on without {loaded.n_bad} bad rows", file=sys.stderr)
-    model, sae = options.where.load()
+    model, sae = load_model_and_sae(options.where)
     directions = load_from_disk(options.steering, model, sae)
     answers = rows.rows if rows is not None else ()
     with progress("starting") as report:

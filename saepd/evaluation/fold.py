@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Float
 
 from saepd.common.errors import InputError
+from saepd.common.messages import shortened
 from saepd.evaluation.config import DrawConfig
 from saepd.evaluation.item_cache import ItemCache
-from saepd.feedback.schema import Feedback, Item, fingerprint, shortened
+from saepd.feedback.schema import Feedback, Item, fingerprint
 from saepd.feedback.splits import question_key, split_questions
 from saepd.feedback.targets import answered
 from saepd.tasks import Task, draw_feedback

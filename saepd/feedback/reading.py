@@ -30,9 +30,10 @@ import numpy as np
 
 from saepd.common.errors import InputError
 from saepd.common.files import write_atomically
+from saepd.common.messages import shortened
 from saepd.feedback.faults import Fault, FieldError
 from saepd.feedback.rows import RawRow, raw_rows
-from saepd.feedback.schema import Feedback, Item, ItemRow, Question, fingerprint, joined, shortened
+from saepd.feedback.schema import Feedback, Item, ItemRow, Question, fingerprint, joined
 
 MAX_LISTED = 50
 

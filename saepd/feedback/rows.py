@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from saepd.common.errors import InputError
-from saepd.feedback.schema import Question, shortened
+from saepd.common.messages import shortened
+from saepd.feedback.schema import Question
 
 # A row not yet validated, or a message that says why it cannot be read.
 RawRow = dict[str, Any] | str

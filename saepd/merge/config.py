@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from saepd.common.errors import InputError
+from saepd.common.messages import nearest, shortened
 
 OPERATOR_NAMES = (
     "pluralistic",
@@ -63,7 +63,4 @@ class MergeConfig:
 
 def _check_name(kind: str, name: str, known: Collection[str]) -> None:
     if name not in known:
-        nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0)[0]
-        raise InputError(
-            f"unknown {kind} {name!r}: did you mean {nearest!r}? There are {', '.join(known)}"
-        )
+        raise InputError(f"unknown {kind} {shortened(name)}: {nearest(name, known, len(known))}")

@@ -22,6 +22,7 @@ def load_model(
     dtype: str | torch.dtype = "float32",
     device_map: str | dict[str, str | int] | None = None,
     revision: str | None = None,
+    quantize: str = "none",
     trust_remote_code: bool = False,
 ) -> TransformerBridge:
     """Load a causal language model with TransformerLens hooks.
@@ -33,6 +34,8 @@ def load_model(
         dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``, or a torch dtype.
         device_map: Split over devices, as in transformers; excludes ``device``.
         revision: Branch, tag or commit of a hub id.
+        quantize: ``"4bit"`` or ``"8bit"`` keeps so much of each weight, by bitsandbytes on CUDA;
+            ``"none"`` keeps all.
         trust_remote_code: Run code that comes with the checkpoint. Off unless asked for.
 
     Returns:
@@ -47,13 +50,20 @@ def load_model(
     name = str(name) if name is not None else DEFAULT_MODEL
     source, label = _resolve(name)
     torch_dtype = _torch_dtype(dtype)
+    target = _checked_device(device or best_device())
 
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    if quantize != "none":
+        options |= {"quantization_config": _quantisation(quantize, torch_dtype)}
+        # transformers puts quantised weights where they run and refuses to move them.
+        device_map = device_map or {"": device or "cuda"}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, revision=revision, trust_remote_code=trust_remote_code
+        )
         model: Any = AutoModelForCausalLM.from_pretrained(
             source, dtype=torch_dtype, device_map=device_map, **options
         )
@@ -61,7 +71,7 @@ def load_model(
         # transformers, safetensors and huggingface_hub raise unrelated classes for a bad source.
         raise InputError(f"cannot load the model {name!r}: {first_line(error)}") from error
     if device_map is None:
-        model.to(torch.device(device or best_device()))
+        model.to(target)
     model.eval()
     model.requires_grad_(False)
     if tokenizer.pad_token_id is None:
@@ -72,7 +82,7 @@ def load_model(
         hf_model=model,
         tokenizer=tokenizer,
         dtype=torch_dtype,
-        device=None if device_map is not None else torch.device(device or best_device()),
+        device=None if device_map is not None else target,
     )
     bridge.eval()
     # The bridge has added modules of its own, such as zero biases and separate q, k and v.
@@ -106,6 +116,33 @@ def _torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
     if dtype not in known:
         raise InputError(f"unknown dtype {dtype!r}: use one of {', '.join(known)}")
     return known[dtype]
+
+
+def _quantisation(quantize: str, dtype: torch.dtype) -> Any:
+    if quantize not in ("4bit", "8bit"):
+        raise InputError(f"unknown quantisation {quantize!r}: use none, 4bit or 8bit")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise InputError(f"quantize {quantize} needs bitsandbytes: run `pip install bitsandbytes`")
+    if not torch.cuda.is_available():
+        raise InputError(f"quantize {quantize} needs a CUDA device, and there is none here")
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=quantize == "4bit",
+        load_in_8bit=quantize == "8bit",
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def _checked_device(name: str) -> torch.device:
+    """The device of this name, if this machine has it."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except Exception as error:
+        # Every backend of torch raises a class of its own for a device that is not there.
+        raise InputError(f"cannot use device {name!r}: {first_line(error)}") from error
+    return device
 
 
 def best_device() -> str:

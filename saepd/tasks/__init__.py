@@ -11,9 +11,9 @@ from importlib import import_module
 from pathlib import Path
 
 from saepd.common.errors import InputError
-from saepd.feedback.schema import shortened
+from saepd.common.messages import nearest, shortened
 from saepd.tasks.draws import draw_feedback
-from saepd.tasks.task import Task, Wording, nearest
+from saepd.tasks.task import Task, Wording
 
 __all__ = ["TASK_NAMES", "Task", "Wording", "draw_feedback", "load_task"]
 

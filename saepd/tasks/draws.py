@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 
 from saepd.common.errors import InputError
-from saepd.feedback.schema import Feedback, Item, fingerprint, shortened
+from saepd.common.messages import shortened
+from saepd.feedback.schema import Feedback, Item, fingerprint
 from saepd.feedback.splits import question_key
 from saepd.tasks.task import Task
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from saepd.common.errors import InputError
+from saepd.common.messages import shortened
 from saepd.feedback.reading import load_feedback, load_items
-from saepd.feedback.schema import Feedback, Item, shortened
+from saepd.feedback.schema import Feedback, Item
 from saepd.tasks.ordinal import ordinal_items
 from saepd.tasks.task import OPINION_METRICS, SURVEY_WORDING, Task
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from saepd.common.errors import InputError
-from saepd.feedback.schema import Feedback, Item, shortened
+from saepd.common.messages import nearest, shortened
+from saepd.feedback.schema import Feedback, Item
 from saepd.models.wording import SURVEY_TEMPLATE, Style
 
 OPINION_METRICS = ("js_distance", "total_variation", "wasserstein")
@@ -165,14 +165,3 @@ class Task:
             if golds or item.id in asked:
                 items.append(item.model_copy(update={"distributions": golds, "counts": counts}))
         return replace(self, items=tuple(items), feedback=feedback)
-
-
-def nearest(name: str, known: Collection[str], n_listed: int = 10) -> str:
-    """What to write instead of an unknown name: the end of a message."""
-    listed = ", ".join(list(known)[:n_listed]) + (", ..." if len(known) > n_listed else "")
-    # Names are compared in lower case, since that is what people mistype most.
-    lower = {k.lower(): k for k in known}
-    close = difflib.get_close_matches(name.lower(), lower, n=1)
-    return (
-        f"did you mean {shortened(lower[close[0]])}? " if close else ""
-    ) + f"use one of {listed}"

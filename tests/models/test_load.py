@@ -95,3 +95,9 @@ def test_options_that_make_no_sense_are_refused(folder):
         load_model(folder, dtype="float12")
     with pytest.raises(InputError, match="device and device_map exclude each other"):
         load_model(folder, device="cpu", device_map="auto")
+    with pytest.raises(InputError, match="cannot use device 'cuda:99'"):
+        load_model(folder, device="cuda:99")
+    with pytest.raises(InputError, match="unknown quantisation '5bit': use none, 4bit or 8bit"):
+        load_model(folder, quantize="5bit")
+    with pytest.raises(InputError, match=r"needs bitsandbytes|needs a CUDA device"):
+        load_model(folder, quantize="4bit")

@@ -12,12 +12,11 @@ from functools import partial
 
 from saepd.branches.engine.plan import Branch
 from saepd.common.errors import InputError
+from saepd.common.messages import nearest, shortened
 from saepd.evaluation.fold import Fold, Predictions
 from saepd.evaluation.methods import few_shot, fitted, gated, merged, nulls, probes, steered
-from saepd.feedback.schema import shortened
 from saepd.merge.config import MergeConfig
 from saepd.tasks import Task
-from saepd.tasks.task import nearest
 
 
 @dataclass(frozen=True)

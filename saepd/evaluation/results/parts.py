@@ -13,8 +13,9 @@ import numpy as np
 from saepd.branches.neutral import SideEffects
 from saepd.common.errors import InputError
 from saepd.common.files import write_atomically, write_json
+from saepd.common.messages import shortened
 from saepd.evaluation.fold import Options, Predictions
-from saepd.feedback.schema import fingerprint, shortened
+from saepd.feedback.schema import fingerprint
 
 CONFIG_FILE = "config.json"
 

@@ -12,10 +12,10 @@ from saepd.branches.neutral import NEUTRAL_PROMPTS
 from saepd.branches.run import CapturedPrompts, capture_prompts
 from saepd.directions.direction import Direction
 from saepd.feedback.schema import Item
+from saepd.models.choice import ModelConfig
 from saepd.models.identity import weights_fingerprint
 from saepd.models.load import load_model
 from saepd.saes.load import load_sae, sae_fingerprint, sae_hook_name
-from saepd.sweeps.space.parameters import ModelConfig
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -63,9 +63,9 @@ class Bench:
         else:
             # The old ones go first: both may not fit.
             self._loaded = self._prefix = None
-            model = load_model(config.model, device=config.device, dtype=config.dtype)
+            model = load_model(config.model, **config.model_settings())
             fingerprint = weights_fingerprint(model)
-        sae = load_sae(config.sae or config.block, config.sae_id, model=model)
+        sae = load_sae(config.sae_source, config.sae_id, model=model, any_model=config.any_model)
         self._config = config
         of_sae = f"{sae_fingerprint(sae)} {_how_it_encodes(sae)}"
         self._loaded = Loaded(model, sae, fingerprint, of_sae, sae_hook_name(sae))
@@ -123,6 +123,6 @@ def _within_any(positions: str) -> str:
     return "answer" if positions.startswith("after") else positions
 
 
-def _only_model(config: ModelConfig | None) -> ModelConfig | None:
+def _only_model(config: ModelConfig | None) -> tuple[str | None, dict[str, Any]] | None:
     """The settings without those of the SAE."""
-    return config and ModelConfig(config.model, sae="any", device=config.device, dtype=config.dtype)
+    return config and (config.model, config.model_settings())

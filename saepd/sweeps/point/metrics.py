@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from saepd.common.errors import InputError
-from saepd.feedback.schema import shortened
+from saepd.common.messages import nearest, shortened
 from saepd.tasks import Task
-from saepd.tasks.task import nearest
 
 Goal = Literal["minimize", "maximize"]
 

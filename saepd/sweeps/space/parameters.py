@@ -11,37 +11,12 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from saepd.common.errors import InputError
+from saepd.common.messages import nearest, shortened
 from saepd.evaluation.config import DrawConfig
 from saepd.features.config import FeatureConfig
-from saepd.feedback.schema import shortened
 from saepd.fit.config import DirectionConfig, FitConfig
 from saepd.merge.config import MergeConfig
-from saepd.tasks.task import nearest
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Which model and which SAE, as in every command.
-
-    Attributes:
-        model: Hub id, folder or .gguf file; the packaged default if None.
-        sae: SAELens release or folder; the shipped one of the default model if None.
-        sae_id: Id within a SAELens release.
-        block: Block of the shipped SAE, where no other is named.
-        device: cpu, cuda, cuda:1, mps; the best there is if None.
-        dtype: float32, bfloat16 or float16.
-    """
-
-    model: str | None = None
-    sae: str | None = None
-    sae_id: str | None = None
-    block: int = 15
-    device: str | None = None
-    dtype: str = "float32"
-
-    def __post_init__(self) -> None:
-        if self.model is not None and self.sae is None:
-            raise InputError("a model of your own needs an SAE of its own: name it as sae")
+from saepd.models.choice import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -78,6 +53,10 @@ class PointConfig:
     draw: DrawConfig = field(default_factory=lambda: DrawConfig(draws=1))
     fit: FitConfig = field(default_factory=FitConfig)
     merge: MergeConfig = field(default_factory=MergeConfig)
+
+    def __post_init__(self) -> None:
+        # Before anything is loaded: a model is named with its SAE.
+        _ = self.where.sae_source
 
     def flat(self) -> dict[str, Any]:
         """Every parameter by its name, as JSON values."""

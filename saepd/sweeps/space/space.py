@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from saepd.common.errors import InputError
-from saepd.feedback.schema import shortened
+from saepd.common.messages import nearest, shortened
 from saepd.sweeps.space.parameters import check_name, checked_value, parameter_types
-from saepd.tasks.task import nearest
 
 _KEYS = ("value", "values", "distribution", "min", "max", "q")
 _LISTED = ("constant", "categorical")

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from saepd.common.errors import InputError
-from saepd.feedback.schema import shortened
+from saepd.common.messages import nearest, shortened
 from saepd.sweeps.point.metrics import GOALS, Goal, check_metric
 from saepd.sweeps.space.parameters import point_config
 from saepd.sweeps.space.space import Choice, Range, Space, parse_parameter
-from saepd.tasks.task import nearest
 
 Method = Literal["grid", "random", "bayes"]
 

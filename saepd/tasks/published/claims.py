@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from saepd.feedback.schema import Feedback, Item, fingerprint, shortened
+from saepd.common.messages import shortened
+from saepd.feedback.schema import Feedback, Item, fingerprint
 from saepd.tasks.published.labels import NO, YES, yes_no_wording
 from saepd.tasks.published.sources import BadField, parsed, read_table, text_in
 from saepd.tasks.task import LABEL_METRICS, Task

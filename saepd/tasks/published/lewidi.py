@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from saepd.common.errors import InputError
-from saepd.feedback.schema import Feedback, Item, shortened
+from saepd.common.messages import shortened
+from saepd.feedback.schema import Feedback, Item
 from saepd.tasks.published.labels import NO, YES, yes_no_wording
 from saepd.tasks.published.sources import (
     BadField,

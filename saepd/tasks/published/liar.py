@@ -18,7 +18,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from saepd.feedback.schema import Item, shortened
+from saepd.common.messages import shortened
+from saepd.feedback.schema import Item
 from saepd.tasks.published.labels import NO, YES, yes_no_wording
 from saepd.tasks.published.sources import (
     BadField,

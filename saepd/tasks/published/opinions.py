@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from saepd.common.errors import InputError
-from saepd.feedback.schema import Item, fingerprint, shortened
+from saepd.common.messages import shortened
+from saepd.feedback.schema import Item, fingerprint
 from saepd.tasks.ordinal import ordinal_items
 from saepd.tasks.published.sources import BadField, clean, literal_in, parsed, read_table, text_in
 from saepd.tasks.task import OPINION_METRICS, Task, Wording

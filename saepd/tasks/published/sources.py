@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from saepd.common.errors import InputError
+from saepd.common.messages import shortened
 from saepd.feedback.reading import MAX_LISTED
-from saepd.feedback.schema import shortened
 
 # A row and where in its file it is, as "line 3" or "entry 3".
 Row = tuple[str, dict[str, Any]]
