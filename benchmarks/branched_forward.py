@@ -30,6 +30,7 @@ from saepd.branches.engine.plan import check_prompts
 from saepd.branches.run import capture_prompts
 from saepd.common.files import write_atomically, write_json
 from saepd.directions.direction import Direction
+from saepd.directions.edits import EditLatents
 from saepd.merge.config import MergeConfig
 from saepd.merge.operators import merge_branches
 
@@ -72,11 +73,13 @@ class Setting:
                 Direction(
                     f"direction {seed}",
                     self.site,
+                    EditLatents(
+                        self.sae,
+                        torch.randperm(self.sae.cfg.d_sae, generator=generator)[:32],
+                        torch.rand(32, generator=generator),
+                    ),
                     positions=positions,
                     coefficient=coefficient,
-                    latents=torch.randperm(self.sae.cfg.d_sae, generator=generator)[:32],
-                    values=torch.rand(32, generator=generator),
-                    sae=self.sae,
                 )
             )
         return made
@@ -148,8 +151,9 @@ def published(setting: Setting, prompt: str, directions: Sequence[Direction]) ->
     setting.model(tokens)
     for direction in directions:
         vector = torch.zeros(sae.cfg.d_sae)
-        assert direction.latents is not None and direction.values is not None
-        vector[direction.latents] = direction.values
+        edit = direction.edit
+        assert isinstance(edit, EditLatents) and edit.values is not None
+        vector[edit.latents] = edit.values
 
         def replace(h: torch.Tensor, hook: object, vector: torch.Tensor = vector) -> torch.Tensor:
             return sae.decode(sae.encode(h) + vector)

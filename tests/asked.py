@@ -4,6 +4,7 @@ import torch
 from tiny import D_MODEL, SITE
 
 from saepd.directions.direction import Direction
+from saepd.directions.edits import AddVector
 from saepd.feedback.schema import Item
 
 CLOSED = [
@@ -17,5 +18,6 @@ FREE = Item(id="free", prompt="What is missing?", options=())
 def directions(n=2):
     generator = torch.Generator().manual_seed(0)
     return [
-        Direction(f"p{i}", SITE, vector=torch.randn(D_MODEL, generator=generator)) for i in range(n)
+        Direction(f"p{i}", SITE, AddVector(torch.randn(D_MODEL, generator=generator)))
+        for i in range(n)
     ]

@@ -10,6 +10,7 @@ import torch
 
 import saepd
 from saepd.directions.direction import apply_all
+from saepd.directions.edits import EditLatents
 from saepd.evaluation.report import result_rows
 from saepd.models.identity import weights_fingerprint
 from saepd.models.packaged import DEFAULT_MODEL, default_gguf
@@ -48,11 +49,8 @@ def directions(sae, positions, modes=("add", "scale", "clamp", "ablate")):
         saepd.Direction(
             f"{mode} {positions}",
             sae_hook_name(sae),
-            mode=mode,
+            EditLatents(sae, latents, None if mode == "ablate" else [3.0] * 40, mode),
             positions=positions,
-            latents=latents,
-            values=torch.full((40,), 3.0),
-            sae=sae,
         )
         for mode in modes
     ]

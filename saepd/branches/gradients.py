@@ -19,8 +19,8 @@ from saepd.branches.engine.batching import in_packs
 from saepd.branches.engine.pack import Pack, pack_costs
 from saepd.branches.engine.plan import Plan, check_continuations, check_prompts, split_at
 from saepd.common.errors import InputError
-from saepd.directions.direction import check_site, hook_point
 from saepd.directions.modes import DEFAULT_POSITIONS
+from saepd.directions.sites import check_site, hook_point
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

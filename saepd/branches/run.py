@@ -27,8 +27,9 @@ from saepd.branches.engine.plan import (
 )
 from saepd.branches.engine.prefix import forward
 from saepd.common.errors import InputError
-from saepd.directions.direction import apply_all, check_site
+from saepd.directions.direction import apply_all
 from saepd.directions.modes import DEFAULT_POSITIONS
+from saepd.directions.sites import check_site
 from saepd.models.position_specs import parse_positions
 
 if TYPE_CHECKING:

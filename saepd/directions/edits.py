@@ -1,25 +1,35 @@
-"""Edit SAE latents of an activation by difference, so that what the SAE cannot see is kept.
+"""What a direction does to an activation: add a vector, edit SAE latents, or reconstruct.
 
-For an activation h with latents f = encode(h), every edit is ``h + decode(edit(f)) - decode(f)``:
-the reconstruction error of the SAE cancels. Because every supported decoder is linear at a
-position, the difference needs only the edited latents.
+For an activation h with latents f = encode(h), every edit of latents is
+``h + decode(edit(f)) - decode(f)``: the reconstruction error of the SAE cancels. Because every
+supported decoder is linear at a position, the difference needs only the edited latents.
+
+All edits answer the same three questions: the ``width`` of the activations they edit, the
+``constant`` vector that they add (None where it depends on the activation), and the ``delta`` that
+they make to an activation.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from saepd.common.errors import InputError
-from saepd.directions.modes import Mode
+from saepd.directions.modes import EDIT_MODES, EditMode
 
 if TYPE_CHECKING:
     from sae_lens import SAE
 
+
+Numbers: TypeAlias = Tensor | np.ndarray | Sequence[float]
 
 # Latents of these can be computed one by one; of the others only together.
 _PER_LATENT = ("standard", "gated", "jumprelu")
@@ -33,17 +43,24 @@ def check_supported(sae: SAE[Any]) -> None:
         InputError: a transcoder (reads and writes at different sites), a temporal SAE (decodes
             from several positions), a per-head SAE, or a training-time SAE.
     """
-    from sae_lens import TrainingSAE
+    from sae_lens import SAE, TrainingSAE
 
-    architecture = sae.cfg.architecture()
     if isinstance(sae, TrainingSAE):
         raise InputError("a training-time SAE cannot steer: save it and load the inference SAE")
+    if not isinstance(sae, SAE):
+        raise InputError(f"an edit of latents needs an SAE, as load_sae returns it, not {sae!r}")
     if sae.cfg.reshape_activations != "none":
         raise InputError("an SAE on attention heads (hook_z) cannot steer: use one on the residual")
+    architecture = sae.cfg.architecture()
     if architecture not in _LINEAR:
         raise InputError(
             f"an SAE of architecture {architecture!r} cannot steer: use one of {', '.join(_LINEAR)}"
         )
+
+
+def scales_with_activation(sae: SAE[Any]) -> bool:
+    """Whether an SAE normalises each activation, so that what a latent writes depends on it."""
+    return sae.cfg.normalize_activations in ("constant_norm_rescale", "layer_norm")
 
 
 def decoder_rows(sae: SAE[Any], latents: Int[Tensor, " k"]) -> Float[Tensor, "k d_in"]:
@@ -80,30 +97,107 @@ def narrow(sae: SAE[Any], latents: Int[Tensor, " k"]) -> SAE[Any]:
     return small.eval()
 
 
-class LatentEdit:
-    """One edit of some latents of one SAE: computes the difference it makes to an activation.
+@dataclass(frozen=True, eq=False, repr=False, init=False)
+class AddVector:
+    """Adds one vector wherever it acts; no SAE is needed.
 
-    Args:
-        sae: An inference SAE; see `check_supported`.
-        latents: The edited latents.
-        values: Added amounts (``add``) or target activations (``clamp``) in the SAE's activation
-            units, factors (``scale``), or ignored (``ablate``).
-        mode: What happens to each latent. ``reconstruct`` is a control that edits none: it
-            replaces the activation by its reconstruction, and so measures what that costs.
+    Attributes:
+        vector: What is added, in residual units.
+
+    Raises:
+        InputError: it is no vector of finite numbers.
     """
 
+    vector: Float[Tensor, " d_model"]
+
+    def __init__(self, vector: Numbers) -> None:
+        object.__setattr__(self, "vector", _finite_vector(vector, "the vector to add"))
+
+    def __repr__(self) -> str:
+        return f"AddVector({self.width} numbers, norm {float(self.vector.norm()):.3g})"
+
+    @property
+    def width(self) -> int:
+        """Size of the activations it edits."""
+        return len(self.vector)
+
+    @property
+    def constant(self) -> Float[Tensor, " d_model"]:
+        """The vector itself."""
+        return self.vector
+
+    def delta(self, h: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        """The vector at every position, in the dtype of h."""
+        return self.vector.to(h).expand_as(h)
+
+
+@dataclass(frozen=True, eq=False, repr=False, init=False)
+class EditLatents:
+    """Edits some latents of one SAE, and leaves what the SAE cannot see as it is.
+
+    Attributes:
+        sae: An inference SAE; see `check_supported`.
+        latents: Ids of the edited latents, each once.
+        values: Amounts to add (``add``) or activations to hold (``clamp``), in the SAE's activation
+            units, or factors (``scale``): one for each latent. None for ``ablate``.
+        mode: What happens to each latent: ``add``, ``scale``, ``clamp`` or ``ablate``.
+
+    Raises:
+        InputError: an SAE that cannot steer, an unknown mode, no latents, ids that the SAE does
+            not have or that come twice, or values that are not finite or not as many.
+    """
+
+    sae: SAE[Any]
+    latents: Int[Tensor, " k"]
+    values: Float[Tensor, " k"] | None
+    mode: EditMode
+
     def __init__(
-        self, sae: SAE[Any], latents: Int[Tensor, " k"], values: Float[Tensor, " k"], mode: Mode
+        self,
+        sae: SAE[Any],
+        latents: Numbers,
+        values: Numbers | None = None,
+        mode: EditMode = "add",
     ) -> None:
         check_supported(sae)
-        self.sae = sae
-        self.latents = latents.to(sae.W_dec.device)
-        self.values = values.to(sae.W_dec.device).float()
-        self.mode = mode
-        self.rows = decoder_rows(sae, self.latents)
-        per_latent = sae.cfg.architecture() in _PER_LATENT
-        encodes = mode in ("scale", "clamp", "ablate")
-        self._narrow = narrow(sae, self.latents) if per_latent and encodes else None
+        if mode not in EDIT_MODES:
+            raise InputError(f"unknown mode {mode!r}: use one of {', '.join(EDIT_MODES)}")
+        ids = _latent_ids(latents, sae.cfg.d_sae).to(sae.W_dec.device)
+        object.__setattr__(self, "sae", sae)
+        object.__setattr__(self, "latents", ids)
+        object.__setattr__(self, "values", _values(values, len(ids), mode, sae.W_dec.device))
+        object.__setattr__(self, "mode", mode)
+
+    def __repr__(self) -> str:
+        n = len(self.latents)
+        what = f"latent {int(self.latents[0])}" if n == 1 else f"{n} latents"
+        return f"EditLatents({self.mode} {what} of {self.sae.cfg.metadata.hook_name})"
+
+    @property
+    def width(self) -> int:
+        """Size of the activations it edits."""
+        return int(self.sae.W_dec.shape[1])
+
+    @property
+    def constant(self) -> Float[Tensor, " d_model"] | None:
+        """The vector it adds wherever it acts, or None where that depends on the activation."""
+        return None if scales_with_activation(self.sae) else self._added
+
+    @cached_property
+    def _added(self) -> Float[Tensor, " d_model"] | None:
+        """What ``add`` writes before run-time rescaling; None in the other modes."""
+        if self.values is None or self.mode != "add":
+            return None
+        return self.values @ decoder_rows(self.sae, self.latents)
+
+    @cached_property
+    def _rows(self) -> Float[Tensor, "k d_model"]:
+        return decoder_rows(self.sae, self.latents)
+
+    @cached_property
+    def _narrow(self) -> SAE[Any] | None:
+        per_latent = self.sae.cfg.architecture() in _PER_LATENT
+        return narrow(self.sae, self.latents) if per_latent else None
 
     def encode(self, h: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch k"]:
         """Activations of the edited latents only, in float32."""
@@ -115,16 +209,100 @@ class LatentEdit:
         """decode(edit(encode(h))) - decode(encode(h)), in the dtype of h."""
         with torch.no_grad():
             x = h.float()
-            if self.mode == "reconstruct":
-                return (self.sae.decode(self.sae.encode(x)) - x).to(h.dtype)
-            if self.mode == "add":
-                change = self.values.expand(*x.shape[:-1], -1)
+            if self._added is not None:
+                written = self._added.expand_as(x)
             else:
-                f = self.encode(x)
-                if self.mode == "scale":
-                    change = f * (self.values - 1)
-                elif self.mode == "clamp":
-                    change = self.values - f
-                else:
-                    change = -f
-            return ((change @ self.rows) * runtime_scale(self.sae, x)).to(h.dtype)
+                written = self._change(self.encode(x)) @ self._rows
+            return (written * runtime_scale(self.sae, x)).to(h.dtype)
+
+    def _change(self, f: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch k"]:
+        """The difference that is made to activations of latents."""
+        if self.values is None:
+            return -f
+        return f * (self.values - 1) if self.mode == "scale" else self.values - f
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Reconstruct:
+    """Replaces an activation by its SAE's reconstruction: a control, which measures that cost.
+
+    Attributes:
+        sae: An inference SAE; see `check_supported`.
+
+    Raises:
+        InputError: an SAE that cannot steer.
+    """
+
+    sae: SAE[Any]
+
+    def __post_init__(self) -> None:
+        check_supported(self.sae)
+
+    def __repr__(self) -> str:
+        return f"Reconstruct({self.sae.cfg.metadata.hook_name})"
+
+    @property
+    def width(self) -> int:
+        """Size of the activations it edits."""
+        return int(self.sae.W_dec.shape[1])
+
+    @property
+    def constant(self) -> None:
+        """None: what it adds depends on the activation."""
+        return None
+
+    def delta(self, h: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
+        """decode(encode(h)) - h, in the dtype of h."""
+        with torch.no_grad():
+            x = h.float()
+            return (self.sae.decode(self.sae.encode(x)) - x).to(h.dtype)
+
+
+Edit: TypeAlias = AddVector | EditLatents | Reconstruct
+
+
+def _values(
+    values: Numbers | None, n: int, mode: EditMode, device: torch.device
+) -> Float[Tensor, " k"] | None:
+    if mode == "ablate":
+        if values is not None:
+            raise InputError("mode 'ablate' sets latents to zero: leave out the values")
+        return None
+    if values is None:
+        raise InputError(f"mode {mode!r} needs values: give one for each latent")
+    vector = _finite_vector(values, "the values of latents")
+    if len(vector) != n:
+        raise InputError(f"{n} latents but {len(vector)} values: give one value for each latent")
+    return vector.to(device)
+
+
+def _finite_vector(numbers: Any, what: str) -> Float[Tensor, " n"]:
+    vector = _as_tensor(numbers, what)
+    if vector.ndim != 1 or len(vector) == 0 or vector.is_complex():
+        raise InputError(f"{what} must be a list of numbers, not of shape {tuple(vector.shape)}")
+    if not bool(vector.isfinite().all()):
+        raise InputError(f"{what} must be finite: NaN or infinity is among them")
+    # A copy, so that what the caller does to its numbers afterwards changes no direction.
+    return vector.detach().to(torch.float32, copy=True)
+
+
+def _latent_ids(numbers: Any, d_sae: int) -> Int[Tensor, " k"]:
+    latents = _as_tensor(numbers, "latents")
+    if latents.ndim != 1 or len(latents) == 0:
+        raise InputError(
+            f"latents must be a list of at least one id, not of shape {tuple(latents.shape)}"
+        )
+    if latents.is_floating_point() or latents.is_complex() or latents.dtype == torch.bool:
+        raise InputError(f"latents must be whole numbers, not {latents.dtype}")
+    if bool(((latents < 0) | (latents >= d_sae)).any()):
+        raise InputError(f"latent ids must be in 0..{d_sae - 1}, which is all that the SAE has")
+    if len(latents.unique()) != len(latents):
+        raise InputError("a latent is named twice: give each of them once")
+    return latents.to(torch.long, copy=True)
+
+
+def _as_tensor(numbers: Any, what: str) -> Tensor:
+    try:
+        return torch.as_tensor(numbers)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{what} must be a list of numbers: {error}") from error

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-Mode = Literal["add", "scale", "clamp", "ablate", "reconstruct"]
+EditMode = Literal["add", "scale", "clamp", "ablate"]
 
-
-MODES: tuple[str, ...] = get_args(Mode)
-
+EDIT_MODES: tuple[str, ...] = get_args(EditMode)
 
 DEFAULT_POSITIONS = "answer"

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +15,8 @@ from safetensors.torch import load, save
 from saepd.common.errors import InputError
 from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE, write_atomically
 from saepd.directions.direction import Direction, check_fits
+from saepd.directions.edits import AddVector, Edit, EditLatents, Reconstruct
+from saepd.directions.modes import EDIT_MODES, EditMode
 from saepd.models.identity import weights_fingerprint
 from saepd.saes.load import sae_fingerprint
 
@@ -44,19 +46,17 @@ def save_to_disk(directions: Sequence[Direction], folder: str | Path) -> None:
     tensors: dict[str, torch.Tensor] = {}
     entries: list[dict[str, Any]] = []
     for i, direction in enumerate(directions):
-        for name in ("latents", "values", "vector"):
-            value = getattr(direction, name)
-            if value is not None:
-                # Copied, since scaled directions share their tensors and safetensors refuses that.
-                tensors[f"{i}.{name}"] = value.detach().cpu().clone().contiguous()
+        for name, value in _numbers(direction.edit).items():
+            # Copied, since scaled directions share their tensors and safetensors refuses that.
+            tensors[f"{i}.{name}"] = value.cpu().clone().contiguous()
         entries.append(
             {
                 "perspective": direction.perspective,
                 "hook_name": direction.hook_name,
-                "mode": direction.mode,
+                "mode": _mode(direction.edit),
                 "positions": direction.positions,
                 "coefficient": direction.coefficient,
-                "units": _units(direction),
+                "units": _units(direction.edit),
                 "lineage": direction.lineage,
             }
         )
@@ -106,22 +106,20 @@ def load_from_disk(
     for i, entry in enumerate(entries):
         lineage = entry["lineage"]
         where = f"direction {entry['perspective']!r} in {folder}"
-        latents = tensors.get(f"{i}.latents")
-        if latents is not None and sae is None:
-            raise InputError(f"{where} is made of SAE latents: load its SAE, {lineage.get('sae')}")
-        if latents is not None and lineage.get("sae_fingerprint") not in (None, fingerprint):
+        numbers = {n: tensors.get(f"{i}.{n}") for n in ("latents", "values", "vector")}
+        edit = _edit(where, entry["mode"], numbers, sae, lineage)
+        if not isinstance(edit, AddVector) and lineage.get("sae_fingerprint") not in (
+            None,
+            fingerprint,
+        ):
             raise InputError(f"{where} was made with another SAE: {lineage.get('sae')}")
         directions.append(
             Direction(
                 perspective=entry["perspective"],
                 hook_name=entry["hook_name"],
-                mode=entry["mode"],
+                edit=edit,
                 positions=entry["positions"],
                 coefficient=entry["coefficient"],
-                latents=latents,
-                values=tensors.get(f"{i}.values"),
-                vector=tensors.get(f"{i}.vector"),
-                sae=sae if latents is not None else None,
                 lineage=lineage,
             )
         )
@@ -138,12 +136,47 @@ def _is_entry(entry: object) -> bool:
     )
 
 
-def _units(direction: Direction) -> str:
-    if direction.vector is not None:
+def _edit(
+    where: str,
+    mode: str,
+    numbers: dict[str, torch.Tensor | None],
+    sae: SAE[Any] | None,
+    lineage: dict[str, Any],
+) -> Edit:
+    """The edit of an entry, from its numbers and the SAE that they are of."""
+    if numbers["vector"] is not None and mode == "add":
+        return AddVector(numbers["vector"])
+    if sae is None:
+        raise InputError(f"{where} is made of SAE latents: load its SAE, {lineage.get('sae')}")
+    if mode == "reconstruct":
+        return Reconstruct(sae)
+    if numbers["latents"] is None or mode not in EDIT_MODES:
+        raise InputError(f"{where} is damaged: it has neither a vector nor latents to {mode}")
+    values = None if mode == "ablate" else numbers["values"]
+    return EditLatents(sae, numbers["latents"], values, cast("EditMode", mode))
+
+
+def _numbers(edit: Edit) -> dict[str, torch.Tensor]:
+    if isinstance(edit, AddVector):
+        return {"vector": edit.vector}
+    if isinstance(edit, EditLatents):
+        found = {"latents": edit.latents, "values": edit.values}
+        return {name: value for name, value in found.items() if value is not None}
+    return {}
+
+
+def _mode(edit: Edit) -> str:
+    if isinstance(edit, EditLatents):
+        return edit.mode
+    return "add" if isinstance(edit, AddVector) else "reconstruct"
+
+
+def _units(edit: Edit) -> str:
+    """What the numbers of an edit are numbers of."""
+    if isinstance(edit, AddVector):
         return "residual units"
-    return {"add": "SAE activation units", "clamp": "SAE activation units", "scale": "factor"}.get(
-        direction.mode, "none"
-    )
+    own = {"add": "SAE activation units", "clamp": "SAE activation units", "scale": "factor"}
+    return own.get(_mode(edit), "none")
 
 
 def _sha256(payload: bytes) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 from saepd.branches.neutral import NEUTRAL_PROMPTS
 from saepd.branches.run import branch
 from saepd.directions.direction import Direction
-from saepd.directions.edits import decoder_rows
+from saepd.directions.edits import AddVector, decoder_rows
 from saepd.features.select import Features, Pairs
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def output_scores(
     rows = decoder_rows(sae, latents)
     size = amplitude * _mean_residual_norm(model, hook_name, prompts)
     directions = [
-        Direction(f"latent {int(latent)}", hook_name, vector=size * row / row.norm())
+        Direction(f"latent {int(latent)}", hook_name, AddVector(size * row / row.norm()))
         for latent, row in zip(latents, rows, strict=True)
     ]
     log_probs = branch(model, prompts, directions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from saepd.common.errors import InputError
-from saepd.directions.modes import DEFAULT_POSITIONS, Mode
+from saepd.directions.modes import DEFAULT_POSITIONS, EditMode
 from saepd.features.config import FeatureConfig
 from saepd.models.position_specs import parse_positions
 from saepd.models.wording import ReadoutConfig
@@ -25,7 +25,7 @@ class DirectionConfig:
         factor: For mode ``scale``.
     """
 
-    mode: Mode = "add"
+    mode: EditMode = "add"
     positions: str = DEFAULT_POSITIONS
     coefficient: float = 1.0
     kl_budget: float = 0.0

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
+from saepd.directions.edits import AddVector, EditLatents, Reconstruct
 from saepd.features.config import Contrast
 from saepd.features.select import Pairs, mean_difference
 
@@ -19,16 +21,22 @@ def random_latents(direction: Direction, pairs: Pairs, seed: int) -> Direction:
     """The same direction made of other latents: drawn among those that fire, values shuffled.
 
     The vector is scaled to the norm of the original, so that only the choice of latents differs.
+
+    Raises:
+        InputError: the direction is not made of latents.
     """
-    assert direction.latents is not None and direction.values is not None
+    edit = direction.edit
+    if not isinstance(edit, EditLatents):
+        raise InputError(f"direction {direction.perspective!r} is not made of latents: {edit!r}")
     generator = torch.Generator().manual_seed(seed)
     fires = (pairs.density > 0).clone()
-    fires[direction.latents] = False
+    fires[edit.latents.to(fires.device)] = False
     pool = fires.nonzero().squeeze(-1)
-    n = min(len(direction.latents), len(pool))
+    n = min(len(edit.latents), len(pool))
     chosen = pool[torch.randperm(len(pool), generator=generator)[:n]]
-    order = torch.randperm(len(direction.values), generator=generator)[:n]
-    other = replace(direction, latents=chosen, values=direction.values[order])
+    order = torch.randperm(len(edit.latents), generator=generator)[:n]
+    values = None if edit.values is None else edit.values[order.to(edit.values.device)]
+    other = replace(direction, edit=EditLatents(edit.sae, chosen, values, edit.mode))
     # At one strength, so that a direction with coefficient 0 has a random partner too.
     before, after = direction.scaled(1.0).constant, other.scaled(1.0).constant
     if before is None or after is None:
@@ -45,9 +53,9 @@ def dense_difference(pairs: Pairs, direction: Direction, contrast: Contrast) -> 
     return Direction(
         perspective=direction.perspective,
         hook_name=direction.hook_name,
+        edit=AddVector(vector),
         positions=direction.positions,
         coefficient=direction.coefficient,
-        vector=vector,
         lineage=direction.lineage,
     )
 
@@ -67,10 +75,7 @@ def reconstruction_only(sae: SAE[Any], direction: Direction) -> Direction:
     return Direction(
         perspective=direction.perspective,
         hook_name=direction.hook_name,
-        mode="reconstruct",
+        edit=Reconstruct(sae),
         positions=direction.positions,
-        latents=torch.empty(0, dtype=torch.long),
-        values=torch.empty(0),
-        sae=sae,
         lineage=direction.lineage,
     )

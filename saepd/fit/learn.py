@@ -18,8 +18,8 @@ from jaxtyping import Float, Int
 
 from saepd.branches.gradients import option_gradients
 from saepd.common.errors import InputError
-from saepd.directions.direction import Direction, scales_with_activation
-from saepd.directions.edits import decoder_rows
+from saepd.directions.direction import Direction
+from saepd.directions.edits import AddVector, EditLatents, decoder_rows, scales_with_activation
 from saepd.feedback.schema import Feedback, Item
 from saepd.feedback.targets import answered
 from saepd.fit.config import FitConfig, ScaleConfig
@@ -85,15 +85,9 @@ class Learned:
         """What steers towards a perspective, with any further fields of `Direction`."""
         if self.latents is None:
             vector = torch.from_numpy(self.vectors[perspective]).float()
-            return Direction(perspective, hook_name, vector=vector, **settings)
-        return Direction(
-            perspective,
-            hook_name,
-            latents=torch.from_numpy(self.latents[self.scales.units]),
-            values=torch.from_numpy(self.scales.values[perspective]).float(),
-            sae=sae,
-            **settings,
-        )
+            return Direction(perspective, hook_name, AddVector(vector), **settings)
+        latents, values = self.latents[self.scales.units], self.scales.values[perspective]
+        return Direction(perspective, hook_name, EditLatents(sae, latents, values), **settings)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from saepd.directions.direction import Direction
+from saepd.directions.edits import EditLatents
 from saepd.features.select import Features, Pairs, encode_pairs, select_features
 from saepd.feedback.reading import feedback_hash
 from saepd.feedback.schema import Feedback
@@ -94,9 +95,10 @@ def scaled_to_config(
 def _direction(
     sae: SAE[Any], pairs: Pairs, features: Features, config: FitConfig, story: dict[str, Any]
 ) -> Direction:
-
     mode = config.direction.mode
-    if mode == "add":
+    if mode == "ablate":
+        values = None
+    elif mode == "add":
         values = features.value
     elif mode == "clamp":
         own = pairs.of(features.perspective)
@@ -106,10 +108,7 @@ def _direction(
     return Direction(
         perspective=features.perspective,
         hook_name=sae_hook_name(sae),
-        mode=mode,
+        edit=EditLatents(sae, features.latents, values, mode),
         positions=config.direction.positions,
-        latents=features.latents,
-        values=values,
-        sae=sae,
         lineage=story,
     )

@@ -6,6 +6,7 @@ from saepd.branches.gradients import option_gradients
 from saepd.branches.run import score_continuations
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
+from saepd.directions.edits import AddVector
 
 SITE = "blocks.1.hook_resid_post"
 PROMPTS = ["Is it so", "What is it::"]
@@ -21,7 +22,7 @@ def test_gradients_are_what_small_directions_do(tiny_bridge, architecture, posit
     for seed in range(3):
         vector = torch.randn(D_MODEL, generator=torch.Generator().manual_seed(seed))
         pushed = [
-            Direction("d", SITE, positions=positions, vector=sign * step * vector)
+            Direction("d", SITE, AddVector(sign * step * vector), positions=positions)
             for sign in (1, -1)
         ]
         scored = score_continuations(model, PROMPTS, OPTIONS, pushed)

@@ -4,6 +4,7 @@ from tiny import D_MODEL, SITE
 
 from saepd.branches.neutral import NEUTRAL_CONTINUATIONS, NEUTRAL_PROMPTS, side_effects
 from saepd.directions.direction import Direction
+from saepd.directions.edits import AddVector
 
 
 def hooked_loss(model, direction=None):
@@ -27,8 +28,8 @@ def hooked_loss(model, direction=None):
 
 def test_the_perplexity_ratio_is_that_of_plain_forwards(llama):
     vector = torch.randn(D_MODEL, generator=torch.Generator().manual_seed(0))
-    nothing = Direction("none", SITE, vector=0 * vector)
-    pushed = Direction("pushed", SITE, vector=vector)
+    nothing = Direction("none", SITE, AddVector(0 * vector))
+    pushed = Direction("pushed", SITE, AddVector(vector))
     none, some = side_effects(llama, [nothing, pushed])
     assert none.kl == pytest.approx(0, abs=1e-6)
     assert none.perplexity_ratio == pytest.approx(1, abs=1e-5)

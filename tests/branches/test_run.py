@@ -14,6 +14,7 @@ from saepd.branches.run import (
 )
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
+from saepd.directions.edits import AddVector, EditLatents, Reconstruct
 
 MODES = ("dense", "add", "scale", "clamp", "ablate", "reconstruct")
 EARLY = ("all", "prompt")
@@ -49,18 +50,12 @@ def direction(random_sae, mode, positions="answer", hook_name="blocks.1.hook_res
     settings = {"positions": positions, "coefficient": 0.8}
     if mode == "dense":
         vector = torch.randn(D_MODEL, generator=generator)
-        return Direction(f"{mode} {positions}", hook_name, vector=vector, **settings)
-    sae = random_sae("topk" if seed % 2 else "standard", d_sae=24)
-    n = 0 if mode == "reconstruct" else 6
-    return Direction(
-        f"{mode} {positions}",
-        hook_name,
-        mode=mode,
-        latents=torch.randperm(24, generator=generator)[:n],
-        values=torch.randn(n, generator=generator),
-        sae=sae,
-        **settings,
-    )
+        return Direction(f"{mode} {positions}", hook_name, AddVector(vector), **settings)
+    sae = random_sae("topk" if seed % 2 else "standard", d_sae=24, hook_name=hook_name)
+    latents = torch.randperm(24, generator=generator)[:6]
+    values = None if mode == "ablate" else torch.randn(6, generator=generator)
+    edit = Reconstruct(sae) if mode == "reconstruct" else EditLatents(sae, latents, values, mode)
+    return Direction(f"{mode} {positions}", hook_name, edit, **settings)
 
 
 def branches_change(log_probs, directions):
@@ -133,8 +128,7 @@ def test_two_names_of_one_site(llama, random_sae, positions):
     names = ("blocks.1.hook_resid_post", "blocks.1.hook_out")
     assert llama.hook_dict[names[0]] is llama.hook_dict[names[1]]
     one, other = (direction(random_sae, "dense", positions, n, seed=i) for i, n in enumerate(names))
-    together = Direction("sum", names[0], positions=positions, vector=one.vector + other.vector)
-    expected = branch(llama, PROMPTS, [one, other, together.scaled(0.8)], reference=True)
+    expected = branch(llama, PROMPTS, [one, other, one + other], reference=True)
     got = branch(llama, PROMPTS, [one, other, [one, other]])
     close(got, expected)
 
@@ -532,8 +526,11 @@ def test_branches_that_cannot_be_run_are_refused(llama, random_sae):
         ([good, []], "a branch has no directions"),
         ([direction(random_sae, "dense", hook_name=site("resid_post", 4))], r"0\.\.3"),
         ([[good, direction(random_sae, "add", hook_name=site("resid_pre", 9))]], "no site"),
-        ([Direction("w", good.hook_name, vector=torch.ones(16))], "'w' has width 16"),
-        ([Direction("m", good.hook_name, vector=torch.ones(32), lineage={"model": "x"})], "made"),
+        ([Direction("w", good.hook_name, AddVector(torch.ones(16)))], "'w' has width 16"),
+        (
+            [Direction("m", good.hook_name, AddVector(torch.ones(32)), lineage={"model": "x"})],
+            "made",
+        ),
         ([direction(random_sae, "dense", 'after("nowhere")')], "'nowhere' does not occur"),
     ]:
         with pytest.raises(InputError, match=match):
@@ -558,7 +555,7 @@ def test_after_a_failure_the_model_is_bit_for_bit_as_before(
     tokens = torch.tensor([model.tokenizer(PROMPTS[0]).input_ids])
     before, n_hooks = model(tokens), hook_count(model)
     good = direction(random_sae, "dense", hook_name=site(name, 1))
-    broken = Broken("broken", site(name, 1), vector=torch.ones(D_MODEL))
+    broken = Broken("broken", site(name, 1), AddVector(torch.ones(D_MODEL)))
     for attempt in (
         lambda: branch(model, prompts, [good, broken]),
         lambda: branch(model, prompts, [good, broken], reference=True),
@@ -582,7 +579,7 @@ class Overflowing(Direction):
 def test_a_branch_that_overflows_leaves_the_others_alone(tiny_bridge, random_sae, architecture):
     model, prompts = tiny_bridge(architecture), ["a prompt"]
     good = direction(random_sae, "dense")
-    overflowing = Overflowing("over", good.hook_name, vector=torch.ones(D_MODEL))
+    overflowing = Overflowing("over", good.hook_name, AddVector(torch.ones(D_MODEL)))
     got = branch(model, prompts, [good, overflowing])
     close(got[:, :2], branch(model, prompts, [good]))
     assert got[:, 2].isnan().all()
@@ -590,7 +587,7 @@ def test_a_branch_that_overflows_leaves_the_others_alone(tiny_bridge, random_sae
 
 def test_branching_inside_apply_is_refused(tiny_bridge):
     model = tiny_bridge("llama")
-    direction = Direction("p", "blocks.1.hook_resid_post", vector=torch.ones(D_MODEL))
+    direction = Direction("p", "blocks.1.hook_resid_post", AddVector(torch.ones(D_MODEL)))
     with direction.apply(model), pytest.raises(InputError, match="steered by `apply` already"):
         branch(model, ["Hello there"], [direction])
     assert branch(model, ["Hello there"], [direction]).shape[:2] == (1, 2)

@@ -14,6 +14,7 @@ import torch
 from saepd.common.errors import InputError
 from saepd.common.tracking import Tracker, TrackingConfig, track
 from saepd.directions.direction import Direction
+from saepd.directions.edits import AddVector
 from saepd.directions.saving import save_to_disk
 
 
@@ -50,7 +51,7 @@ def test_an_offline_run_reads_back(
     folder = tmp_path / "my steering"
     story = {"model": "tiny", "config": {"features": {"k": 8}}}
     directions = [
-        Direction(who, "blocks.1.hook_resid_post", vector=torch.ones(4), lineage=story)
+        Direction(who, "blocks.1.hook_resid_post", AddVector(torch.ones(4)), lineage=story)
         for who in ("left", "right")
     ]
     save_to_disk(directions, folder)

@@ -6,7 +6,7 @@ from tiny import ARCHITECTURES, D_MODEL, SITE
 
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction, apply_all, check_fits
-from saepd.directions.edits import LatentEdit
+from saepd.directions.edits import AddVector, EditLatents, Reconstruct, decoder_rows
 
 SPECS = ("all", "prompt", "generated", "answer", "last(2)", 'after("::")')
 PROMPT = "Which is it? Say:: so"
@@ -20,11 +20,12 @@ def vector(seed=0, size=3.0):
 
 
 def dense(positions="all", hook_name=SITE, seed=0, **settings):
-    return Direction("dense", hook_name, positions=positions, vector=vector(seed), **settings)
+    return Direction("dense", hook_name, AddVector(vector(seed)), positions=positions, **settings)
 
 
 def sparse(sae, mode="add", values=VALUES, **settings):
-    return Direction("sparse", SITE, mode=mode, latents=LATENTS, values=values, sae=sae, **settings)
+    values = None if mode == "ablate" else values
+    return Direction("sparse", SITE, EditLatents(sae, LATENTS, values, mode), **settings)
 
 
 def tokens_of(model, text=PROMPT):
@@ -71,18 +72,15 @@ def test_apply_acts_where_the_spec_says(tiny_bridge, mask_by_hand, architecture,
 @pytest.mark.parametrize("mode", ["add", "scale", "clamp", "ablate", "reconstruct"])
 def test_apply_writes_the_delta_of_what_the_site_holds(llama, random_sae, mode):
     sae = random_sae("topk")
-    none = torch.empty(0)
     direction = (
-        Direction("r", SITE, mode=mode, latents=none.long(), values=none, sae=sae, positions="all")
+        Direction("r", SITE, Reconstruct(sae), positions="all")
         if mode == "reconstruct"
         else sparse(sae, mode, positions="all", coefficient=0.7)
     )
     tokens = tokens_of(llama)
     _, cache = llama.run_with_cache(tokens, names_filter=[SITE])
     before = cache[SITE].clone()
-    expected = before + direction.coefficient * LatentEdit(
-        sae, direction.latents, direction.values, mode
-    ).delta(before)
+    expected = before + direction.coefficient * direction.edit.delta(before)
     expected[:, 0] = before[:, 0]
     with direction.apply(llama):
         _, cache = llama.run_with_cache(tokens, names_filter=[SITE])
@@ -300,7 +298,7 @@ def test_a_user_hook_added_inside_sees_the_steered_site(llama):
     with direction.apply(llama):
         llama.run_with_hooks(tokens, fwd_hooks=keep)
         after = llama(tokens)
-    torch.testing.assert_close(seen[1][:, -1], seen[0][:, -1] + direction.vector)
+    torch.testing.assert_close(seen[1][:, -1], seen[0][:, -1] + direction.edit.vector)
     assert torch.equal(seen[1][:, :-1], seen[0][:, :-1])
     assert (after - llama(tokens)).abs().max() > 1e-2
 
@@ -350,9 +348,9 @@ def test_directions_of_one_site_see_it_as_it_was(llama, random_sae):
     clamp, push = sparse(sae, "clamp", positions="answer"), dense("answer")
     with apply_all(llama, [push, clamp]):
         _, cache = llama.run_with_cache(tokens, names_filter=[SITE])
-    expected = h[:, -1] + push.vector + clamp.delta(h[:, -1])
+    expected = h[:, -1] + push.edit.vector + clamp.delta(h[:, -1])
     torch.testing.assert_close(cache[SITE][:, -1], expected, atol=1e-5, rtol=1e-5)
-    one_after_the_other = h[:, -1] + push.vector + clamp.delta(h[:, -1] + push.vector)
+    one_after_the_other = h[:, -1] + push.edit.vector + clamp.delta(h[:, -1] + push.edit.vector)
     assert (one_after_the_other - expected).abs().max() > 1e-2
 
 
@@ -368,7 +366,7 @@ def test_scaled_replaces_the_coefficient(random_sae):
         assert once.delta(h).abs().max() > 0.01
         torch.testing.assert_close(thrice.delta(h), -3 * once.delta(h), atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(direction.delta(h), once.delta(h) / 2, atol=1e-5, rtol=1e-5)
-        assert (thrice.mode, thrice.positions, thrice.lineage) == (mode, "prompt", {"x": 1})
+        assert (thrice.edit.mode, thrice.positions, thrice.lineage) == (mode, "prompt", {"x": 1})
     pushed = dense().scaled(2.0)
     torch.testing.assert_close(pushed.delta(h), (2 * vector()).expand(4, -1))
 
@@ -403,47 +401,142 @@ NAN = float("nan")
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"mode": "multiply"}, "unknown mode 'multiply': use one of add, scale"),
+        ({"perspective": 3}, "its perspective must be text, not 3"),
+        ({"hook_name": 15}, "direction 'p': its hook_name must be text, not 15"),
+        ({"positions": 3}, "its positions must be text"),
         ({"positions": "lasst(2)"}, "unknown positions"),
-        ({"vector": vector()}, "either a dense vector, or an SAE"),
-        ({"sae": None}, "either a dense vector, or an SAE"),
         ({"coefficient": NAN}, "coefficient is nan: it must be finite"),
         ({"coefficient": float("inf")}, "must be finite"),
-        ({"latents": None}, "needs latents and values"),
-        ({"values": None}, "needs latents and values"),
-        ({"values": VALUES[:2]}, r"\(3,\) latents but \(2,\) values"),
-        ({"values": VALUES[None], "latents": LATENTS[None]}, "one value for each latent"),
-        ({"values": torch.tensor([1.0, NAN, 0.0])}, "finite values"),
-        ({"latents": LATENTS[:0], "values": VALUES[:0]}, "at least one latent"),
-        ({"mode": "reconstruct"}, "direction 'p': needs"),
-        ({"latents": torch.tensor([3, 5, 3])}, "a latent is named twice"),
-        ({"latents": torch.tensor([3, 5, 48])}, r"must be in 0\.\.47"),
-        ({"latents": torch.tensor([3, 5, -1])}, r"must be in 0\.\.47"),
+        ({"coefficient": "2"}, "the coefficient is 2"),
+        (
+            {"edit": torch.ones(D_MODEL)},
+            "must be AddVector, EditLatents or Reconstruct, not Tensor",
+        ),
     ],
 )
-def test_a_direction_that_makes_no_sense_is_refused(random_sae, changes, match):
-    settings = {"latents": LATENTS, "values": VALUES, "sae": random_sae()}
-    Direction("p", SITE, **settings)
+def test_a_direction_that_makes_no_sense_is_refused(changes, match):
+    settings = {"perspective": "p", "hook_name": SITE, "edit": AddVector(vector())}
+    Direction(**settings)
     with pytest.raises(InputError, match=match):
-        Direction("p", SITE, **(settings | changes))
+        Direction(**(settings | changes))
+
+
+@pytest.mark.parametrize("kind", ["latents", "reconstruct"])
+def test_an_sae_edits_its_own_site_only(random_sae, kind):
+    sae = random_sae(hook_name="blocks.1.hook_resid_post")
+    edit = Reconstruct(sae) if kind == "reconstruct" else EditLatents(sae, [3], [1.0])
+    for same in ("blocks.1.hook_resid_post", "blocks.1.hook_out", "blocks.2.hook_resid_pre"):
+        assert Direction("p", same, edit).hook_name == same
+    for other in (
+        "blocks.0.hook_resid_post",
+        "blocks.1.hook_resid_pre",
+        "blocks.2.hook_resid_post",
+        "blocks.1.hook_mlp_out",
+    ):
+        with pytest.raises(InputError, match=f"trained at blocks.1.hook_resid_post, .* {other}"):
+            Direction("p", other, edit)
+
+
+# --- arithmetic ---
+
+
+def test_a_multiple_has_the_multiple_of_the_coefficient(random_sae):
+    for direction in (dense(coefficient=0.5), sparse(random_sae(), "clamp", coefficient=0.5)):
+        for made, coefficient in ((2 * direction, 1.0), (direction * 3, 1.5), (-direction, -0.5)):
+            assert made.coefficient == coefficient
+            assert made.edit is direction.edit
+            assert made.positions == direction.positions
+    with pytest.raises(TypeError):
+        dense() * dense()
+    with pytest.raises(InputError, match="must be finite"):
+        dense() * float("nan")
+
+
+def test_a_sum_adds_what_both_add(llama, random_sae):
+    one = dense("answer", seed=1, coefficient=2.0, lineage={"model": "llama", "note": "one"})
+    other = sparse(random_sae(), positions="answer", lineage={"model": "llama", "note": "other"})
+    tokens = tokens_of(llama)
+    for made, parts in ((one + other, [one, other]), (one - other, [one, -other])):
+        with apply_all(llama, parts):
+            expected = llama(tokens)
+        with made.apply(llama):
+            torch.testing.assert_close(llama(tokens), expected, atol=1e-5, rtol=1e-5)
+    total = one + other
+    assert (total.perspective, total.hook_name, total.coefficient) == ("dense + sparse", SITE, 1.0)
+    assert total.lineage == {"model": "llama"}
+    assert isinstance(total.edit, AddVector)
+
+
+def test_a_sum_that_makes_no_sense_is_refused(random_sae):
+    one = dense("answer", lineage={"model": "llama"})
+    for other, match in [
+        (dense("all"), r"at different places, \S+ \(answer\) and \S+ \(all\)"),
+        (dense("answer", "blocks.2.hook_resid_post"), "give them as one branch"),
+        (sparse(random_sae(), "clamp", positions="answer"), "what an edit writes depends on"),
+        (dense("answer", lineage={"model": "gpt2"}), "for different models"),
+        (Direction("w", SITE, AddVector([1.0, 2.0])), "for different models"),
+    ]:
+        with pytest.raises(InputError, match=match):
+            one + other
+    # What one block puts out is what the next is given.
+    assert (one + dense("answer", "blocks.2.hook_resid_pre")).hook_name == SITE
+
+
+# --- what a direction costs, and how it looks ---
+
+
+def test_directions_of_many_strengths_share_their_edit(random_sae):
+    for direction in (dense(), *(sparse(random_sae(), m) for m in ("add", "clamp", "ablate"))):
+        many = [direction.scaled(2.0**i) for i in range(15)]
+        assert all(one.edit is direction.edit for one in many)
+        h = torch.randn(2, D_MODEL)
+        for one in many:
+            one.delta(h)
+    rows = many[0].edit._rows.data_ptr()
+    assert all(one.edit._rows.data_ptr() == rows for one in many)
+
+
+def test_the_constant_vector_is_computed_once(random_sae, monkeypatch):
+    direction, h = sparse(random_sae()), torch.randn(2, D_MODEL)
+    read = []
+    monkeypatch.setattr(
+        "saepd.directions.edits.decoder_rows",
+        lambda sae, latents: read.append(latents) or decoder_rows(sae, latents),
+    )
+    for strength in (1.0, 2.0, 3.0):
+        for _ in range(3):
+            direction.scaled(strength).delta(h)
+    assert len(read) == 1
+
+
+def test_numbers_of_the_caller_may_change_afterwards():
+    numbers = vector()
+    direction = Direction("p", SITE, AddVector(numbers))
+    numbers.zero_()
+    assert torch.equal(direction.constant, vector())
+
+
+def test_a_direction_is_shown_in_a_line(random_sae):
+    for made in (
+        dense(),
+        sparse(random_sae(), "clamp"),
+        Direction("r", SITE, Reconstruct(random_sae())),
+    ):
+        assert len(repr(made)) < 160
+        assert "\n" not in repr(made)
+    assert repr(sparse(random_sae(), "clamp", coefficient=2.0)) == (
+        f"Direction('sparse', '{SITE}', EditLatents(clamp 3 latents of {SITE}), "
+        "positions='answer', coefficient=2)"
+    )
+
+
+# --- the wrong company ---
 
 
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"vector": torch.tensor([1.0, NAN])}, "a dense vector must be finite"),
-        ({"mode": "clamp"}, "can only be added"),
-    ],
-)
-def test_a_dense_direction_that_makes_no_sense_is_refused(changes, match):
-    with pytest.raises(InputError, match=match):
-        Direction("p", SITE, **({"vector": vector()} | changes))
-
-
-@pytest.mark.parametrize(
-    ("changes", "match"),
-    [
-        ({"vector": torch.ones(48)}, "'p' has width 48, but the model's residual has 32"),
+        ({"edit": AddVector(torch.ones(48))}, "'p' has width 48, but the model's residual has 32"),
         ({"hook_name": "blocks.4.hook_resid_post"}, r"no site 'blocks.4\S+: its blocks are 0\.\.3"),
         ({"hook_name": "blocks.1.hook_nonsense"}, r"no site 'blocks.1.hook_nonsense'"),
         ({"hook_name": "unembed.hook_in"}, "at 'unembed.hook_in' would not reach the residual"),
@@ -451,7 +544,7 @@ def test_a_dense_direction_that_makes_no_sense_is_refused(changes, match):
     ],
 )
 def test_a_direction_for_another_model_is_refused(llama, changes, match):
-    good = {"hook_name": SITE, "vector": vector(), "lineage": {"model": "llama"}}
+    good = {"hook_name": SITE, "edit": AddVector(vector()), "lineage": {"model": "llama"}}
     check_fits(llama, [Direction("p", **good)])
     assert "unembed.hook_in" in llama.hook_dict
     with pytest.raises(InputError, match=match):

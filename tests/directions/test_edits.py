@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from sae_lens import SAE
@@ -7,7 +8,14 @@ from sae_lens.saes.temporal_sae import TemporalSAE, TemporalSAEConfig
 from tiny import D_MODEL
 
 from saepd.common.errors import InputError
-from saepd.directions.edits import LatentEdit, decoder_rows, narrow, runtime_scale
+from saepd.directions.edits import (
+    AddVector,
+    EditLatents,
+    Reconstruct,
+    decoder_rows,
+    narrow,
+    runtime_scale,
+)
 
 PER_LATENT = ("standard", "gated", "jumprelu")
 TOGETHER = ("topk", "abstopk", "matching_pursuit")
@@ -22,6 +30,10 @@ every_normalisation = pytest.mark.parametrize("normalize_activations", NORMALISA
 
 def activations(*shape, seed=1):
     return torch.randn(*shape, D_MODEL, generator=torch.Generator().manual_seed(seed)) * 2 + 0.3
+
+
+def edit_of(sae, mode, latents=LATENTS, values=VALUES):
+    return EditLatents(sae, latents, None if mode == "ablate" else values, mode)
 
 
 def edited(f, latents, values, mode):
@@ -55,7 +67,7 @@ def check_against_the_long_way(sae, mode, latents=LATENTS, values=VALUES):
     assert fires.any()
     assert not fires.all()
     expected = the_long_way(sae, h, latents, values, mode)
-    delta = LatentEdit(sae, latents, values, mode).delta(h)
+    delta = edit_of(sae, mode, latents, values).delta(h)
     assert delta.abs().max() > 0.01
     torch.testing.assert_close(h + delta, expected, atol=1e-5, rtol=1e-5)
 
@@ -117,15 +129,14 @@ def test_reconstruct_leaves_what_the_sae_makes_of_it(
 ):
     sae = random_sae(architecture, normalize_activations=normalize_activations)
     h = activations(2, 3)
-    none = torch.empty(0)
-    delta = LatentEdit(sae, none.long(), none, "reconstruct").delta(h)
+    delta = Reconstruct(sae).delta(h)
     torch.testing.assert_close(h + delta, sae.decode(sae.encode(h)), atol=1e-5, rtol=1e-5)
 
 
 @every_edit
 @pytest.mark.parametrize("architecture", ["standard", "topk"])
 def test_leading_dimensions_do_not_matter(random_sae, architecture, mode):
-    edit = LatentEdit(random_sae(architecture), LATENTS, VALUES, mode)
+    edit = edit_of(random_sae(architecture), mode)
     h = activations(2, 3)
     alone = torch.stack([edit.delta(row) for row in h.flatten(0, 1)])
     torch.testing.assert_close(edit.delta(h).flatten(0, 1), alone, atol=1e-6, rtol=1e-5)
@@ -136,8 +147,7 @@ def test_leading_dimensions_do_not_matter(random_sae, architecture, mode):
 @pytest.mark.parametrize("sae_dtype", [torch.float32, torch.bfloat16])
 def test_half_precision_goes_in_and_comes_out(random_sae, architecture, mode, sae_dtype):
     sae = random_sae(architecture).to(dtype=sae_dtype)
-    n = 0 if mode == "reconstruct" else 4
-    edit = LatentEdit(sae, LATENTS[:n], VALUES[:n], mode)
+    edit = Reconstruct(sae) if mode == "reconstruct" else edit_of(sae, mode)
     h = activations(2, 3)
     delta = edit.delta(h.bfloat16())
     assert delta.dtype == torch.bfloat16
@@ -150,7 +160,7 @@ def test_half_precision_goes_in_and_comes_out(random_sae, architecture, mode, sa
 def test_the_activation_is_left_as_it_was(random_sae, mode):
     h = activations(2, 3)
     before = h.clone()
-    LatentEdit(random_sae(), LATENTS, VALUES, mode).delta(h)
+    edit_of(random_sae(), mode).delta(h)
     assert torch.equal(h, before)
 
 
@@ -208,8 +218,9 @@ def test_runtime_scale_is_the_factor_between_decoder_and_output(random_sae, norm
 
 
 def refused(sae, match):
-    with pytest.raises(InputError, match=match):
-        LatentEdit(sae, LATENTS, VALUES, "add")
+    for make in (lambda: EditLatents(sae, LATENTS, VALUES), lambda: Reconstruct(sae)):
+        with pytest.raises(InputError, match=match):
+            make()
 
 
 @pytest.mark.parametrize("architecture", ["transcoder", "skip_transcoder", "jumprelu_transcoder"])
@@ -231,3 +242,64 @@ def test_an_sae_in_training_is_refused():
 def test_an_sae_of_attention_heads_is_refused(random_sae):
     sae = random_sae(hook_name="blocks.1.attn.hook_z", reshape_activations="hook_z")
     refused(sae, "attention heads")
+
+
+def test_something_that_is_no_sae_is_refused():
+    refused(torch.ones(3), "needs an SAE, as load_sae returns it")
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"mode": "multiply"}, "unknown mode 'multiply': use one of add, scale"),
+        ({"mode": "reconstruct"}, "unknown mode 'reconstruct'"),
+        ({"values": None}, "mode 'add' needs values"),
+        ({"mode": "ablate"}, "mode 'ablate' sets latents to zero: leave out the values"),
+        ({"values": VALUES[:2]}, "4 latents but 2 values"),
+        ({"values": VALUES[None]}, r"list of numbers, not of shape \(1, 4\)"),
+        ({"values": ["a", "b", "c", "d"]}, "the values of latents must be a list of numbers"),
+        ({"values": [1.0, NAN, 0.0, 2.0]}, "must be finite"),
+        ({"latents": None}, "latents must be a list of numbers"),
+        ({"latents": 3}, r"at least one id, not of shape \(\)"),
+        ({"latents": []}, r"at least one id, not of shape \(0,\)"),
+        ({"latents": [0.5, 1.5, 2.5, 3.5]}, "whole numbers, not torch.float32"),
+        ({"latents": [True, False, True, False]}, "whole numbers"),
+        ({"latents": [3, 5, 3, 7]}, "a latent is named twice"),
+        ({"latents": [3, 5, 48, 7]}, r"must be in 0\.\.47"),
+        ({"latents": [3, 5, -1, 7]}, r"must be in 0\.\.47"),
+    ],
+)
+def test_an_edit_that_makes_no_sense_is_refused(random_sae, changes, match):
+    settings = {"sae": random_sae(), "latents": LATENTS, "values": VALUES}
+    EditLatents(**settings)
+    with pytest.raises(InputError, match=match):
+        EditLatents(**(settings | changes))
+
+
+@pytest.mark.parametrize(
+    ("vector", "match"),
+    [
+        ([1.0, NAN], "the vector to add must be finite"),
+        ([1.0, float("inf")], "must be finite"),
+        ([], "list of numbers"),
+        (3.0, "list of numbers"),
+        ("text", "list of numbers"),
+        ([[1.0]], r"not of shape \(1, 1\)"),
+        ([1j], "list of numbers"),
+    ],
+)
+def test_a_vector_that_is_none_is_refused(vector, match):
+    with pytest.raises(InputError, match=match):
+        AddVector(vector)
+
+
+def test_lists_and_arrays_are_taken(random_sae):
+    h = activations(3)
+    expected = EditLatents(random_sae(), LATENTS, VALUES).delta(h)
+    for kind in (list, np.array):
+        edit = EditLatents(random_sae(), kind(LATENTS.tolist()), kind(VALUES.tolist()))
+        assert torch.equal(edit.delta(h), expected)
+        assert torch.equal(AddVector(kind([1.0, 2.0])).vector, torch.tensor([1.0, 2.0]))

@@ -10,6 +10,7 @@ from saepd.branches.run import branch
 from saepd.common.errors import InputError
 from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE
 from saepd.directions.direction import Direction
+from saepd.directions.edits import AddVector, EditLatents, Reconstruct
 from saepd.directions.saving import load_from_disk, save_to_disk
 from saepd.models.identity import weights_fingerprint
 from saepd.models.load import load_model
@@ -36,7 +37,7 @@ def story(llama, sae):
 
 @pytest.fixture
 def dense(story):
-    return Direction("dense", SITE, vector=torch.randn(D_MODEL), lineage=story)
+    return Direction("dense", SITE, AddVector(torch.randn(D_MODEL)), lineage=story)
 
 
 @pytest.fixture
@@ -44,12 +45,9 @@ def sparse(sae, story):
     return Direction(
         "sparse",
         SITE,
-        mode="clamp",
+        EditLatents(sae, [40, 3], [1.5, -2.0], "clamp"),
         positions='after("so")',
         coefficient=-0.3,
-        latents=torch.tensor([40, 3]),
-        values=torch.tensor([1.5, -2.0]),
-        sae=sae,
         lineage=story,
     )
 
@@ -67,7 +65,13 @@ def edit_story(folder, change):
 
 
 def same(one, other):
-    for name in one.__dataclass_fields__:
+    assert type(one.edit) is type(other.edit)
+    same_fields(one, other)
+    same_fields(one.edit, other.edit)
+
+
+def same_fields(one, other):
+    for name in one.__dataclass_fields__.keys() - {"edit"}:
         left, right = getattr(one, name), getattr(other, name)
         if isinstance(left, torch.Tensor):
             assert left.dtype == right.dtype, name
@@ -89,10 +93,13 @@ def test_what_is_saved_is_loaded(llama, sae, folder, dense, sparse):
 
 @pytest.mark.parametrize("mode", ["add", "scale", "clamp", "ablate", "reconstruct"])
 def test_every_mode_is_saved_and_loaded(llama, sae, tmp_path, mode):
-    n = 0 if mode == "reconstruct" else 3
-    direction = Direction(
-        mode, SITE, mode=mode, latents=torch.arange(n), values=torch.ones(n), sae=sae
+    values = None if mode == "ablate" else torch.ones(3)
+    edit = (
+        Reconstruct(sae)
+        if mode == "reconstruct"
+        else EditLatents(sae, torch.arange(3), values, mode)
     )
+    direction = Direction(mode, SITE, edit)
     save_to_disk([direction], tmp_path)
     (loaded,) = load_from_disk(tmp_path, llama, sae)
     same(loaded, direction)
@@ -199,10 +206,13 @@ def test_a_story_with_holes(llama, sae, folder, change):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda story: story["directions"][1].update(mode="x"), "unknown mode 'x'"),
+        (
+            lambda story: story["directions"][1].update(mode="x"),
+            "nor latents to x",
+        ),
         (lambda story: story["directions"][1].update(positions="x"), "unknown positions 'x'"),
-        (lambda story: story["directions"].append(story["directions"][0]), "give either a dense"),
-        (lambda story: story["directions"].reverse(), "a dense vector must be finite, and can"),
+        (lambda story: story["directions"].append(story["directions"][0]), "neither a vector nor"),
+        (lambda story: story["directions"].reverse(), "neither a vector nor"),
         (
             lambda story: story["directions"][0].update(hook_name="blocks.7.hook_resid_post"),
             "no site 'blocks.7",
@@ -281,7 +291,7 @@ def test_latents_without_their_sae_are_refused(llama, folder):
 
 def test_directions_without_lineage_are_taken_at_their_word(tiny_bridge, random_sae, tmp_path):
     sae = random_sae()
-    anonymous = Direction("a", SITE, latents=torch.arange(2), values=torch.ones(2), sae=sae)
+    anonymous = Direction("a", SITE, EditLatents(sae, torch.arange(2), torch.ones(2)))
     save_to_disk([anonymous], tmp_path)
     (loaded,) = load_from_disk(tmp_path, tiny_bridge("gpt2"), sae)
     same(loaded, anonymous)

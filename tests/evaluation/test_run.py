@@ -9,6 +9,7 @@ from tiny import D_MODEL, SITE
 
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
+from saepd.directions.edits import AddVector
 from saepd.evaluation.config import DrawConfig, EvaluationConfig
 from saepd.evaluation.methods.registry import METHODS, Method
 from saepd.evaluation.run import evaluate
@@ -89,7 +90,7 @@ def test_a_run_that_was_killed_and_started_again_is_as_if_undisturbed(
 
 def test_side_effects_are_told_for_methods_that_have_branches(run, monkeypatch):
     def branches(fold):
-        return {name: Direction(name, SITE, vector=torch.zeros(D_MODEL)) for name in ("north",)}
+        return {name: Direction(name, SITE, AddVector(torch.zeros(D_MODEL))) for name in ("north",)}
 
     still = replace(METHODS["zero-shot"], branches=branches)
     monkeypatch.setitem(METHODS, "still", still)

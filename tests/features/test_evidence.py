@@ -7,6 +7,7 @@ from tiny import ARCHITECTURES, D_MODEL, N_LAYERS, SITE, save_tiny_model
 from saepd.branches.neutral import NEUTRAL_PROMPTS
 from saepd.branches.run import branch
 from saepd.directions.direction import Direction
+from saepd.directions.edits import AddVector
 from saepd.features.evidence import explain, logit_lens, output_scores
 from saepd.features.select import Features, Pairs
 from saepd.feedback.schema import Feedback
@@ -81,7 +82,7 @@ def scores_by_hand(model, sae, hook_name, latents, amplitude, prompts):
         total = 0.0
         for prompt in prompts:
             steered = branch(
-                model, [prompt], [Direction("push", hook_name, vector=push)], reference=True
+                model, [prompt], [Direction("push", hook_name, AddVector(push))], reference=True
             )[0]
             for sign, log_probs in ((-1, steered[0]), (1, steered[1])):
                 order = log_probs.argsort(descending=True).tolist()

@@ -8,6 +8,7 @@ from saepd.branches.neutral import NEUTRAL_PROMPTS, kl_to_base
 from saepd.branches.run import branch
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
+from saepd.directions.edits import AddVector, EditLatents
 from saepd.fit.budget import fit_kl_budget
 
 FINEST = 2 ** (1 / 9)
@@ -15,7 +16,7 @@ FINEST = 2 ** (1 / 9)
 
 def dense(seed=0, size=1.0, name="dense", kind=Direction):
     vector = size * torch.randn(D_MODEL, generator=torch.Generator().manual_seed(seed))
-    return kind(name, SITE, coefficient=17.0, vector=vector)
+    return kind(name, SITE, AddVector(vector), coefficient=17.0)
 
 
 def kl_of(model, direction, prompts=NEUTRAL_PROMPTS):
@@ -44,13 +45,15 @@ def test_the_budget_is_kept_and_used(llama, budget, size):
     (fitted,) = fit_kl_budget(llama, [direction], budget)
     assert kl_of(llama, fitted) <= budget * (1 + 1e-3)
     assert kl_of(llama, direction.scaled(fitted.coefficient * FINEST)) > budget * (1 - 1e-3)
-    assert torch.equal(fitted.vector, direction.vector)
+    assert fitted.edit is direction.edit
     assert direction.coefficient == 17.0
 
 
 def test_every_mode_can_be_fitted(llama, random_sae):
-    settings = {"latents": torch.arange(5), "values": torch.full((5,), 2.0), "sae": random_sae()}
-    directions = [Direction(mode, SITE, mode, **settings) for mode in ("add", "clamp", "scale")]
+    directions = [
+        Direction(mode, SITE, EditLatents(random_sae(), torch.arange(5), [2.0] * 5, mode))
+        for mode in ("add", "clamp", "scale")
+    ]
     for fitted in fit_kl_budget(llama, directions, 0.05):
         assert kl_of(llama, fitted) <= 0.05 * (1 + 1e-3)
         assert kl_of(llama, fitted.scaled(fitted.coefficient * FINEST)) > 0.05 * (1 - 1e-3)

@@ -4,7 +4,9 @@ import pytest
 import torch
 from tiny import D_MODEL, SITE
 
+from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
+from saepd.directions.edits import AddVector, EditLatents
 from saepd.features.select import Pairs
 from saepd.feedback.schema import Feedback
 from saepd.fit.controls import (
@@ -42,11 +44,9 @@ def direction(random_sae):
     return Direction(
         "theirs",
         SITE,
+        EditLatents(random_sae(), [1, 4, 10, 40], [1.0, -2.0, 3.0, 0.5]),
         positions="last(2)",
         coefficient=0.5,
-        latents=torch.tensor([1, 4, 10, 40]),
-        values=torch.tensor([1.0, -2.0, 3.0, 0.5]),
-        sae=random_sae(),
         lineage={"model": "llama"},
     )
 
@@ -58,12 +58,12 @@ def test_random_latents_are_others_that_fire(direction, pairs):
     drawn = Counter()
     for seed in range(40):
         other = random_latents(direction, pairs, seed)
-        drawn.update(other.latents.tolist())
-        assert len(set(other.latents.tolist())) == 4
-        assert sorted(other.values.tolist()) == sorted(direction.values.tolist())
-        assert (other.perspective, other.positions, other.mode) == ("theirs", "last(2)", "add")
+        drawn.update(other.edit.latents.tolist())
+        assert len(set(other.edit.latents.tolist())) == 4
+        assert sorted(other.edit.values.tolist()) == sorted(direction.edit.values.tolist())
+        assert (other.perspective, other.positions, other.edit.mode) == ("theirs", "last(2)", "add")
         assert other.lineage == direction.lineage
-    pool = set(range(D_SAE)) - set(range(0, D_SAE, 3)) - set(direction.latents.tolist())
+    pool = set(range(D_SAE)) - set(range(0, D_SAE, 3)) - set(direction.edit.latents.tolist())
     assert drawn.keys() == pool
 
 
@@ -84,31 +84,38 @@ def test_random_latents_of_a_direction_that_is_off_are_off(direction, pairs):
 
 def test_random_latents_are_those_of_the_seed(direction, pairs):
     one, again, other = (random_latents(direction, pairs, seed) for seed in (3, 3, 4))
-    assert torch.equal(one.latents, again.latents)
-    assert torch.equal(one.values, again.values)
-    assert not torch.equal(one.latents, other.latents)
+    assert torch.equal(one.edit.latents, again.edit.latents)
+    assert torch.equal(one.edit.values, again.edit.values)
+    assert not torch.equal(one.edit.latents, other.edit.latents)
 
 
 @pytest.mark.parametrize("mode", ["scale", "clamp", "ablate"])
 def test_random_latents_where_strength_depends_on_the_text(direction, pairs, mode, random_sae):
+    values = None if mode == "ablate" else direction.edit.values
     direction = Direction(
-        "p", SITE, mode, latents=direction.latents, values=direction.values, sae=random_sae()
+        "p", SITE, EditLatents(random_sae(), direction.edit.latents, values, mode)
     )
     other = random_latents(direction, pairs, 0)
-    assert other.mode == mode
+    assert other.edit.mode == mode
     assert other.coefficient == direction.coefficient
-    assert not set(other.latents.tolist()) & set(direction.latents.tolist())
+    assert not set(other.edit.latents.tolist()) & set(direction.edit.latents.tolist())
 
 
 def test_random_latents_where_few_others_fire(direction, pairs):
     pairs.density[:] = 0
     pairs.density[[1, 20, 21]] = 0.1
     other = random_latents(direction, pairs, 0)
-    assert sorted(other.latents.tolist()) == [20, 21]
-    assert set(other.values.tolist()) < set(direction.values.tolist())
+    assert sorted(other.edit.latents.tolist()) == [20, 21]
+    assert set(other.edit.values.tolist()) < set(direction.edit.values.tolist())
     torch.testing.assert_close(other.constant.norm(), direction.constant.norm())
     # The screen itself is left as it was.
     assert pairs.density[1] > 0
+
+
+def test_random_latents_are_those_of_latents_only(direction, pairs):
+    dense = dense_difference(pairs, direction, "options")
+    with pytest.raises(InputError, match="'theirs' is not made of latents: AddVector"):
+        random_latents(dense, pairs, 0)
 
 
 # --- the other controls ---
@@ -117,8 +124,8 @@ def test_random_latents_where_few_others_fire(direction, pairs):
 def test_dense_difference_is_the_mean_of_the_residuals(direction, pairs, llama):
     dense = dense_difference(pairs, direction, "options")
     expected = pairs.residuals[10:25].sum(0) / 15
-    torch.testing.assert_close(dense.vector, expected)
-    assert (dense.sae, dense.latents, dense.mode) == (None, None, "add")
+    assert isinstance(dense.edit, AddVector)
+    torch.testing.assert_close(dense.edit.vector, expected)
     assert (dense.perspective, dense.hook_name) == ("theirs", SITE)
     assert (dense.positions, dense.coefficient) == ("last(2)", 0.5)
     h = torch.zeros(3, D_MODEL)

@@ -52,10 +52,10 @@ def test_each_perspective_gets_the_direction_of_its_features(llama, sae, rows):
     for direction, features in zip(fit.directions, fit.features, strict=True):
         chosen = select_features(pairs, direction.perspective, CHOICE)
         assert features.perspective == direction.perspective
-        assert torch.equal(direction.latents, chosen.latents)
+        assert torch.equal(direction.edit.latents, chosen.latents)
         mean = pairs.latents[pairs.of(direction.perspective)].mean(0)[chosen.latents]
-        torch.testing.assert_close(direction.values, mean)
-        assert (direction.mode, direction.positions) == ("add", "last(3)")
+        torch.testing.assert_close(direction.edit.values, mean)
+        assert (direction.edit.mode, direction.positions) == ("add", "last(3)")
         assert (direction.coefficient, direction.hook_name) == (2.5, SITE)
         assert direction.sae is sae
     # One says what the other denies: of two options each is as far from their mean.
@@ -82,18 +82,23 @@ def test_clamped_latents_are_held_at_what_they_are_in_the_answers(llama, sae, ro
     fit = fitted(llama, sae, rows, mode="clamp", positions="answer")
     for direction in fit.directions:
         own = fit.pairs.of(direction.perspective)
-        expected = fit.pairs.positive_latents[own][:, direction.latents].mean(0)
-        torch.testing.assert_close(direction.values, expected)
+        expected = fit.pairs.positive_latents[own][:, direction.edit.latents].mean(0)
+        torch.testing.assert_close(direction.edit.values, expected)
         assert (expected >= 0).all()
         assert expected.max() > 0
 
 
-@pytest.mark.parametrize(("mode", "factor"), [("scale", 3.0), ("scale", 0.0), ("ablate", 2.0)])
-def test_scaled_latents_have_the_factor(llama, sae, rows, mode, factor):
-    fit = fitted(llama, sae, rows, mode=mode, factor=factor)
+@pytest.mark.parametrize("factor", [3.0, 0.0])
+def test_scaled_latents_have_the_factor(llama, sae, rows, factor):
+    fit = fitted(llama, sae, rows, mode="scale", factor=factor)
     for direction, features in zip(fit.directions, fit.features, strict=True):
-        assert direction.mode == mode
-        assert direction.values.tolist() == [factor] * len(features.latents)
+        assert direction.edit.mode == "scale"
+        assert direction.edit.values.tolist() == [factor] * len(features.latents)
+
+
+def test_ablated_latents_need_no_values(llama, sae, rows):
+    for direction in fitted(llama, sae, rows, mode="ablate").directions:
+        assert (direction.edit.mode, direction.edit.values) == ("ablate", None)
 
 
 def test_a_budget_takes_the_place_of_the_coefficient(llama, sae, rows):
@@ -110,8 +115,8 @@ def test_encoded_feedback_can_be_fitted_again(llama, sae, rows):
     fit = fit_directions(llama, sae, rows, config)
     again = fit_pairs(llama, sae, fit.pairs, config)
     for one, other in zip(fit.directions, again.directions, strict=True):
-        assert torch.equal(one.latents, other.latents)
-        assert torch.equal(one.values, other.values)
+        assert torch.equal(one.edit.latents, other.edit.latents)
+        assert torch.equal(one.edit.values, other.edit.values)
         assert one.lineage == other.lineage
     half = fit_pairs(llama, sae, fit.pairs.select(rows[:3] + rows[6:9]), config)
     assert half.directions[0].lineage["n_feedback"] == 6

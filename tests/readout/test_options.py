@@ -9,6 +9,7 @@ from tokenizers import normalizers
 
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
+from saepd.directions.edits import AddVector
 from saepd.feedback.schema import Item
 from saepd.models.prompts import item_prompt
 from saepd.models.wording import ReadoutConfig
@@ -30,7 +31,9 @@ every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
 def directions(positions="all"):
     vectors = 2 * torch.randn(2, D_MODEL, generator=torch.Generator().manual_seed(0))
-    return [Direction(f"p{i}", SITE, positions=positions, vector=v) for i, v in enumerate(vectors)]
+    return [
+        Direction(f"p{i}", SITE, AddVector(v), positions=positions) for i, v in enumerate(vectors)
+    ]
 
 
 def ids(model, text, **settings):
@@ -49,7 +52,7 @@ def log_probs_by_hand(model, tokens, direction):
     special = torch.tensor([[t in model.tokenizer.all_special_ids for t in tokens]])
     places = places * ~special.unsqueeze(-1)
     point = model.hook_dict[SITE]
-    handle = point.register_forward_hook(lambda _m, _a, h: h + places * direction.vector)
+    handle = point.register_forward_hook(lambda _m, _a, h: h + places * direction.edit.vector)
     try:
         return model(torch.tensor([tokens]))[0].log_softmax(-1)
     finally:

@@ -8,6 +8,7 @@ from tiny import D_MODEL, SITE
 from saepd.branches.run import score_continuations
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
+from saepd.directions.edits import AddVector
 from saepd.uncertainty.sway import MULTIPLES, Sway, sway
 
 PROMPTS = ["Is it so? Say:", "Another question, a longer one:"]
@@ -21,7 +22,9 @@ def plain(scores):
 
 def dense(seed=0, coefficient=1.0, positions="answer", name=SITE):
     vector = torch.randn(D_MODEL, generator=torch.Generator().manual_seed(seed))
-    return Direction(f"d{seed}", name, positions=positions, coefficient=coefficient, vector=vector)
+    return Direction(
+        f"d{seed}", name, AddVector(vector), positions=positions, coefficient=coefficient
+    )
 
 
 def answers(model, prompt, options, direction, multiple):

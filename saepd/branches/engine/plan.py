@@ -11,7 +11,8 @@ from torch import Tensor
 
 from saepd.branches.engine.native import try_native
 from saepd.common.errors import InputError
-from saepd.directions.direction import Direction, check_fits, hook_point, is_applied
+from saepd.directions.direction import Direction, check_fits, is_applied
+from saepd.directions.sites import hook_point
 from saepd.models.prompts import check_lengths, continuation_ids, prompt_ids
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from scipy.linalg import orth
 
 from saepd.branches.run import score_continuations
 from saepd.directions.direction import Direction
+from saepd.directions.edits import AddVector
 from saepd.evaluation.fold import Fold, Options, Predictions
 from saepd.feedback.schema import Feedback, Item
 from saepd.fit.config import ScaleConfig
@@ -102,8 +103,8 @@ def _effects(fold: Fold) -> dict[str, Options]:
     direction = Direction(
         "written",
         fold.cache.hook_name,
+        AddVector(torch.from_numpy(vector)),
         coefficient=coefficient,
-        vector=torch.from_numpy(vector).float(),
     )
     items = [fold.task.by_id[id_] for id_ in ids]
     scored = score_continuations(

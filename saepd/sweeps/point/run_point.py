@@ -14,6 +14,7 @@ from typing import Any
 
 from saepd.common.errors import InputError
 from saepd.common.tracking import Tracker, TrackingConfig, track
+from saepd.directions.edits import EditLatents
 from saepd.directions.saving import save_to_disk
 from saepd.feedback.schema import fingerprint
 from saepd.sweeps.point.bench import Bench
@@ -97,10 +98,13 @@ class Worker:
         scored = score_point(self._bench, self._cache, point.config)
         check_metric(self.settings.metric, scored.task)
         found = measure(scored, point.config.merge, point.config.draw.seed)
-        chosen = {d.perspective: d.latents for d in scored.directions if d.latents is not None}
         result = {
             **found,
-            "features": {name: latents.tolist() for name, latents in chosen.items()},
+            "features": {
+                d.perspective: d.edit.latents.tolist()
+                for d in scored.directions
+                if isinstance(d.edit, EditLatents)
+            },
             "stages": [asdict(stage) for stage in scored.stages],
             "seconds": round(time.perf_counter() - start, 3),
             **_where(),
@@ -122,12 +126,17 @@ def _tell(tracker: Tracker, scored: Scored, result: dict[str, Any]) -> None:
 
 
 def _feature_rows(scored: Scored) -> Sequence[dict[str, Any]]:
-    return [
-        {"perspective": d.perspective, "latent": latent, "value": value}
-        for d in scored.directions
-        if d.latents is not None and d.values is not None
-        for latent, value in zip(d.latents.tolist(), d.values.tolist(), strict=True)
-    ]
+    rows: list[dict[str, Any]] = []
+    for direction in scored.directions:
+        edit = direction.edit
+        if isinstance(edit, EditLatents):
+            latents = edit.latents.tolist()
+            values = [None] * len(latents) if edit.values is None else edit.values.tolist()
+            rows += [
+                {"perspective": direction.perspective, "latent": latent, "value": value}
+                for latent, value in zip(latents, values, strict=True)
+            ]
+    return rows
 
 
 def _where() -> dict[str, str]:

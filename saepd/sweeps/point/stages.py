@@ -21,6 +21,7 @@ from torch import Tensor
 
 from saepd.branches.neutral import NEUTRAL_PROMPTS, kl_to_base
 from saepd.directions.direction import Direction
+from saepd.directions.edits import EditLatents
 from saepd.evaluation.fold import Draw
 from saepd.features.select import Pairs, encode_pairs
 from saepd.feedback.reading import feedback_hash
@@ -181,9 +182,11 @@ def _fit(
     with counting_forwards(loaded.model) as calls:
         found = fit_pairs(loaded.model, loaded.sae, pairs, unit).directions
     tensors: dict[str, Tensor] = dict(_input(feedback.reused, feedback.n_forwards))
-    for i, direction in enumerate(found):
-        assert direction.latents is not None and direction.values is not None
-        tensors[f"latents.{i}"], tensors[f"values.{i}"] = direction.latents, direction.values
+    edits = [direction.edit for direction in found if isinstance(direction.edit, EditLatents)]
+    for i, edit in enumerate(edits):
+        tensors[f"latents.{i}"] = edit.latents
+        if edit.values is not None:
+            tensors[f"values.{i}"] = edit.values
     tensors["coefficients"] = torch.tensor([d.coefficient for d in found], dtype=torch.float64)
     return tensors, len(calls)
 
@@ -198,12 +201,14 @@ def _unpacked(
         Direction(
             perspective=name,
             hook_name=loaded.hook_name,
-            mode=fit.direction.mode,
+            edit=EditLatents(
+                loaded.sae,
+                tensors[f"latents.{i}"],
+                tensors.get(f"values.{i}"),
+                fit.direction.mode,
+            ),
             positions=fit.direction.positions,
             coefficient=float(tensors["coefficients"][i]) * scale,
-            latents=tensors[f"latents.{i}"],
-            values=tensors[f"values.{i}"],
-            sae=loaded.sae,
             lineage=story,
         )
         for i, name in enumerate(names)

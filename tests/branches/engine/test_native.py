@@ -5,6 +5,7 @@ from tiny import ARCHITECTURES, save_tiny_model
 from saepd.branches.engine import native
 from saepd.branches.run import branch
 from saepd.directions.direction import Direction
+from saepd.directions.edits import AddVector
 from saepd.models.load import load_model
 
 PROMPTS = ["Is it so? Say:: yes", "a::b"]
@@ -33,7 +34,9 @@ def test_what_is_hooked_stays_wrapped(llama):
     try:
         # The attention, and the block around it.
         assert unwrapped_parts(llama) == before - 2
-        branch(llama, PROMPTS, [Direction("d", "blocks.1.hook_resid_post", vector=torch.ones(32))])
+        branch(
+            llama, PROMPTS, [Direction("d", "blocks.1.hook_resid_post", AddVector(torch.ones(32)))]
+        )
     finally:
         handle.remove()
     assert seen

@@ -17,6 +17,7 @@ from saepd.branches.writing.generate import (
 )
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction, apply_all
+from saepd.directions.edits import AddVector, EditLatents
 from saepd.merge.config import MergeConfig
 from saepd.merge.operators import OPERATORS, merge_branches
 from saepd.models.load import load_model
@@ -34,19 +35,13 @@ every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
 def dense(seed=0, positions="answer", hook_name=SITE, size=1.5):
     vector = size * torch.randn(D_MODEL, generator=torch.Generator().manual_seed(seed))
-    return Direction(f"p{seed}", hook_name, positions=positions, vector=vector)
+    return Direction(f"p{seed}", hook_name, AddVector(vector), positions=positions)
 
 
 def clamped(random_sae, seed=5, positions="answer", hook_name="blocks.2.hook_resid_pre"):
-    return Direction(
-        f"s{seed}",
-        hook_name,
-        mode="clamp",
-        positions=positions,
-        latents=torch.tensor([1, 4, 9]),
-        values=torch.tensor([2.0, 1.0, 3.0]),
-        sae=random_sae(seed=seed),
-    )
+    sae = random_sae(seed=seed, hook_name=hook_name)
+    edit = EditLatents(sae, [1, 4, 9], [2.0, 1.0, 3.0], "clamp")
+    return Direction(f"s{seed}", hook_name, edit, positions=positions)
 
 
 def text(model, prompt, directions, merge=None, **sampling):
@@ -180,13 +175,13 @@ def test_half_a_character_is_not_shown(llama, monkeypatch):
 def towards_end(llama):
     """A direction under which the end of the text is by far the most probable token."""
     vector = 100 * llama.W_U[:, llama.tokenizer.eos_token_id]
-    return Direction("end", LAST_SITE, positions="generated", vector=vector)
+    return Direction("end", LAST_SITE, AddVector(vector), positions="generated")
 
 
 def test_the_text_ends_with_the_end_token(llama, towards_end):
     settings = {"max_new_tokens": 12}
     assert text(llama, PROMPT, [dense(1)], STEERED_ALONE, **settings)
-    at_once = Direction("end", LAST_SITE, positions="answer", vector=towards_end.vector)
+    at_once = Direction("end", LAST_SITE, towards_end.edit, positions="answer")
     assert list(generate(llama, PROMPT, [at_once], STEERED_ALONE)) == []
     # Only what is written is pushed, so the first token is the prompt's own.
     first = text(llama, PROMPT, [dense(size=0.0)], max_new_tokens=1)
@@ -453,7 +448,7 @@ def test_each_branch_ends_by_itself(tiny_bridge, ending, monkeypatch, architectu
 def test_a_special_token_is_steered_in_no_branch_that_writes_it(llama, ending, monkeypatch):
     # "all" leaves special tokens alone: here some branches write one and others do not.
     pad = llama.tokenizer.pad_token_id
-    writes_pad = Direction("pad", LAST_SITE, positions="answer", vector=100 * llama.W_U[:, pad])
+    writes_pad = Direction("pad", LAST_SITE, AddVector(100 * llama.W_U[:, pad]), positions="answer")
     branches = [[writes_pad, dense(1, "all")], [dense(2, "all")]]
     found = generate_branches(llama, [PROMPT], branches, SamplingConfig(max_new_tokens=6))
     expected = [alone_under(llama, PROMPT, d, 6) for d in [[], *branches]]
@@ -607,7 +602,7 @@ def test_weights_must_fit_the_branches(llama):
 def test_a_branch_that_breaks_the_model_is_named(llama, temperature):
     sampling = SamplingConfig(max_new_tokens=4, temperature=temperature)
     # Two of them together leave the range of float32.
-    vast = Direction("vast", SITE, positions="generated", vector=torch.full((D_MODEL,), 2e38))
+    vast = Direction("vast", SITE, AddVector(torch.full((D_MODEL,), 2e38)), positions="generated")
     broken = [dense(1), [vast, vast]]
     for write in (generate_batch, generate_branches):
         with pytest.raises(InputError, match="a branch gave NaN instead of a distribution"):

@@ -6,6 +6,7 @@ import torch
 from scipy.special import log_softmax, softmax
 
 from saepd.branches.run import score_continuations
+from saepd.directions.edits import Reconstruct
 from saepd.evaluation.methods import merged, nulls, steered
 from saepd.evaluation.methods.registry import METHODS
 from saepd.features.config import FeatureConfig
@@ -93,11 +94,11 @@ def test_the_papers_recipe_has_every_latent_at_every_position(fold):
     for (id_, name), p in answers.items():
         [direction] = branches[name]
         assert direction.positions == "all" and direction.coefficient == 1
-        assert len(direction.latents) > 10
+        assert len(direction.edit.latents) > 10
         scores = hooked(fold, fold.task.by_id[id_], direction)
         np.testing.assert_allclose(p, softmax(scores[1]), atol=1e-3)
         added, removed = without[name]
-        assert removed.mode == "reconstruct" and removed.positions == "all"
+        assert isinstance(removed.edit, Reconstruct) and removed.positions == "all"
         torch.testing.assert_close(added.constant, direction.constant)
 
 

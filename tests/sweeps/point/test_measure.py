@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from saepd.directions.direction import Direction
+from saepd.directions.edits import AddVector
 from saepd.evaluation.fold import Draw
 from saepd.feedback.schema import Feedback, Item
 from saepd.merge.config import MergeConfig
@@ -55,7 +56,7 @@ def labelled_point(signal):
         0, tuple(f"t{i}" for i in range(20)), tuple(f"t{i}" for i in range(20, 60)), feedback
     )
     directions = [
-        Direction(p, "blocks.1.hook_resid_post", vector=torch.ones(4)) for p in PERSPECTIVES
+        Direction(p, "blocks.1.hook_resid_post", AddVector(torch.ones(4))) for p in PERSPECTIVES
     ]
     return Scored(task, draw, items, scores, torch.tensor([0.5, 1.5]), directions, [])
 

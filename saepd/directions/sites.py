@@ -1,0 +1,64 @@
+"""Where a direction may act: the sites of a model's blocks, and which names mean the same one."""
+
+from __future__ import annotations
+
+import re
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from saepd.common.errors import InputError
+
+if TYPE_CHECKING:
+    from transformer_lens.hook_points import HookPoint
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+# What these hold is, or is added to, the residual stream. (The bridge's hook_resid_mid is only the
+# MLP's input: an edit there never enters the stream.)
+_SITE = re.compile(
+    r"blocks\.\d+\.(hook_(resid_pre|resid_post|in|out|attn_out|mlp_out)|(attn|mlp)\.hook_out)"
+)
+_STREAM = re.compile(r"blocks\.(\d+)\.hook_(resid_pre|in|resid_post|out)")
+
+
+def same_site(one: str, other: str) -> bool:
+    """Whether two hook names mean one site: what a block puts out is what the next is given."""
+    return _in_stream(one) == _in_stream(other)
+
+
+def _in_stream(hook_name: str) -> str:
+    match = _STREAM.fullmatch(hook_name)
+    if match is None:
+        return hook_name
+    return f"residual stream before block {int(match[1]) + (match[2] in ('resid_post', 'out'))}"
+
+
+def hook_point(model: TransformerBridge, hook_name: str) -> HookPoint:
+    """The hook point at a site of a block; the whole ``hook_dict`` takes milliseconds to make."""
+    _, block, name = hook_name.split(".", 2)
+    return attrgetter(name)(model.blocks[int(block)])
+
+
+def check_site(model: TransformerBridge, hook_name: str, where: str = "these prompts") -> None:
+    """Refuse sites that the model does not have, or where an edit would be lost.
+
+    Raises:
+        InputError: which site, and which there are.
+    """
+    if not _SITE.fullmatch(hook_name) and hook_name in model.hook_dict:
+        raise InputError(
+            f"{where}: an edit at {hook_name!r} would not reach the residual stream: "
+            "use a block's hook_resid_pre, hook_resid_post, hook_attn_out or hook_mlp_out"
+        )
+    if not _SITE.fullmatch(hook_name) or not _has_site(model, hook_name):
+        raise InputError(
+            f"{where}: this model has no site {hook_name!r}: its blocks are "
+            f"0..{len(model.blocks) - 1}, their residual sites blocks.N.hook_resid_post"
+        )
+
+
+def _has_site(model: TransformerBridge, hook_name: str) -> bool:
+    try:
+        return hook_point(model, hook_name) is not None
+    except (AttributeError, IndexError):
+        return False
