@@ -57,7 +57,7 @@ def test_each_perspective_gets_the_direction_of_its_features(llama, sae, rows):
         torch.testing.assert_close(direction.edit.values, mean)
         assert (direction.edit.mode, direction.positions) == ("add", "last(3)")
         assert (direction.coefficient, direction.hook_name) == (2.5, SITE)
-        assert direction.sae is sae
+        assert direction.edit.sae is sae
     # One says what the other denies: of two options each is as far from their mean.
     torch.testing.assert_close(fit.pairs.latents[:6], -fit.pairs.latents[6:], atol=1e-5, rtol=1e-4)
 
