@@ -15,12 +15,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saepd.branches.engine.batching import in_packs
 from saepd.branches.engine.pack import Pack, pack_costs
 from saepd.branches.engine.plan import Plan, check_continuations, check_prompts, split_at
 from saepd.common.errors import InputError
 from saepd.directions.modes import DEFAULT_POSITIONS
 from saepd.directions.sites import check_site, hook_point
+from saepd.models.batching import in_packs
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

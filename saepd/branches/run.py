@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saepd.branches.engine.batching import in_packs
 from saepd.branches.engine.columns import Columns, prompt_columns
 from saepd.branches.engine.pack import Pack, pack_costs
 from saepd.branches.engine.plan import (
@@ -30,6 +29,7 @@ from saepd.common.errors import InputError
 from saepd.directions.direction import apply_all
 from saepd.directions.modes import DEFAULT_POSITIONS
 from saepd.directions.sites import check_site
+from saepd.models.batching import in_packs
 from saepd.models.position_specs import parse_positions
 
 if TYPE_CHECKING:

@@ -41,8 +41,9 @@ def run(options: Options) -> None:
     from saepd.cli.show import show_evidence
     from saepd.common.files import write_json
     from saepd.evaluation.report import evidence_dict
+    from saepd.features.encode import encode_pairs
     from saepd.features.evidence import explain
-    from saepd.features.select import encode_pairs, overlap, select_features
+    from saepd.features.select import overlap, select_features
     from saepd.saes.load import sae_hook_name
 
     rows = options.rows.load()

@@ -21,8 +21,8 @@ from saepd.branches.gradients import option_gradients
 from saepd.branches.run import score_continuations
 from saepd.common.files import write_atomically
 from saepd.feedback.schema import Item
-from saepd.models.positions import prompt_mask
-from saepd.models.prompts import check_lengths, pad_left, prompt_ids
+from saepd.models.prompts import prompt_ids
+from saepd.models.sites import SiteBatch, read_site
 from saepd.models.wording import ReadoutConfig
 from saepd.readout.options import MIN_LETTER_MASS, read_options
 from saepd.saes.load import sae_hook_name
@@ -37,7 +37,6 @@ Array = Float[np.ndarray, "..."]
 ByItem = Mapping[str, Array]
 
 _LETTERS = ReadoutConfig("letter")
-_ROWS_PER_PASS = 16
 
 
 class ItemCache:
@@ -149,30 +148,13 @@ class ItemCache:
 
     def _pool(self, items: Sequence[Item]) -> list[Array]:
         rows = [prompt_ids(self.model.tokenizer, self.prompt(item)) for item in items]
-        check_lengths(self.model, rows)
-        hook_name = self.hook_name
-        pooled: dict[int, Array] = {}
-        held: list[torch.Tensor] = []
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-        for first in range(0, len(order), _ROWS_PER_PASS):
-            chosen = order[first : first + _ROWS_PER_PASS]
-            batch = pad_left(self.model, [rows[i] for i in chosen])
-            held.clear()
-            with torch.inference_mode():
-                self.model.run_with_hooks(
-                    batch.tokens,
-                    attention_mask=batch.attention,
-                    position_ids=batch.position_ids,
-                    fwd_hooks=[(hook_name, lambda h, hook: held.append(h))],
-                    stop_at_layer=1 + int(hook_name.split(".")[1]),
-                )
-                h = held[0].float()
-                values = torch.cat([h, self.sae.encode(h)], dim=-1)
-                counted = prompt_mask("all", batch.tokens, batch.attention, self.model.tokenizer)
-                weights = counted.float() / counted.sum(1, keepdim=True).clamp(min=1)
-                means = torch.einsum("bt,btd->bd", weights, values).cpu().numpy()
-            pooled.update(zip(chosen, means, strict=True))
-        return [pooled[i] for i in range(len(rows))]
+        hook_name, width = self.hook_name, self.sae.cfg.d_in + self.sae.cfg.d_sae
+
+        def pool(batch: SiteBatch) -> list[Array]:
+            h = batch.held[hook_name].float()
+            return list(batch.mean(torch.cat([h, self.sae.encode(h)], dim=-1)).cpu().numpy())
+
+        return read_site(self.model, [hook_name], rows, pool, collected_bytes=8 * width)
 
     def _differentiate(self, items: Sequence[Item]) -> list[Array]:
         found = option_gradients(

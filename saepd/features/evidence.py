@@ -14,7 +14,10 @@ from saepd.branches.neutral import NEUTRAL_PROMPTS
 from saepd.branches.run import branch
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector, decoder_rows
-from saepd.features.select import Features, Pairs
+from saepd.features.encode import Pairs
+from saepd.features.select import Features
+from saepd.models.prompts import prompt_ids
+from saepd.models.sites import SiteBatch, read_site
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -158,13 +161,10 @@ def explain(
 
 
 def _mean_residual_norm(model: TransformerBridge, hook_name: str, prompts: Sequence[str]) -> float:
-    norms: list[float] = []
-    with torch.inference_mode():
-        for prompt in prompts:
-            ids = torch.tensor([model.tokenizer(prompt).input_ids], device=model.cfg.device)
-            model.run_with_hooks(
-                ids,
-                fwd_hooks=[(hook_name, lambda h, hook: norms.append(float(h[0, -1].norm())))],
-                stop_at_layer=1 + int(hook_name.split(".")[1]),
-            )
+    rows = [prompt_ids(model.tokenizer, prompt) for prompt in prompts]
+
+    def last_norms(batch: SiteBatch) -> list[float]:
+        return batch.held[hook_name][:, -1].float().norm(dim=-1).tolist()
+
+    norms = read_site(model, [hook_name], rows, last_norms)
     return sum(norms) / len(norms)

@@ -1,105 +1,17 @@
-"""Which SAE latents tell the answers of one perspective: score, select, and test for stability.
-
-Every feedback row gives a pair: the item with the answer (positive) and something to compare it
-with. That is the item with each of its options in turn (``options``), the item without an answer
-(``anchor``, as in the paper), or the pairs of all other perspectives (``others``). Against the
-bare item, the strongest latents are those that tell the end of a prompt from the end of an answer,
-whatever was answered; the options take these out, and the other perspectives take out what all
-agree on.
-"""
+"""Which SAE latents tell the answers of one perspective: score them, and test for stability."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from saepd.common.errors import InputError
-from saepd.features.config import Contrast, FeatureConfig, ReadAt
-from saepd.feedback.schema import Feedback
-from saepd.models.positions import prompt_mask
-from saepd.models.prompts import check_lengths, item_prompt, pad_left, prompt_ids
-from saepd.models.wording import ReadoutConfig
-from saepd.saes.load import sae_hook_name
-
-if TYPE_CHECKING:
-    from sae_lens import SAE
-    from transformer_lens.model_bridge import TransformerBridge
-
-_ROWS_PER_PASS = 32
-
-
-@dataclass(frozen=True)
-class Firing:
-    """How often each latent fires in each text, at counted positions and at all others."""
-
-    counted: Float[Tensor, "texts d_sae"]
-    n_counted: Float[Tensor, " texts"]
-    special: Float[Tensor, "texts d_sae"]
-    n_special: Float[Tensor, " texts"]
-
-    def density(
-        self, texts: Sequence[int]
-    ) -> tuple[Float[Tensor, " d_sae"], Float[Tensor, " d_sae"]]:
-        """Shares of counted and of other positions of some texts at which each latent fires."""
-        chosen = sorted(set(texts))
-        return (
-            self.counted[chosen].sum(0) / self.n_counted[chosen].sum().clamp(min=1),
-            self.special[chosen].sum(0) / self.n_special[chosen].sum().clamp(min=1),
-        )
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Latents and residuals of every feedback row's positive and anchor, at one position.
-
-    Rows are those of the feedback; ``density`` is the share of counted positions at which each
-    latent fires, ``special_density`` the same over special tokens and first positions. Both are
-    of the rows' own texts, which ``texts`` names by their index in ``firing``.
-    """
-
-    rows: list[Feedback]
-    positive_texts: list[str]
-    latents: Float[Tensor, "rows d_sae"]
-    residuals: Float[Tensor, "rows d_model"]
-    density: Float[Tensor, " d_sae"]
-    special_density: Float[Tensor, " d_sae"]
-    positive_latents: Float[Tensor, "rows d_sae"]
-    texts: list[list[int]] = field(default_factory=list)
-    firing: Firing | None = None
-
-    @property
-    def perspectives(self) -> list[str]:
-        """Names in the order of their first row."""
-        return list(dict.fromkeys(row.perspective for row in self.rows))
-
-    def select(self, rows: Sequence[Feedback]) -> Pairs:
-        """The pairs of some of the rows, in their order, without encoding anything again."""
-        index = {row.id: i for i, row in enumerate(self.rows)}
-        chosen = [index[row.id] for row in rows]
-        texts = [self.texts[i] for i in chosen]
-        assert self.firing is not None
-        density, special_density = self.firing.density([t for row in texts for t in row])
-        return replace(
-            self,
-            texts=texts,
-            density=density,
-            special_density=special_density,
-            rows=list(rows),
-            positive_texts=[self.positive_texts[i] for i in chosen],
-            latents=self.latents[chosen],
-            residuals=self.residuals[chosen],
-            positive_latents=self.positive_latents[chosen],
-        )
-
-    def of(self, perspective: str) -> Int[Tensor, " n"]:
-        """Indices of one perspective's rows."""
-        chosen = [i for i, row in enumerate(self.rows) if row.perspective == perspective]
-        return torch.tensor(chosen)
+from saepd.features.config import Contrast, FeatureConfig
+from saepd.features.encode import Pairs
 
 
 @dataclass(frozen=True)
@@ -125,90 +37,6 @@ class Features:
     density: Float[Tensor, " k"]
     n_candidates: int
     n_unstable: int
-
-
-@dataclass(frozen=True)
-class PairTexts:
-    """The texts of one feedback row; a mean over several texts is weighted."""
-
-    positive: list[tuple[str, float]]
-    anchor: list[tuple[str, float]]
-
-
-def pair_texts(
-    model: TransformerBridge, row: Feedback, contrast: Contrast, readout: ReadoutConfig
-) -> PairTexts:
-    """What one feedback row compares with what.
-
-    A comment follows the answer, or stands in its place. A distribution is the weighted mean of
-    its options. Items without options can only be compared with the bare item.
-
-    Raises:
-        InputError: contrast ``options`` and a row without options.
-    """
-    bare = item_prompt(model, row.prompt, row.options, readout)
-    joint = "" if bare[-1:].isspace() else " "
-    comment = row.comment.strip() if row.comment else ""
-    if row.answer is not None:
-        said = [(f"{row.answer}. {comment}" if comment else row.answer, 1.0)]
-    elif row.distribution is not None:
-        said = [
-            (option, share)
-            for option, share in zip(row.options, row.distribution, strict=True)
-            if share > 0
-        ]
-    else:
-        said = [(comment, 1.0)]
-    positive = [(f"{bare}{joint}{text}", weight) for text, weight in said]
-    if contrast != "options":
-        return PairTexts(positive, [(bare, 1.0)])
-    if not row.options:
-        raise InputError(
-            f"feedback {row.id!r} has no options to compare its answer with: use contrast anchor"
-        )
-    share = 1 / len(row.options)
-    return PairTexts(positive, [(f"{bare}{joint}{option}", share) for option in row.options])
-
-
-def encode_pairs(
-    model: TransformerBridge,
-    sae: SAE[Any],
-    rows: Sequence[Feedback],
-    config: FeatureConfig,
-    readout: ReadoutConfig,
-) -> Pairs:
-    """Latents of every row's positive minus its anchor; equal texts are encoded once.
-
-    Raises:
-        InputError: no rows, or a text longer than the model's context.
-    """
-    if not rows:
-        raise InputError("there is no feedback to encode")
-    texts = [pair_texts(model, row, config.contrast, readout) for row in rows]
-    unique = list(dict.fromkeys(text for t in texts for text, _ in (*t.positive, *t.anchor)))
-    index = {text: i for i, text in enumerate(unique)}
-    latents, residuals, firing = _encode_texts(model, sae, unique, config.read_at)
-    texts_of = [[index[text] for text, _ in (*t.positive, *t.anchor)] for t in texts]
-    density, special_density = firing.density(range(len(unique)))
-
-    def mean(values: Tensor, weighted: list[tuple[str, float]]) -> Tensor:
-        weights = torch.tensor([weight for _, weight in weighted])
-        return weights / weights.sum() @ values[[index[text] for text, _ in weighted]]
-
-    positives = torch.stack([mean(latents, t.positive) for t in texts])
-    return Pairs(
-        rows=list(rows),
-        positive_texts=[max(t.positive, key=lambda part: part[1])[0] for t in texts],
-        latents=positives - torch.stack([mean(latents, t.anchor) for t in texts]),
-        residuals=torch.stack(
-            [mean(residuals, t.positive) - mean(residuals, t.anchor) for t in texts]
-        ),
-        density=density,
-        special_density=special_density,
-        positive_latents=positives,
-        texts=texts_of,
-        firing=firing,
-    )
 
 
 def select_features(pairs: Pairs, perspective: str, config: FeatureConfig) -> Features:
@@ -324,52 +152,3 @@ def _moments(rows: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     weights = counts / counts.sum(1, keepdim=True)
     mean = weights @ rows
     return mean, (weights @ rows.square() - mean.square()).clamp(min=0)
-
-
-def _encode_texts(
-    model: TransformerBridge, sae: SAE[Any], texts: Sequence[str], read_at: ReadAt
-) -> tuple[Float[Tensor, "texts d_sae"], Float[Tensor, "texts d_model"], Firing]:
-    """Latents and residuals at one position of each text, and how often each latent fires."""
-
-    hook_name = sae_hook_name(sae)
-    rows = [prompt_ids(model.tokenizer, text) for text in texts]
-    check_lengths(model, rows)
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    latents = torch.empty(len(rows), sae.cfg.d_sae)
-    residuals = torch.empty(len(rows), int(model.cfg.d_model))
-    firing = Firing(
-        torch.empty(len(rows), sae.cfg.d_sae),
-        torch.empty(len(rows)),
-        torch.empty(len(rows), sae.cfg.d_sae),
-        torch.empty(len(rows)),
-    )
-    found: list[Tensor] = []
-    for first in range(0, len(order), _ROWS_PER_PASS):
-        chosen = order[first : first + _ROWS_PER_PASS]
-        batch = pad_left(model, [rows[i] for i in chosen])
-        found.clear()
-        with torch.inference_mode():
-            model.run_with_hooks(
-                batch.tokens,
-                attention_mask=batch.attention,
-                position_ids=batch.position_ids,
-                fwd_hooks=[(hook_name, lambda h, hook: found.append(h))],
-                stop_at_layer=1 + int(hook_name.split(".")[1]),
-            )
-            h = found[0].float()
-            f = sae.encode(h)
-            fires = (f > 0).float()
-            counted = prompt_mask("all", batch.tokens, batch.attention, model.tokenizer)
-            special = batch.attention.bool() & ~counted
-            firing.counted[chosen] = torch.einsum("bt,btl->bl", counted.float(), fires).cpu()
-            firing.special[chosen] = torch.einsum("bt,btl->bl", special.float(), fires).cpu()
-            firing.n_counted[chosen] = counted.sum(1).float().cpu()
-            firing.n_special[chosen] = special.sum(1).float().cpu()
-            if read_at == "last":
-                h, f = h[:, -1], f[:, -1]
-            else:
-                weights = counted.float() / counted.sum(1, keepdim=True).clamp(min=1)
-                h = torch.einsum("bt,btd->bd", weights, h)
-                f = torch.einsum("bt,btl->bl", weights, f)
-        latents[chosen], residuals[chosen] = f.cpu(), h.cpu()
-    return latents, residuals, firing

@@ -11,7 +11,8 @@ from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector, EditLatents, Reconstruct
 from saepd.features.config import Contrast
-from saepd.features.select import Pairs, mean_difference
+from saepd.features.encode import Pairs
+from saepd.features.select import mean_difference
 
 if TYPE_CHECKING:
     from sae_lens import SAE

@@ -10,7 +10,8 @@ import torch
 
 from saepd.directions.direction import Direction
 from saepd.directions.edits import EditLatents
-from saepd.features.select import Features, Pairs, encode_pairs, select_features
+from saepd.features.encode import Pairs, encode_pairs
+from saepd.features.select import Features, select_features
 from saepd.feedback.reading import feedback_hash
 from saepd.feedback.schema import Feedback
 from saepd.fit.budget import fit_kl_budget

@@ -1,47 +1,61 @@
-"""Residual activations of several sites, computed in one pass of the model and kept on disk.
+"""Activations of several sites, computed in one pass of the model and kept on disk.
 
 The language model's pass is most of the cost of training a dictionary. So it is made once, for
-all sites; every later training run reads memory-mapped float16 rows. The pass is resumable: it
-writes chunk by chunk and records how far it came.
+all sites; every later training run reads memory-mapped bfloat16 rows, whose range is float32's:
+deep blocks of some models hold values that float16 cannot. The pass is resumable: it writes chunk
+by chunk and records how far it came.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from saepd.common.errors import InputError
+from saepd.common.files import write_json
+from saepd.models.sites import SiteBatch, read_site
 from saepd.saes.corpus import Context
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 _STATE = "state.json"
-_CONTEXTS_PER_CHUNK = 512
+_CONTEXTS_PER_CHUNK = 128
+
+# Positions whose activations are longer than this many times the median are attention sinks. They
+# would make up most of what a dictionary is trained to reconstruct. (The dictionary_learning
+# package leaves them out by the same rule and the same factor.)
+SINK_NORM = 10.0
 
 
 class ActivationCache:
-    """Rows [n, d_in] per site in a folder: ``{hook_name}.f16``, and ``state.json``."""
+    """Rows [n, d_in] per site in a folder: ``{hook_name}.bf16``, and ``state.json``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         state = json.loads((folder / _STATE).read_text())
         self.n_rows: int = state["n_rows"]
-        self.d_in: int = state["d_in"]
-        self.hook_names: list[str] = state["hook_names"]
+        self.n_sinks: int = state["n_sinks"]
+        self.widths: dict[str, int] = state["widths"]
         self.kinds: dict[str, int] = state["kinds"]
 
-    def rows(self, hook_name: str) -> Float[np.ndarray, "n d_in"]:
-        """Memory-mapped activations of one site, in the order of the corpus."""
-        path = self.folder / f"{hook_name}.f16"
-        return np.memmap(path, dtype=np.float16, mode="r", shape=(self.n_rows, self.d_in))
+    def rows(self, hook_name: str, chosen: slice | np.ndarray) -> Float[Tensor, "n d_in"]:
+        """Some of a site's activations, in float32, out of those in the order of the corpus."""
+        path, shape = self.folder / f"{hook_name}.bf16", (self.n_rows, self.widths[hook_name])
+        # NumPy knows no bfloat16: its bits are read as integers.
+        bits = np.memmap(path, dtype=np.int16, mode="r", shape=shape)[chosen]
+        return torch.from_numpy(np.array(bits)).view(torch.bfloat16).float()
+
+    def sample(self, hook_name: str, n: int) -> Float[Tensor, "n d_in"]:
+        """At most ``n`` of a site's activations, evenly spaced over the corpus."""
+        return self.rows(hook_name, slice(None, None, -(-self.n_rows // n)))
 
     def batches(
         self, hook_name: str, batch_size: int, *, seed: int, start: int = 0
@@ -54,7 +68,6 @@ class ActivationCache:
             seed: Of the permutations.
             start: Rows already consumed by an interrupted run, which are skipped.
         """
-        rows = self.rows(hook_name)
         per_epoch = self.n_rows // batch_size
         if per_epoch == 0:
             raise InputError(
@@ -67,70 +80,71 @@ class ActivationCache:
             order = np.random.default_rng([seed, epoch]).permutation(self.n_rows)
             for i in range(within, per_epoch):
                 chosen = np.sort(order[i * batch_size : (i + 1) * batch_size])
-                yield torch.from_numpy(rows[chosen].astype(np.float32))
+                yield self.rows(hook_name, chosen)
             step = (epoch + 1) * per_epoch
 
 
 def cache_activations(
     model: TransformerBridge,
     contexts: Iterator[Context],
-    hook_names: list[str],
+    hook_names: Sequence[str],
     folder: Path,
     *,
     max_tokens: int,
-    batch_tokens: int = 2048,
-    progress: object = None,
+    progress: Callable[[int], object] | None = None,
 ) -> ActivationCache:
     """Run the model over contexts and append what the sites hold at the positions that count.
 
     Only the blocks up to the highest site run. A folder that an interrupted call left is continued
-    where it stopped, provided it was made for the same sites.
+    where it stopped, provided it was made for the same sites. Attention sinks are left out of all
+    sites; see `SINK_NORM`.
 
     Args:
         model: The language model, at any dtype.
         contexts: In a reproducible order; a continued run skips those already done.
-        hook_names: Residual-stream sites, such as ``blocks.15.hook_resid_post``.
+        hook_names: Sites, such as ``blocks.15.hook_resid_post``.
         folder: Where the rows go.
-        max_tokens: Stop after this many rows per site.
-        batch_tokens: Padded tokens a forward pass may hold.
+        max_tokens: Stop with the context that makes these rows per site full.
         progress: Called with the number of rows after each chunk, if given.
 
     Raises:
-        InputError: the folder holds activations of other sites, or a value overflows float16.
+        InputError: the folder holds activations of other sites, or an activation is not finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state_path = folder / _STATE
-    d_in = int(model.cfg.d_model)
-    state = {"n_rows": 0, "n_contexts": 0, "d_in": d_in, "hook_names": hook_names, "kinds": {}}
+    state: dict[str, Any] = {"n_rows": 0, "n_contexts": 0, "n_sinks": 0, "kinds": {}}
+    state["widths"] = dict.fromkeys(hook_names, 0)
     if state_path.exists():
         state = json.loads(state_path.read_text())
-        if state["hook_names"] != hook_names or state["d_in"] != d_in:
-            raise InputError(f"{folder} holds activations of {state['hook_names']}: use another")
-    files = {name: (folder / f"{name}.f16").open("ab") for name in hook_names}
-    for file in files.values():
+        if list(state["widths"]) != list(hook_names):
+            raise InputError(f"{folder} holds activations of {', '.join(state['widths'])}")
+    files = {name: (folder / f"{name}.bf16").open("ab") for name in hook_names}
+    for name, file in files.items():
         # Rows past the recorded count come from a chunk that was cut off half-way.
-        file.truncate(state["n_rows"] * d_in * 2)
+        file.truncate(state["n_rows"] * state["widths"][name] * 2)
     try:
         for _ in range(state["n_contexts"]):
             next(contexts)
         while state["n_rows"] < max_tokens:
-            chunk = list(islice(contexts, _CONTEXTS_PER_CHUNK))
+            chunk = _next_chunk(contexts, max_tokens - state["n_rows"])
             if not chunk:
                 break
-            for batch in _packed(chunk, batch_tokens):
-                for name, rows in site_activations(model, batch, hook_names).items():
-                    files[name].write(_as_float16(rows, name))
+            found = site_activations(model, chunk, hook_names)
+            for name, rows in found.items():
+                if not bool(rows.isfinite().all()):
+                    raise InputError(
+                        f"activations at {name} are not finite: run the model in bfloat16 or "
+                        "float32, or choose an earlier site"
+                    )
+            kept = ~is_sink(found)
+            for name, rows in found.items():
+                state["widths"][name] = rows.shape[1]
+                files[name].write(_bits(rows[kept]))
             for file in files.values():
                 file.flush()
-            state["n_contexts"] += len(chunk)
-            for context in chunk:
-                state["n_rows"] += sum(context.keep)
-                kinds = state["kinds"]
-                kinds[context.kind] = kinds.get(context.kind, 0) + sum(context.keep)
-            temporary = state_path.with_suffix(".tmp")
-            temporary.write_text(json.dumps(state))
-            temporary.replace(state_path)
-            if callable(progress):
+            _count(state, chunk, kept)
+            write_json(state_path, state)
+            if progress is not None:
                 progress(state["n_rows"])
     finally:
         for file in files.values():
@@ -139,46 +153,51 @@ def cache_activations(
 
 
 def site_activations(
-    model: TransformerBridge, batch: list[Context], hook_names: list[str]
-) -> dict[str, torch.Tensor]:
-    """What each site holds at the counted positions of a batch: [n_kept, d_model] float32."""
-    length = max(len(c.tokens) for c in batch)
-    tokens = torch.zeros(len(batch), length, dtype=torch.long)
-    keep = torch.zeros(len(batch), length, dtype=torch.bool)
-    for row, context in enumerate(batch):
-        # Right padding cannot reach earlier positions in a causal model, so no mask is needed.
-        tokens[row, : len(context.tokens)] = torch.tensor(context.tokens)
-        keep[row, : len(context.tokens)] = torch.tensor(context.keep)
-    device = next(model.original_model.parameters()).device
-    tokens = tokens.to(device)
-    found: dict[str, torch.Tensor] = {}
+    model: TransformerBridge, group: Sequence[Context], hook_names: Sequence[str]
+) -> dict[str, Float[Tensor, "n_kept d_in"]]:
+    """What each site holds at the counted positions of contexts, in their order, on the CPU."""
 
-    def store(value: torch.Tensor, hook: object) -> None:
-        found[str(getattr(hook, "name", ""))] = value[keep.to(value.device)].float().cpu()
+    def keep(batch: SiteBatch) -> list[list[Tensor]]:
+        return [
+            [
+                # Rows are padded on the left.
+                batch.held[name][row, -len(group[i].keep) :][group[i].keep].cpu()
+                for name in hook_names
+            ]
+            for row, i in enumerate(batch.indices)
+        ]
 
-    last = 1 + max(int(name.split(".")[1]) for name in hook_names)
-    canonical = {name: str(model.hook_dict[name].name) for name in hook_names}
-    with torch.inference_mode():
-        model.run_with_hooks(
-            tokens, fwd_hooks=[(name, store) for name in hook_names], stop_at_layer=last
-        )
-    return {name: found[canonical[name]] for name in hook_names}
+    found = read_site(model, hook_names, [context.tokens for context in group], keep)
+    columns = zip(*found, strict=True)
+    return {name: torch.cat(parts).float() for name, parts in zip(hook_names, columns, strict=True)}
 
 
-def _packed(contexts: list[Context], batch_tokens: int) -> Iterator[list[Context]]:
-    """Contexts of like length together, so that little padding is computed."""
-    batch: list[Context] = []
-    for context in sorted(contexts, key=lambda c: -len(c.tokens)):
-        if batch and (len(batch) + 1) * len(batch[0].tokens) > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(context)
-    if batch:
-        yield batch
+def is_sink(found: Mapping[str, Float[Tensor, "n d_in"]]) -> Bool[Tensor, " n"]:
+    """Which rows are attention sinks at any of the sites."""
+    norms = [rows.norm(dim=-1) for rows in found.values()]
+    return torch.stack([each > SINK_NORM * each.median() for each in norms]).any(0)
 
 
-def _as_float16(rows: torch.Tensor, name: str) -> bytes:
-    values = rows.numpy().astype(np.float16)
-    if not np.isfinite(values).all():
-        raise InputError(f"activations at {name} overflow float16: choose an earlier site")
-    return values.tobytes()
+def _next_chunk(contexts: Iterator[Context], n_rows: int) -> list[Context]:
+    """Contexts enough for some rows, but not more than run at once."""
+    chunk: list[Context] = []
+    while n_rows > 0 and len(chunk) < _CONTEXTS_PER_CHUNK:
+        context = next(contexts, None)
+        if context is None:
+            break
+        chunk.append(context)
+        n_rows -= sum(context.keep)
+    return chunk
+
+
+def _count(state: dict[str, Any], chunk: list[Context], kept: Bool[Tensor, " n"]) -> None:
+    state["n_contexts"] += len(chunk)
+    state["n_rows"] += int(kept.sum())
+    state["n_sinks"] += int((~kept).sum())
+    kinds = state["kinds"]
+    for context, own in zip(chunk, kept.split([sum(c.keep) for c in chunk]), strict=True):
+        kinds[context.kind] = kinds.get(context.kind, 0) + int(own.sum())
+
+
+def _bits(rows: Float[Tensor, "n d_in"]) -> bytes:
+    return rows.to(torch.bfloat16).view(torch.int16).numpy().tobytes()

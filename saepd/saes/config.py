@@ -3,15 +3,48 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, get_args
+
+from saepd.common.errors import InputError
+
+Tracking = Literal["off", "offline", "online"]
+
+
+def at_least(config: Any, least: float, *names: str) -> None:
+    """Refuse a configuration in which a number is too small, or is none.
+
+    Raises:
+        InputError: which field, what it is, and what would be right.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if not least <= value < float("inf"):
+            raise InputError(f"{name} is {value}: it must be at least {least}")
+
+
+def shares(config: Any, *names: str) -> None:
+    """Refuse a configuration in which a share is not between 0 and 1.
+
+    Raises:
+        InputError: which field, and what it is.
+    """
+    for name in names:
+        if not 0 <= getattr(config, name) <= 1:
+            raise InputError(f"{name} is {getattr(config, name)}: it must be in 0..1")
 
 
 @dataclass(frozen=True)
 class CorpusConfig:
     """How documents become contexts.
 
-    Shares are of passages. ``held_out_share`` is of documents: none of a held-out document's text
-    is trained on.
+    Attributes:
+        context_size: The most tokens that a context may have; longer ones are cut off.
+        passage_characters: About how many characters of a document make one context.
+        chat_share: Share of the passages that are put into the model's chat template.
+        questionnaire_share: Share of the passages that are turned into a question with options.
+        held_out_share: Share of the documents that are measured on; none of their text is
+            trained on.
+        seed: Seed of the order of passages and of their formats.
     """
 
     context_size: int = 256
@@ -20,6 +53,16 @@ class CorpusConfig:
     questionnaire_share: float = 0.2
     held_out_share: float = 0.02
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(self, 2, "context_size")
+        at_least(self, 1, "passage_characters")
+        shares(self, "chat_share", "questionnaire_share", "held_out_share")
+        if self.chat_share + self.questionnaire_share > 1:
+            raise InputError(
+                f"chat_share {self.chat_share} and questionnaire_share {self.questionnaire_share} "
+                "are more than 1 together"
+            )
 
 
 @dataclass(frozen=True)
@@ -42,9 +85,9 @@ class TrainConfig:
         model_dtype: What the model runs in while activations are cached.
         checkpoints: How many times a site's training is saved on the way.
         card_contexts: Held-out contexts the card is measured on, at most.
-        seed: Of the initial weights and the order of the batches.
+        seed: Seed of the initial weights and of the order of the batches.
         tracking: Whether, and where to, wandb logs the training.
-        wandb_project: The wandb project.
+        wandb_project: Name of the wandb project.
         corpus: How documents become contexts.
     """
 
@@ -64,6 +107,34 @@ class TrainConfig:
     checkpoints: int = 20
     card_contexts: int = 96
     seed: int = 0
-    tracking: Literal["off", "offline", "online"] = "off"
+    tracking: Tracking = "off"
     wandb_project: str = "saepd-saes"
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
+
+    def __post_init__(self) -> None:
+        if not self.sites or len(set(self.sites)) < len(self.sites):
+            raise InputError(f"sites is {list(self.sites)}: name at least one site, each once")
+        at_least(self, 1, "expansion", "k", "tokens", "training_tokens", "batch_size")
+        at_least(self, 1, "dead_window", "card_contexts")
+        at_least(self, 0, "checkpoints", "auxiliary_coefficient")
+        shares(self, "warm_up_share", "decay_share")
+        if self.warm_up_share + self.decay_share > 1:
+            raise InputError(
+                f"warm_up_share {self.warm_up_share} and decay_share {self.decay_share} are more "
+                "than 1 together"
+            )
+        if not 0 < self.lr < float("inf"):
+            raise InputError(f"lr is {self.lr}: it must be a positive number")
+        if self.training_tokens < self.batch_size:
+            raise InputError(
+                f"training_tokens is {self.training_tokens}: it must fill at least one batch of "
+                f"{self.batch_size}"
+            )
+        for name, known in (
+            ("model_dtype", ("float32", "bfloat16", "float16")),
+            ("tracking", get_args(Tracking)),
+        ):
+            if getattr(self, name) not in known:
+                raise InputError(
+                    f"{name} is {getattr(self, name)!r}: use one of {', '.join(known)}"
+                )

@@ -18,6 +18,8 @@ import torch
 from jaxtyping import Float
 
 from saepd.common.errors import InputError, first_line
+from saepd.models.prompts import prompt_ids
+from saepd.models.sites import read_site
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -239,21 +241,10 @@ def _check_fits(sae: SAE[Any], model: TransformerBridge, any_model: bool) -> tor
 
 def _probe_activations(model: TransformerBridge, hook_name: str) -> torch.Tensor:
     """What the site holds on the probe text, first position and special tokens left out."""
-    tokenizer: Any = model.tokenizer
-    tokens = tokenizer(PROBE_TEXT).input_ids[:_PROBE_TOKENS]
-    special = set(tokenizer.all_special_ids)
-    keep = [i for i, token in enumerate(tokens) if i > 0 and token not in special]
-    found: list[torch.Tensor] = []
-
-    def store(value: torch.Tensor, hook: object) -> None:
-        found.append(value[0, keep])
-
-    device = next(model.original_model.parameters()).device
-    with torch.inference_mode():
-        model.run_with_hooks(torch.tensor([tokens], device=device), fwd_hooks=[(hook_name, store)])
-    if not found:
-        raise InputError(f"{model.cfg.model_name} never computes {hook_name}, which the SAE reads")
-    return found[0]
+    row = prompt_ids(model.tokenizer, PROBE_TEXT)[:_PROBE_TOKENS]
+    return read_site(
+        model, [hook_name], [row], lambda batch: [batch.held[hook_name][batch.counted]]
+    )[0]
 
 
 def _plain(name: str) -> str:

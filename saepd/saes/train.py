@@ -15,7 +15,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from tqdm.auto import tqdm
 
@@ -23,12 +22,14 @@ from saepd.common.errors import InputError
 from saepd.common.files import write_json
 from saepd.models.identity import weights_fingerprint
 from saepd.models.load import load_model
+from saepd.models.prompts import prompt_ids
 from saepd.saes.activations import ActivationCache, cache_activations
-from saepd.saes.card import measure_sae, write_card
+from saepd.saes.card import write_card
 from saepd.saes.checkpoints import is_finished, keep_only, resume, save
 from saepd.saes.config import TrainConfig
 from saepd.saes.corpus import contexts, read_documents
 from saepd.saes.load import load_sae
+from saepd.saes.measure import measure_sae
 
 if TYPE_CHECKING:
     from sae_lens import TopKTrainingSAE
@@ -74,11 +75,6 @@ def train_saes(
         InputError: an unusable corpus or model, a site the model does not have, too few tokens
             for one batch, or a ``work`` folder that belongs to another model or corpus.
     """
-    if config.training_tokens < config.batch_size:
-        raise InputError(
-            f"training_tokens is {config.training_tokens}: it must fill at least one batch of "
-            f"{config.batch_size}"
-        )
     documents = read_documents(list(corpus_paths))
     bridge = load_model(model, dtype=config.model_dtype)
     for site in config.sites:
@@ -91,6 +87,7 @@ def train_saes(
         "corpus_sha256": hashlib.sha256("\0".join(documents).encode()).hexdigest(),
     }
     cache = _cached(config, bridge, documents, source, work / "activations")
+    opens_with_bos = prompt_ids(bridge.tokenizer, "A")[0] == bridge.tokenizer.bos_token_id
     del bridge
     details = {**source, **asdict(config)}
     for name in _NOT_TRAINING:
@@ -101,15 +98,16 @@ def train_saes(
     folders = [out / site for site in config.sites]
     for site, folder in zip(config.sites, folders, strict=True):
         if not is_finished(folder, details):
-            sae = _train_site(config, cache, site, details, work / "checkpoints" / site)
+            sae = _train_site(
+                config, cache, site, details, work / "checkpoints" / site, opens_with_bos
+            )
             save(sae, folder)
         if not (folder / "card.json").exists():
-            rows = cache.rows(site)
-            rows = rows[:: -(-len(rows) // _FIRING_ROWS)]
+            rows = cache.sample(site, _FIRING_ROWS)
             # Without the model: a badly trained SAE must get its card, not be refused.
             trained = load_sae(folder)
             card = measure_sae(measured_on, trained, held_out, eval_texts or {}, rows=rows)
-            write_card(folder, {**card, "training": details})
+            write_card(folder, {**card, "training": details, "sinks_left_out": cache.n_sinks})
     return folders
 
 
@@ -133,7 +131,7 @@ def _cached(
     # Sorted, so that training the sites in another order does not need another cache.
     sites = sorted(config.sites)
     cache = ActivationCache(folder) if (folder / "state.json").exists() else None
-    if cache is None or cache.n_rows < config.tokens or not set(sites) <= set(cache.hook_names):
+    if cache is None or cache.n_rows < config.tokens or not set(sites) <= set(cache.widths):
         with tqdm(total=config.tokens, desc="Caching activations", unit="row") as bar:
             cache = cache_activations(
                 model,
@@ -143,7 +141,7 @@ def _cached(
                 max_tokens=config.tokens,
                 progress=lambda rows: bar.update(rows - bar.n),
             )
-    # Chunks overshoot; the same rows must be trained on however the cache came about.
+    # The last context overshoots; the same rows are trained on however the cache came about.
     cache.n_rows = min(cache.n_rows, config.tokens)
     return cache
 
@@ -154,6 +152,7 @@ def _train_site(
     site: str,
     details: dict[str, Any],
     checkpoints: Path,
+    opens_with_bos: bool,
 ) -> TopKTrainingSAE:
     """Train one SAE, from the newest checkpoint if there is one."""
     from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
@@ -162,10 +161,11 @@ def _train_site(
 
     torch.manual_seed(config.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    d_in = cache.widths[site]
     sae = TopKTrainingSAE(
         TopKTrainingSAEConfig(
-            d_in=cache.d_in,
-            d_sae=cache.d_in * config.expansion,
+            d_in=d_in,
+            d_sae=d_in * config.expansion,
             k=config.k,
             device=device,
             aux_loss_coefficient=config.auxiliary_coefficient,
@@ -173,14 +173,13 @@ def _train_site(
                 model_name=details["model_name"],
                 hook_name=site,
                 context_size=config.corpus.context_size,
-                prepend_bos=False,
+                prepend_bos=opens_with_bos,
                 saepd_training=details,
             ),
         )
     )
-    rows = cache.rows(site)
-    sample = torch.from_numpy(rows[:: -(-len(rows) // _STATISTICS_ROWS)].astype(np.float32))
-    scale = cache.d_in**0.5 / sample.norm(dim=-1).mean().item()
+    sample = cache.sample(site, _STATISTICS_ROWS)
+    scale = d_in**0.5 / sample.norm(dim=-1).mean().item()
     sae.b_dec.data = (sample.mean(0) * scale).to(device)
     trainer = SAETrainer(
         _trainer_config(config, device, checkpoints),

@@ -4,7 +4,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny import ARCHITECTURES, D_MODEL, N_LAYERS
 
-from saepd.branches.engine import batching, pack
+from saepd.branches.engine import pack
 from saepd.branches.engine.decoding import MIN_SHARED
 from saepd.branches.run import (
     branch,
@@ -15,6 +15,7 @@ from saepd.branches.run import (
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector, EditLatents, Reconstruct
+from saepd.models import batching
 
 MODES = ("dense", "add", "scale", "clamp", "ablate", "reconstruct")
 EARLY = ("all", "prompt")

@@ -8,8 +8,9 @@ from saepd.branches.neutral import NEUTRAL_PROMPTS
 from saepd.branches.run import branch
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector
+from saepd.features.encode import Pairs
 from saepd.features.evidence import explain, logit_lens, output_scores
-from saepd.features.select import Features, Pairs
+from saepd.features.select import Features
 from saepd.feedback.schema import Feedback
 from saepd.models.load import load_model
 

@@ -7,7 +7,7 @@ from tiny import D_MODEL, SITE
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector, EditLatents
-from saepd.features.select import Pairs
+from saepd.features.encode import Pairs
 from saepd.feedback.schema import Feedback
 from saepd.fit.controls import (
     dense_difference,

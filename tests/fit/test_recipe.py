@@ -8,7 +8,8 @@ from saepd.branches.neutral import NEUTRAL_PROMPTS, kl_to_base
 from saepd.branches.run import branch
 from saepd.common.errors import InputError
 from saepd.features.config import FeatureConfig
-from saepd.features.select import encode_pairs, select_features
+from saepd.features.encode import encode_pairs
+from saepd.features.select import select_features
 from saepd.feedback.schema import Feedback
 from saepd.fit.config import DirectionConfig, FitConfig
 from saepd.fit.recipe import fit_directions, fit_pairs

@@ -16,10 +16,11 @@ from tiny import D_MODEL, SITE, save_tiny_model, save_tiny_sae
 from saepd.common.errors import InputError
 from saepd.models.load import load_model
 from saepd.saes.activations import ActivationCache, cache_activations
-from saepd.saes.card import _text_context, firing_rates, measure_sae, write_card
+from saepd.saes.card import write_card
 from saepd.saes.config import CorpusConfig, TrainConfig
 from saepd.saes.corpus import Context, contexts, read_documents
 from saepd.saes.load import explained_variance, load_sae
+from saepd.saes.measure import _text_context, firing_rates, measure_sae
 from saepd.saes.train import train_saes
 
 SITES = ("blocks.2.hook_resid_post", SITE)
@@ -175,12 +176,15 @@ def test_interrupted_caching_gives_the_same_rows(model: Any, corpus: Path, tmp_p
 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "resumed", interrupt)
-    with (tmp_path / "resumed" / f"{SITE}.f16").open("ab") as file:
+    with (tmp_path / "resumed" / f"{SITE}.bf16").open("ab") as file:
         file.write(b"half a chunk")
     resumed, whole = run(tmp_path / "resumed"), run(tmp_path / "whole")
-    assert resumed.n_rows == whole.n_rows >= 40_000
+    # The last context may overshoot, by less than its own length.
+    assert resumed.n_rows == whole.n_rows
+    assert 40_000 <= whole.n_rows < 40_000 + CONFIG.corpus.context_size
     for site in SITES:
-        np.testing.assert_array_equal(resumed.rows(site), whole.rows(site))
+        every = slice(None)
+        assert torch.equal(resumed.rows(site, every), whole.rows(site, every))
 
 
 def test_work_folder_of_another_corpus_is_refused(
@@ -196,7 +200,6 @@ def test_work_folder_of_another_corpus_is_refused(
     ("change", "message"),
     [
         ({"sites": ("blocks.9.hook_resid_post",)}, r"no site blocks\.9"),
-        ({"training_tokens": 10}, "at least one batch of 128"),
     ],
 )
 def test_unusable_settings_are_refused(
@@ -211,7 +214,8 @@ def test_card_agrees_with_an_independent_computation(model: Any, tmp_path: Path)
     folder = save_tiny_sae(tmp_path)
     sae = load_sae(folder)
     sae.W_dec.data *= 0.7
-    sae.b_enc.data[:5] = -1e4
+    with torch.no_grad():
+        sae.state_dict()["b_enc"][:5] = -1e4
     tokenizer = model.tokenizer
     texts = ["The harbour is quiet today.", "Nobody asked for a second letter."]
     held_out = []
@@ -275,7 +279,7 @@ def test_chat_texts_are_counted_as_in_training(model: Any):
 
 def test_firing_rates_over_given_rows(tmp_path: Path):
     sae = load_sae(save_tiny_sae(tmp_path))
-    rows = np.zeros((10, D_MODEL), dtype=np.float16)
+    rows = torch.zeros(10, D_MODEL)
     rows[:3, 0] = 2
     rates = firing_rates(sae, rows)
     assert rates[0] == pytest.approx(0.3)
@@ -295,3 +299,9 @@ def test_card_marks_what_was_not_reached(tmp_path: Path, trained: Path):
     text = (tmp_path / "README.md").read_text()
     assert "| explained variance, plain | >= 0.85 | 0.849 | no |" in text
     assert "| explained variance, words | >= 0.8 | 0.801 | yes |" in text
+
+
+def test_whether_contexts_begin_with_a_bos_is_written_as_it_is(trained: Path, model: Any):
+    config = json.loads((trained / "out" / SITE / "cfg.json").read_text())
+    tokens = model.tokenizer("A passage").input_ids
+    assert config["metadata"]["prepend_bos"] == (tokens[0] == model.tokenizer.bos_token_id)

@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from saepd.branches.engine.batching import logit_cost
 from saepd.branches.engine.columns import fits_columns, prompt_columns
 from saepd.branches.engine.decoding import MIN_SHARED, State, extend, select_rows
 from saepd.branches.engine.plan import Plan
@@ -26,6 +25,7 @@ from saepd.branches.engine.prefix import (
 from saepd.branches.engine.texts import TextTree, text_tree
 from saepd.branches.engine.widening import Masks
 from saepd.common.errors import InputError
+from saepd.models.batching import logit_cost
 from saepd.models.position_specs import parse_positions
 
 if TYPE_CHECKING:

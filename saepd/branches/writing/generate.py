@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from saepd.branches.engine.batching import in_packs, logit_cost
 from saepd.branches.engine.columns import prompt_columns
 from saepd.branches.engine.decoding import separate, start
 from saepd.branches.engine.plan import Branch, Plan, check_prompts, make_plan
@@ -23,6 +22,7 @@ from saepd.branches.writing.sampling import Sampler
 from saepd.branches.writing.trace import Generated, Recorder, Step
 from saepd.common.errors import InputError
 from saepd.merge.config import MergeConfig
+from saepd.models.batching import in_packs, logit_cost
 from saepd.models.position_specs import parse_positions
 from saepd.models.prompts import check_lengths
 

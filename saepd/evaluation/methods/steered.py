@@ -21,7 +21,7 @@ from saepd.directions.direction import Direction
 from saepd.evaluation.fold import Fold, Options, Predictions
 from saepd.evaluation.methods.nulls import OWN_RIDGE, Weights, fit_biases, read_biased
 from saepd.features.config import FeatureConfig
-from saepd.features.select import Pairs, encode_pairs
+from saepd.features.encode import Pairs, encode_pairs
 from saepd.feedback.schema import Feedback
 from saepd.fit.budget import fit_kl_budget
 from saepd.fit.config import DirectionConfig, FitConfig

@@ -23,7 +23,7 @@ from saepd.branches.neutral import NEUTRAL_PROMPTS, kl_to_base
 from saepd.directions.direction import Direction
 from saepd.directions.edits import EditLatents
 from saepd.evaluation.fold import Draw
-from saepd.features.select import Pairs, encode_pairs
+from saepd.features.encode import Pairs, encode_pairs
 from saepd.feedback.reading import feedback_hash
 from saepd.feedback.schema import Item
 from saepd.fit.config import FitConfig

@@ -8,7 +8,6 @@ import transformers
 from tiny import ARCHITECTURES, D_MODEL, N_LAYERS, save_tiny_model
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from saepd.branches.engine import batching
 from saepd.branches.writing.generate import (
     SamplingConfig,
     generate,
@@ -20,6 +19,7 @@ from saepd.directions.direction import Direction, apply_all
 from saepd.directions.edits import AddVector, EditLatents
 from saepd.merge.config import MergeConfig
 from saepd.merge.operators import OPERATORS, merge_branches
+from saepd.models import batching
 from saepd.models.load import load_model
 from saepd.models.prompts import prompt_ids
 

@@ -10,7 +10,7 @@ from saepd.directions.edits import Reconstruct
 from saepd.evaluation.methods import merged, nulls, steered
 from saepd.evaluation.methods.registry import METHODS
 from saepd.features.config import FeatureConfig
-from saepd.features.select import encode_pairs
+from saepd.features.encode import encode_pairs
 from saepd.fit.config import FitConfig
 from saepd.fit.recipe import fit_pairs
 from saepd.merge.config import MergeConfig

@@ -3,9 +3,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saepd.branches.engine import batching
-from saepd.branches.engine.batching import in_packs, packs, token_budget
 from saepd.common.errors import InputError
+from saepd.models import batching
+from saepd.models.batching import in_packs, packs, token_budget
 
 
 @settings(deadline=None, max_examples=50)
