@@ -11,7 +11,7 @@ __version__: Final[str]
 # What people said
 from .feedback.reading import load_feedback as load_feedback  # a file of feedback
 from .feedback.reading import load_items as load_items  # a file of items
-from .feedback.reading import sample_feedback as sample_feedback  # n rows of each perspective
+from .feedback.sample import sample_feedback as sample_feedback  # n rows of each perspective
 from .feedback.reading import stream_feedback as stream_feedback  # feedback, row by row
 from .feedback.schema import Feedback as Feedback  # what somebody of a perspective said about an item
 from .feedback.schema import Item as Item  # one question, and what perspectives are known to answer

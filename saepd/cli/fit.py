@@ -48,7 +48,8 @@ class FeedbackOptions:
 
     def load(self) -> Sequence[Feedback]:
         """The rows that were asked for."""
-        from saepd.feedback.reading import load_feedback, sample_feedback
+        from saepd.feedback.reading import load_feedback
+        from saepd.feedback.sample import sample_feedback
 
         if self.feedback is None:
             from saepd.feedback.survey import survey_feedback

@@ -5,12 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
+import string
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PositiveInt,
@@ -24,6 +29,69 @@ from saepd.common.messages import shortened
 from saepd.feedback.faults import FieldError, faults_in
 
 SUM_TOLERANCE = 0.05
+# Names under which saepd itself reports beside the perspectives' own.
+RESERVED = {
+    "base": "the model without steering",
+    "merged": "the answer of all perspectives together",
+    "all": "the mean over all perspectives",
+}
+# Characters that leave no mark: soft hyphen, zero-width space, word joiner, byte-order mark.
+_UNSEEN = re.compile("[\u00ad\u200b\u2060\ufeff]")
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+_OTHER_BLANKS = re.compile(r"[^\S\n\r\t ]")
+
+
+def visible(text: str) -> str:
+    """A text as a reader sees it: composed characters, plain blanks, nothing without a mark."""
+    text = unicodedata.normalize("NFC", text)
+    return _OTHER_BLANKS.sub(" ", _UNSEEN.sub("", text)).strip()
+
+
+def composed(text: str) -> str:
+    """A text in the composed form of Unicode (NFC).
+
+    Raises:
+        ValueError: it holds a control character, as NUL, which a damaged file has and no text.
+    """
+    if control := _CONTROL.search(text):
+        raise ValueError(
+            f"holds the control character {control[0]!r}, which no text has: take it out, or save "
+            "the file again as UTF-8"
+        )
+    return unicodedata.normalize("NFC", text)
+
+
+def _name(value: str) -> str:
+    seen = visible(composed(value))
+    if value and not seen:
+        raise ValueError("holds only characters that cannot be seen: write some text")
+    return seen
+
+
+def _whole_as_text(value: object) -> object:
+    """Whole numbers as text, which is what ids and scales of numbers often are in JSON."""
+    if isinstance(value, float) and math.isnan(value):
+        raise ValueError("nan stands for no value: leave the field out where there is none")
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18:
+        return str(value)
+    return value
+
+
+def _no_truth(value: object) -> object:
+    """What is to be a number; pydantic would read true as 1."""
+    values = value if isinstance(value, list | tuple) else [value]
+    for one in values:
+        if isinstance(one, bool):
+            raise ValueError(f"{one} is not a number: write one")
+    return value
+
+
+def _perspective(value: str) -> str:
+    if value in RESERVED:
+        raise ValueError(
+            f"{value!r} is what saepd calls {RESERVED[value]}: give the perspective another name"
+        )
+    return value
 
 
 def _over_options(
@@ -39,23 +107,48 @@ def _over_options(
         raise ValueError(f"{len(distribution)} numbers for {n_options} options: give one for each")
     if not all(math.isfinite(share) and share >= 0 for share in distribution):
         raise ValueError("shares must be finite numbers from 0 to 1")
-    total = math.fsum(distribution)
+    # fsum raises where a sum is beyond what a float holds.
+    total = math.fsum(distribution) if max(distribution) < 1e9 else math.inf
     if abs(total - 1) > SUM_TOLERANCE:
-        raise ValueError(f"sums to {total:.4g}: shares must sum to 1 (within {SUM_TOLERANCE})")
+        percent = "; divide percentages by 100" if abs(total - 100) <= 100 * SUM_TOLERANCE else ""
+        raise ValueError(
+            f"sums to {total:.4g}: shares must sum to 1 (within {SUM_TOLERANCE}){percent}"
+        )
     # Dividing again what sums to 1 but for rounding would change a file at each reading.
     if abs(total - 1) < 1e-12:
         return distribution
     return tuple(share / total for share in distribution)
 
 
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-_TextOrEmpty = Annotated[str, StringConstraints(strip_whitespace=True)]
-_Distribution = Annotated[tuple[float, ...], AfterValidator(_over_options)]
-_MaybeDistribution = Annotated[tuple[float, ...] | None, AfterValidator(_over_options)]
+Text = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1),
+    AfterValidator(composed),
+    BeforeValidator(_whole_as_text),
+]
+_Name = Annotated[Text, AfterValidator(_name)]
+_NameOrEmpty = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True),
+    AfterValidator(_name),
+    BeforeValidator(_whole_as_text),
+]
+_Perspective = Annotated[_Name, AfterValidator(_perspective)]
+_Distribution = Annotated[
+    tuple[float, ...], BeforeValidator(_no_truth), AfterValidator(_over_options)
+]
+_MaybeDistribution = Annotated[
+    tuple[float, ...] | None, BeforeValidator(_no_truth), AfterValidator(_over_options)
+]
+_Count = Annotated[PositiveInt, BeforeValidator(_no_truth)]
 
 
 class Question(BaseModel):
     """What items and feedback share; unknown fields are refused, so that a typo is seen.
+
+    Text is stripped and in the composed form of Unicode (NFC); in names (``id``, ``item``,
+    ``perspective``, ``topic``) every kind of blank is a plain one, and characters that leave no
+    mark are taken out, so that what looks the same is the same.
 
     Raises:
         FieldError: an `InputError` that tells what is wrong with each field.
@@ -63,7 +156,7 @@ class Question(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: Text
+    id: _Name
     prompt: Text
     options: tuple[Text, ...]
 
@@ -81,9 +174,10 @@ class Question(BaseModel):
             raise ValueError(
                 f"only one option ({shortened(options[0])}): give two or more, or [] for free text"
             )
-        twice = [option for option in options if options.count(option) > 1]
-        if twice:
-            raise ValueError(f"{shortened(twice[0])} is there twice: options must differ")
+        [(twice, count)] = Counter(map(visible, options)).most_common(1) or [("", 0)]
+        if count > 1:
+            unseen = "" if twice in options and options.count(twice) > 1 else ", to the eye"
+            raise ValueError(f"{shortened(twice)} is there twice{unseen}: options must differ")
         return options
 
 
@@ -99,9 +193,9 @@ class Item(Question):
         counts: Perspective -> number of respondents behind its distribution; may be empty.
     """
 
-    topic: _TextOrEmpty = ""
-    distributions: dict[Text, _Distribution] = {}
-    counts: dict[Text, PositiveInt] = {}
+    topic: _NameOrEmpty = ""
+    distributions: dict[_Perspective, _Distribution] = {}
+    counts: dict[_Perspective, _Count] = {}
 
 
 class Feedback(Question):
@@ -116,11 +210,12 @@ class Feedback(Question):
             that ask the same belong to the same item.
         comment: What was said about the question in free words.
         distribution: Share of each option, [n_options], summing to 1.
-        answer: One of the options; any text where there are none.
+        answer: One of the options, which it may differ from in blanks and characters that cannot be
+            told apart by eye; any text where there are none.
     """
 
-    perspective: Text
-    item: _TextOrEmpty = Field(default="", validate_default=True)
+    perspective: _Perspective
+    item: _NameOrEmpty = Field(default="", validate_default=True)
     comment: Text | None = None
     distribution: _MaybeDistribution = None
     # Last, so that its validator sees whether a comment or a distribution stands in for it.
@@ -135,15 +230,15 @@ class Feedback(Question):
     def _derive_item(cls, item: str, info: ValidationInfo) -> str:
         if item or not {"prompt", "options"} <= info.data.keys():
             return item
-        return f"{fingerprint(info.data['prompt'], *info.data['options']):016x}"
+        texts = (info.data["prompt"], *info.data["options"])
+        return f"{fingerprint(*map(visible, texts)):016x}"
 
     @field_validator("answer")
     @classmethod
     def _check_answer(cls, answer: str | None, info: ValidationInfo) -> str | None:
         options = info.data.get("options", ())
         if answer is not None and options and answer not in options:
-            listed = ", ".join(map(shortened, options))
-            raise ValueError(f"{shortened(answer)} is not an option: write one of {listed}")
+            answer = _option_meant(answer, options)
         # A field that failed is not in the data: it was given, if wrongly.
         others = (info.data.get(name, "given") for name in ("comment", "distribution"))
         if answer is None and not any(others):
@@ -154,10 +249,10 @@ class Feedback(Question):
 class ItemRow(Question):
     """One row of an items file: a question, and at most one perspective's gold."""
 
-    topic: _TextOrEmpty = ""
-    perspective: Text | None = None
+    topic: _NameOrEmpty = ""
+    perspective: _Perspective | None = None
     distribution: _MaybeDistribution = Field(default=None, validate_default=True)
-    count: PositiveInt | None = None
+    count: _Count | None = None
 
     @field_validator("distribution")
     @classmethod
@@ -174,6 +269,30 @@ class ItemRow(Question):
         if info.data.get("distribution", "given") is None:
             raise ValueError("goes together with a distribution: give both or neither")
         return count
+
+
+def _option_meant(answer: str, options: tuple[str, ...]) -> str:
+    """The option that looks the same; ValueError, naming the one that may be meant, otherwise."""
+    for option in options:
+        if visible(option) == visible(answer):
+            return option
+
+    def bare(text: str) -> str:
+        return re.sub(r"[\W_]+", " ", visible(text)).strip().casefold()
+
+    wrong = f"{shortened(answer)} is not an option"
+    close = [option for option in options if bare(option) == bare(answer)]
+    if len(close) == 1:
+        raise ValueError(f"{wrong}: write it as the option is written, {shortened(close[0])}")
+    letter = re.fullmatch(r"\W*([a-z])\W*", answer.casefold())
+    index = string.ascii_lowercase.index(letter[1]) if letter else len(options)
+    if index < len(options):
+        raise ValueError(
+            f"{wrong}: if it is the letter of one, write that option's text, "
+            f"{shortened(options[index])}"
+        )
+    listed = ", ".join(map(shortened, options[:10])) + (", ..." if len(options) > 10 else "")
+    raise ValueError(f"{wrong}: write one of {listed}")
 
 
 def joined(rows: Sequence[ItemRow]) -> Item:

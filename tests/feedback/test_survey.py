@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from saepd.common.errors import InputError
-from saepd.feedback.reading import load_feedback, sample_feedback, write_feedback
+from saepd.feedback.reading import load_feedback, write_feedback
+from saepd.feedback.sample import sample_feedback
 from saepd.feedback.survey import SURVEY_PERSPECTIVES, folds, survey_feedback, survey_items
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "build_gss.py"

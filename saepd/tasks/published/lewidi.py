@@ -24,10 +24,10 @@ from typing import Any
 from saepd.common.errors import InputError
 from saepd.common.messages import shortened
 from saepd.feedback.schema import Feedback, Item
+from saepd.feedback.tables import RawRow
 from saepd.tasks.published.labels import NO, YES, yes_no_wording
 from saepd.tasks.published.sources import (
     BadField,
-    Row,
     clean,
     parsed,
     read_json,
@@ -123,11 +123,11 @@ def _task(name: str, path: Path, perspective: Callable[[_Annotated, str], str]) 
     )
 
 
-def _entries(file: Path) -> list[Row]:
+def _entries(file: Path) -> list[RawRow]:
     entries = read_json(file)
     if not isinstance(entries, dict):
         raise InputError(f'{file} is not an object: LeWiDi files are {{"1": {{"text": ...}}, ...}}')
-    rows: list[Row] = []
+    rows: list[RawRow] = []
     for key, entry in entries.items():
         if not isinstance(entry, dict):
             raise InputError(f"{file}, text {shortened(key)}: not an object: write {{...}}")

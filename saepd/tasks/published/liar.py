@@ -14,16 +14,17 @@ A statement that is there twice is one item; where its labels differ, it is left
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from saepd.common.messages import shortened
 from saepd.feedback.schema import Item
+from saepd.feedback.tables import RawRow
 from saepd.tasks.published.labels import NO, YES, yes_no_wording
 from saepd.tasks.published.sources import (
     BadField,
-    Row,
     clean,
     parsed,
     read_text,
@@ -97,9 +98,9 @@ def _items(
 ) -> tuple[tuple[Item, ...], dict[str, int]]:
     statements: dict[str, list[tuple[Item, str]]] = {}
     for file in split_files(path, ".tsv"):
-        lines = enumerate(read_text(file).split("\n"), 1)
-        rows: list[Row] = [
-            (f"line {number}", {"cells": line.removesuffix("\r").split("\t")})
+        lines = enumerate(re.split("\r\n|\n|\r", read_text(file)), 1)
+        rows: list[RawRow] = [
+            (f"line {number}", {"cells": line.split("\t")})
             for number, line in lines
             if line.strip()
         ]

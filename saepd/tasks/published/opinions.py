@@ -5,7 +5,8 @@ one question and one perspective: ``question``, ``options``, ``attribute`` (the 
 ``gold_distribution``, where the question is framed as ``Question: ... Options: A. ... Answer:``;
 the frame is taken off. In the form of the Hugging Face dataset Anthropic/llm_global_opinions a row
 is one question: ``question``, ``options``, ``selections`` (perspective -> share of each option) and
-``source``, which becomes the topic. In both, lists and dicts may be text as Python prints them.
+``source``, which becomes the topic; shares may also be a dict from option to share. In both, lists
+and dicts may be text as JSON writes or Python prints them.
 
 A gold that cannot be used is left out, and why is counted, one for each question and perspective.
 """
@@ -13,7 +14,6 @@ A gold that cannot be used is left out, and why is counted, one for each questio
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -27,6 +27,8 @@ from saepd.tasks.ordinal import ordinal_items
 from saepd.tasks.published.sources import BadField, clean, literal_in, parsed, read_table, text_in
 from saepd.tasks.task import OPINION_METRICS, Task, Wording
 
+NO_GOLD = "no gold"
+PERCENTAGES = "shares that sum to 100: divide percentages by 100"
 FEW_OPTIONS = "fewer than two options"
 REPEATED_OPTIONS = "options that repeat or are empty"
 WRONG_LENGTH = "not one share for each option"
@@ -36,7 +38,7 @@ WRONG_SUM = "shares that do not sum to .98-1.02"
 GIVEN_BEFORE = "question and perspective given before"
 DAMAGED_OPTION = "an option its source misread, its share lost"
 
-_FRAME = re.compile(r"Question:(.*)\nOptions:.*\nAnswer:", re.DOTALL)
+_FRAME = ("Question:", "\nOptions:", "\nAnswer:")
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,10 @@ def opinion_task(name: str, path: Path, wording: Callable[[Collection[str]], Wor
         InputError: the file cannot be read, is in neither form, or has malformed rows.
     """
     rows = read_table(path, ["question", "options"])
-    if rows and "selections" in rows[0][1]:
+    first = next((row for _, row in rows if isinstance(row, dict)), {})
+    if "selections" in first:
         golds = parsed(path, rows, _published)
-    elif rows and not {"attribute", "gold_distribution"} <= rows[0][1].keys():
+    elif first and not {"attribute", "gold_distribution"} <= first.keys():
         raise InputError(
             f"{path}: no column selections, nor attribute and gold_distribution: use the form of "
             "llm_global_opinions or of modular_pluralism"
@@ -89,13 +92,18 @@ def opinion_task(name: str, path: Path, wording: Callable[[Collection[str]], Wor
 
 def bare_question(text: str) -> str:
     """The question without the frame that lists its options, if it has one."""
-    framed = _FRAME.fullmatch(text.strip())
-    return framed[1].strip() if framed else text.strip()
+    text = text.strip()
+    start, options, end = _FRAME
+    cut = text.rfind(options)
+    is_framed = text.startswith(start) and text.endswith(end) and cut >= len(start)
+    return text[len(start) : cut].strip() if is_framed else text
 
 
 def _prepared(row: dict[str, Any]) -> list[Gold]:
     question = clean(bare_question(text_in(row, "question")), "question")
-    shares = _shares(literal_in(row, "gold_distribution", list), "gold_distribution")
+    shares: tuple[float, ...] = ()
+    if not _is_absent(row.get("gold_distribution")):
+        shares = _shares(literal_in(row, "gold_distribution", list), "gold_distribution")
     return [Gold(question, _options(row), text_in(row, "attribute"), shares, "")]
 
 
@@ -103,12 +111,29 @@ def _published(row: dict[str, Any]) -> list[Gold]:
     question = clean(bare_question(text_in(row, "question")), "question")
     topic = clean(str(row["source"]), "source") if row.get("source") else ""
     golds: list[Gold] = []
-    for perspective, shares in literal_in(row, "selections", dict).items():
-        if not isinstance(shares, list):
-            raise BadField("selections", f"{shortened(shares)} is not a list: give shares of each")
+    options = _options(row)
+    for perspective, given in literal_in(row, "selections", dict).items():
         name = clean(str(perspective), "selections")
-        golds.append(Gold(question, _options(row), name, _shares(shares, "selections"), topic))
+        shares = [] if _is_absent(given) else given
+        if isinstance(given, dict):
+            texts = {str(option).strip(): share for option, share in given.items()}
+            if texts.keys() != set(options):
+                raise BadField(
+                    "selections",
+                    f"the shares of {shortened(name)} are of {shortened(list(texts))}, which are "
+                    "not the options: give one of each",
+                )
+            shares = [texts[option] for option in options]
+        if not isinstance(shares, list):
+            raise BadField("selections", f"{shortened(given)} is not a list: give shares of each")
+        golds.append(Gold(question, options, name, _shares(shares, "selections"), topic))
     return golds
+
+
+def _is_absent(value: object) -> bool:
+    """Whether a value is one of the forms in which a file says that there is none."""
+    is_nan = isinstance(value, float) and math.isnan(value)
+    return value is None or is_nan or (isinstance(value, str) and value.strip() in ("", "nan"))
 
 
 def _options(row: dict[str, Any]) -> tuple[str, ...]:
@@ -119,9 +144,12 @@ def _options(row: dict[str, Any]) -> tuple[str, ...]:
 
 def _shares(values: list[Any], field: str) -> tuple[float, ...]:
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float | None):
             raise BadField(field, f"{shortened(value)} is not a number: write one")
-    return tuple(float(value) for value in values)
+    try:
+        return tuple(math.nan if value is None else float(value) for value in values)
+    except OverflowError:
+        raise BadField(field, "a share is larger than any number: write shares") from None
 
 
 def _joined(golds: Iterable[Gold]) -> tuple[tuple[Item, ...], dict[str, int]]:
@@ -159,14 +187,19 @@ def _fault(gold: Gold) -> str:
         return FEW_OPTIONS
     if len(set(gold.options)) < len(gold.options) or "" in gold.options:
         return REPEATED_OPTIONS
+    if not gold.shares:
+        return NO_GOLD
     if len(gold.shares) != len(gold.options):
         return WRONG_LENGTH
     if not all(math.isfinite(share) and share >= 0 for share in gold.shares):
         return NO_SHARES
     if not any(gold.shares):
         return ALL_ZERO
+    total = math.fsum(gold.shares) if max(gold.shares) < 1e9 else math.inf
+    if abs(total - 100) <= 2:
+        return PERCENTAGES
     # The bounds themselves are in, whichever way they round.
-    return "" if abs(math.fsum(gold.shares) - 1) < 0.02 + 1e-9 else WRONG_SUM
+    return "" if abs(total - 1) < 0.02 + 1e-9 else WRONG_SUM
 
 
 def _is_damaged(options: tuple[str, ...], golds: list[tuple[float, ...]]) -> bool:

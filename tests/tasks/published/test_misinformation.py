@@ -129,7 +129,7 @@ def test_unclear_is_an_option_where_somebody_used_it(tmp_path):
         ),
         ("Milk.,yes,,,", "annotator: missing"),
         ("Tea is hot.,yes,Ann,,", "annotator: 'Ann' labelled this claim before"),
-        ("Milk.,yes,Ann", "line 5: 3 columns where the header has 5"),
+        ("Milk.,yes,Ann", "line 5, row: 3 columns where the header has 5"),
     ],
 )
 def test_bad_claims_are_named(tmp_path, line, message):

@@ -164,7 +164,7 @@ def eval_options(row):
         (prepared(gold_distribution="much"), "gold_distribution: 'much' is not a list"),
         (prepared(gold_distribution=[True, 0, 0]), "gold_distribution: True is not a number"),
         (prepared(attribute=None), "attribute: missing"),
-        (prepared(question=5), "question: 5 is not text"),
+        (prepared(question=5.5), "question: 5.5 is not text"),
         (prepared(question="Question: \nOptions: A.\nAnswer:"), "question: empty"),
         ({"question": "Tea?", "options": []}, "no column selections, nor attribute and gold"),
         ({"question": "Tea?"}, "entry 1: no column options"),
