@@ -8,16 +8,17 @@ every choice of latents.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saepd.branches.engine.pack import Pack, pack_costs
+from saepd.branches.engine.pack import Pack, longest, pack_costs
 from saepd.branches.engine.plan import Plan, check_continuations, check_prompts, split_at
-from saepd.common.errors import InputError
+from saepd.branches.engine.reference import ReferencePack
+from saepd.branches.proof import is_proven
 from saepd.directions.modes import DEFAULT_POSITIONS
 from saepd.directions.sites import check_site, hook_point
 from saepd.models.batching import in_packs
@@ -66,39 +67,45 @@ def option_gradients(
         positions: Where the vector is added; see `saepd.models.positions`.
 
     Raises:
-        InputError: prompts or continuations that cannot be run, an unknown site, or positions
-            from the prompt's start on.
+        InputError: prompts or continuations that cannot be run, or an unknown site.
     """
     check_site(model, hook_name)
     rows = check_prompts(model, prompts)
     texts = check_continuations(model, prompts, rows, continuations)
     block, _ = split_at(model, [hook_name])
-    width = int(model.cfg.d_model)
+    width, device = int(model.cfg.d_model), next(model.original_model.parameters()).device
+    point = hook_point(model, hook_name)
 
-    def run(indices: list[int]) -> list[OptionGradients]:
-        own = [texts[i] for i in indices]
-        pack = Pack.capture(model, [rows[i] for i in indices], own, block, [positions])
-        if not pack.as_copies:
-            raise InputError(
-                f"no gradients at positions {positions!r} of these prompts: they need positions "
-                "that leave the prompt's start alone, a model that sees the whole prompt, and "
-                "fewer or shorter options"
-            )
-        vectors = torch.zeros(
-            len(indices), width, device=pack.prefix.columns.tokens.device, requires_grad=True
-        )
+    def gradients_of(
+        run_on: Callable[[Plan], list[Tensor]], start: Float[Tensor, "batch d_model"]
+    ) -> list[OptionGradients]:
+        vectors = start.detach().requires_grad_()
         plan = Plan(model, [])
         plan.first_wide_block, plan.widened_at = split_at(model, [hook_name])
-        plan.edits[hook_point(model, hook_name)] = [(0, _Probe(positions, vectors))]
-        scores = [row[0] for row in pack.scores(plan)]
-        gradients = torch.zeros(len(indices), max(map(len, own)), width)
+        plan.edits[point] = [(0, _Probe(positions, vectors))]
+        scores = [row[0] for row in run_on(plan)]
+        gradients = torch.zeros(len(scores), max(map(len, scores)), width)
         for option in range(gradients.shape[1]):
-            total = torch.stack([s[option] for s in scores if option < len(s)]).sum()
+            total = torch.stack([row[option] for row in scores if option < len(row)]).sum()
             [gradient] = torch.autograd.grad(total, vectors, retain_graph=True)
             gradients[:, option] = gradient.cpu()
         return [
-            OptionGradients(s.detach().cpu(), g[: len(s)])
-            for s, g in zip(scores, gradients, strict=True)
+            OptionGradients(row.detach().cpu(), gradient[: len(row)])
+            for row, gradient in zip(scores, gradients, strict=True)
         ]
+
+    def run(indices: list[int]) -> list[OptionGradients]:
+        chosen, own = [rows[i] for i in indices], [texts[i] for i in indices]
+        start = torch.zeros(len(indices), width, device=device)
+        if is_proven(model, longest(chosen, own)):
+            pack = Pack.capture(model, chosen, own, block, [positions])
+            # Rows behind a cache have lost their gradients.
+            if pack.as_copies:
+                return gradients_of(pack.scores, start)
+        found: list[OptionGradients] = []
+        for row, text, vector in zip(chosen, own, start.split(1), strict=True):
+            one = ReferencePack.capture(model, [row], [text], block, [positions])
+            found += gradients_of(one.scores, vector)
+        return found
 
     return in_packs(model, pack_costs(model, rows, texts, [positions], 2), run)

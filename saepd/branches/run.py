@@ -8,14 +8,13 @@ part of the model above the site, from the first edited token on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saepd.branches.engine.columns import Columns, prompt_columns
-from saepd.branches.engine.pack import Pack, pack_costs
+from saepd.branches.engine.pack import Pack, longest, pack_costs
 from saepd.branches.engine.plan import (
     Branch,
     Plan,
@@ -24,9 +23,9 @@ from saepd.branches.engine.plan import (
     make_plan,
     split_at,
 )
-from saepd.branches.engine.prefix import forward
+from saepd.branches.engine.reference import ReferencePack
+from saepd.branches.proof import pack_kind
 from saepd.common.errors import InputError
-from saepd.directions.direction import apply_all
 from saepd.directions.modes import DEFAULT_POSITIONS
 from saepd.directions.sites import check_site
 from saepd.models.batching import in_packs
@@ -35,6 +34,8 @@ from saepd.models.position_specs import parse_positions
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+
+AnyPack: TypeAlias = Pack | ReferencePack
 
 # How many branches captured prompts are packed for.
 _ROOM_FOR_BRANCHES = 8
@@ -58,7 +59,7 @@ class CapturedPrompts:
     def __init__(
         self,
         model: TransformerBridge,
-        packs: Sequence[tuple[list[int], Pack]],
+        packs: Sequence[tuple[list[int], AnyPack]],
     ) -> None:
         self._model = model
         self._packs = packs
@@ -105,7 +106,7 @@ def branch(
         model: From `saepd.load_model`.
         prompts: Texts of any lengths.
         directions: One entry a branch; an entry of several directions applies them together.
-        reference: Run K+1 separate hooked forwards instead: slow, for checking this function.
+        reference: Run K+1 hooked rows of every prompt alone: slow, for checking this function.
 
     Returns:
         Log-probs in nats, on the CPU, in the order of the prompts.
@@ -132,9 +133,8 @@ def next_token_log_probs(
     def run(indices: list[int]) -> Sequence[Tensor]:
         chosen = [rows[i] for i in indices]
         with torch.inference_mode():
-            if reference:
-                return list(_hooked(plan, prompt_columns(model, chosen)).cpu())
-            pack = Pack.capture(
+            kind = ReferencePack if reference else pack_kind(model, max(map(len, chosen)))
+            pack = kind.capture(
                 model,
                 chosen,
                 None,
@@ -169,10 +169,11 @@ def score_continuations(
 
     def run(indices: list[int]) -> list[Scores]:
         with torch.inference_mode():
-            pack = Pack.capture(
+            chosen, own = [rows[i] for i in indices], [texts[i] for i in indices]
+            pack = pack_kind(model, longest(chosen, own)).capture(
                 model,
-                [rows[i] for i in indices],
-                [texts[i] for i in indices],
+                chosen,
+                own,
                 plan.first_wide_block,
                 plan.specs,
                 n_branches=plan.n_branches,
@@ -209,12 +210,13 @@ def capture_prompts(
         None if continuations is None else check_continuations(model, prompts, rows, continuations)
     )
     block, _ = split_at(model, [hook_name])
-    packs: list[tuple[list[int], Pack]] = []
+    packs: list[tuple[list[int], AnyPack]] = []
 
     def run(indices: list[int]) -> list[int]:
         own = None if texts is None else [texts[i] for i in indices]
         chosen = [rows[i] for i in indices]
-        packs.append((indices, Pack.capture(model, chosen, own, block, [positions])))
+        kind = pack_kind(model, longest(chosen, own))
+        packs.append((indices, kind.capture(model, chosen, own, block, [positions])))
         return indices
 
     # How many branches will follow is not known: packs of a few leave them room.
@@ -222,25 +224,9 @@ def capture_prompts(
     return CapturedPrompts(model, packs)
 
 
-def _scores(pack: Pack, plan: Plan) -> list[Scores]:
+def _scores(pack: AnyPack, plan: Plan) -> list[Scores]:
     assert pack.texts is not None
     return [
         Scores(scores.cpu(), [len(text) for text in own])
         for scores, own in zip(pack.scores(plan), pack.texts, strict=True)
     ]
-
-
-def _hooked(plan: Plan, columns: Columns) -> Float[Tensor, "batch branches vocab"]:
-    """The reference: one ordinary hooked forward for every branch."""
-    rows = []
-    for directions in [[], *plan.branches]:
-        with apply_all(plan.model, directions):
-            logits = forward(
-                plan.model,
-                columns,
-                slice(0, columns.n_prompt),
-                None,
-                read=slice(-1, None),
-            )
-        rows.append(logits[:, -1].float().log_softmax(-1))
-    return torch.stack(rows, dim=1)

@@ -48,7 +48,7 @@ def in_packs(
         try:
             results.update(zip(indices, run(indices), strict=True))
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if len(indices) == 1:
                 raise InputError(
@@ -108,7 +108,8 @@ def logit_cost(model: TransformerBridge, n_read: int) -> int:
     return -(-n_read * int(model.cfg.d_vocab) // LOGITS_PER_TOKEN)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory has ended, on whatever device."""
     # The CPU's allocator raises a plain RuntimeError.
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate" in str(error)
 

@@ -14,7 +14,7 @@ OPTIONS = [["a", "no", "b c"], ["b", "no"]]
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("positions", ["answer", "last(2)"])
+@pytest.mark.parametrize("positions", ["answer", "last(2)", "all"])
 def test_gradients_are_what_small_directions_do(tiny_bridge, architecture, positions):
     model = tiny_bridge(architecture)
     found = option_gradients(model, PROMPTS, OPTIONS, SITE, positions=positions)
@@ -44,7 +44,5 @@ def test_a_prompt_alone_has_the_gradients_it_has_in_a_batch(llama):
 def test_what_cannot_be_run_is_refused(llama):
     with pytest.raises(InputError, match="no site"):
         option_gradients(llama, PROMPTS, OPTIONS, "blocks.7.hook_resid_post")
-    with pytest.raises(InputError, match="no gradients at positions 'all'"):
-        option_gradients(llama, PROMPTS, OPTIONS, SITE, positions="all")
     with pytest.raises(InputError, match="at least one option"):
         option_gradients(llama, PROMPTS, OPTIONS[:1], SITE)

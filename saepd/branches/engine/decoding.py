@@ -41,6 +41,17 @@ class State:
     cache: DynamicCache
     log_probs: Float[Tensor, "batch branches vocab"]
 
+    def feed(self, tokens: Int[Tensor, " batch"]) -> None:
+        """Let all branches of every text read a token."""
+        new = tokens.unsqueeze(-1)
+        self.log_probs = extend(self, new, torch.ones_like(new))[:, :, -1]
+
+    def keep(self, kept: list[int]) -> None:
+        """Leave out all texts but these."""
+        rows = torch.tensor(kept, device=self.log_probs.device)
+        chosen = select_rows(self, rows)
+        self.columns, self.log_probs = chosen.columns, chosen.log_probs
+
 
 def start(plan: Plan, columns: Columns) -> State:
     """Run prompts up to the next-token distributions of all branches, keeping the cache."""
@@ -127,12 +138,45 @@ class Separate:
     rows_of: dict[int, Int[Tensor, " rows"]] = field(init=False)
 
     def __post_init__(self) -> None:
+        self._find_rows()
+
+    def _find_rows(self) -> None:
         # On the device once, so that edits need no copy in the token loop.
         device = self.log_probs.device
         self.rows_of = {
             branch: torch.tensor([i for i, b in enumerate(self.branch) if b == branch]).to(device)
             for branch in set(self.branch)
         }
+
+    def feed(self, tokens: Int[Tensor, " rows"]) -> None:
+        """Let every row read a token of its own."""
+        plan, before, new = self.plan, self.columns, tokens.unsqueeze(-1)
+        columns = Columns(
+            torch.cat([before.tokens, new], dim=1),
+            torch.cat([before.real, torch.ones_like(new, dtype=torch.bool)], dim=1),
+            torch.cat([before.until, torch.full_like(new, NEVER)], dim=1),
+            before.n_prompt + 1,
+        )
+        masks = {spec: generated_mask(spec, new, plan.model.tokenizer) for spec in plan.specs}
+        with torch.inference_mode(), _editing(self, masks):
+            chosen = slice(before.n_prompt, columns.n_prompt)
+            logits = forward(plan.model, columns, chosen, self.cache, read=slice(-1, None))
+            self.log_probs = logits[:, -1].float().log_softmax(-1)
+        self.columns = columns
+
+    def keep(self, kept: list[int]) -> None:
+        """Leave out all rows but these."""
+        rows = torch.tensor(kept, device=self.log_probs.device)
+        layers: list[Any] = self.cache.layers
+        for layer in layers:
+            layer.batch_select_indices(rows)
+        before = self.columns
+        self.columns = replace(
+            before, tokens=before.tokens[rows], real=before.real[rows], until=before.until[rows]
+        )
+        self.log_probs = self.log_probs[rows]
+        self.branch = [self.branch[row] for row in kept]
+        self._find_rows()
 
 
 def separate(state: State) -> Separate:
@@ -153,39 +197,6 @@ def separate(state: State) -> Separate:
     )
     branch = list(range(n)) * len(before.tokens)
     return Separate(state.plan, columns, state.cache, state.log_probs.flatten(0, 1), branch)
-
-
-def extend_separate(state: Separate, tokens: Int[Tensor, " rows"]) -> None:
-    """Feed every row a token; the state's cache and columns grow by it, its log-probs follow it."""
-    plan, before, new = state.plan, state.columns, tokens.unsqueeze(-1)
-    columns = Columns(
-        torch.cat([before.tokens, new], dim=1),
-        torch.cat([before.real, torch.ones_like(new, dtype=torch.bool)], dim=1),
-        torch.cat([before.until, torch.full_like(new, NEVER)], dim=1),
-        before.n_prompt + 1,
-    )
-    masks = {spec: generated_mask(spec, new, plan.model.tokenizer) for spec in plan.specs}
-    with torch.inference_mode(), _editing(state, masks):
-        chosen = slice(before.n_prompt, columns.n_prompt)
-        logits = forward(plan.model, columns, chosen, state.cache, read=slice(-1, None))
-        state.log_probs = logits[:, -1].float().log_softmax(-1)
-    state.columns = columns
-
-
-def select_separate(state: Separate, rows: Int[Tensor, " kept"], kept: list[int]) -> Separate:
-    """The state with only some of its rows, given on the device and on the host.
-
-    The given state's own cache is used up.
-    """
-    layers: list[Any] = state.cache.layers
-    for layer in layers:
-        layer.batch_select_indices(rows)
-    before = state.columns
-    columns = replace(
-        before, tokens=before.tokens[rows], real=before.real[rows], until=before.until[rows]
-    )
-    branch = [state.branch[row] for row in kept]
-    return Separate(state.plan, columns, state.cache, state.log_probs[rows], branch)
 
 
 @contextmanager

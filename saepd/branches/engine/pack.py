@@ -22,6 +22,7 @@ from saepd.branches.engine.prefix import (
     resume_in_columns,
     resume_in_rows,
 )
+from saepd.branches.engine.reference import Texts
 from saepd.branches.engine.texts import TextTree, text_tree
 from saepd.branches.engine.widening import Masks
 from saepd.common.errors import InputError
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 # Columns of a row see each other in one square of attention scores. Beyond this many copied ones,
 # branches run in turns, or as rows.
 _MAX_COPIED = 1024
-
-# The token ids of each text that may follow a prompt.
-Texts = list[list[int]]
 
 
 @dataclass(frozen=True)
@@ -83,14 +81,14 @@ class Pack:
         masks = edit_masks(model, columns, specs)
         first = first_edited(masks, columns.n_prompt)
         n_tail = columns.n_prompt - first + n_behind
-        longest = columns.n_prompt + max(
+        n_longest = columns.n_prompt + max(
             (len(t) - 1 for own in texts or () for t in own), default=0
         )
         at_least = 2 if n_branches is None else min(2, n_branches)
         as_copies = (
             first >= MIN_SHARED
             and at_least * n_tail <= _MAX_COPIED
-            and fits_columns(model, longest)
+            and fits_columns(model, n_longest)
         )
         if as_copies and n_behind:
             columns = prompt_columns(model, rows, trees)
@@ -215,6 +213,12 @@ def _scored_in_rows(state: State, texts: list[Texts]) -> list[Float[Tensor, "bra
         each = log_probs.gather(3, following).squeeze(-1)
         total = total + (each * real[:, 1:].unsqueeze(1)).sum(-1)
     return list(total.T.split([len(own) for own in texts], dim=1))
+
+
+def longest(rows: Sequence[list[int]], texts: Sequence[Texts] | None) -> int:
+    """Columns of the longest prompt with all its texts side by side."""
+    behind = [[]] * len(rows) if texts is None else texts
+    return max(len(row) + sum(map(len, own)) for row, own in zip(rows, behind, strict=True))
 
 
 def pack_costs(

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
 from saepd.branches.engine.columns import prompt_columns
 from saepd.branches.engine.decoding import separate, start
 from saepd.branches.engine.plan import Branch, Plan, check_prompts, make_plan
 from saepd.branches.engine.prefix import edit_masks
+from saepd.branches.engine.reference import WholeTexts
+from saepd.branches.proof import is_proven
 from saepd.branches.writing.config import SamplingConfig
-from saepd.branches.writing.loop import MergedRows, SeparateRows, Text, ends_of, turns
+from saepd.branches.writing.loop import Rows, Text, ends_of, turns
 from saepd.branches.writing.sampling import Sampler
 from saepd.branches.writing.trace import Generated, Recorder, Step
 from saepd.common.errors import InputError
@@ -85,13 +85,14 @@ def generate_batch(
     plan, rows = _checked(model, prompts, directions, sampling, merge_config)
 
     def run(indices: list[int]) -> list[Generated]:
-        source = merged_rows(plan, [rows[i] for i in indices], merge_config)
-        texts, sampler = _texts(plan, source.branches, [rows[i] for i in indices], sampling)
+        chosen = [rows[i] for i in indices]
+        merged = started(plan, chosen, merge_config, sampling)
+        texts, sampler = _texts(plan, chosen, sampling)
         recorder = Recorder()
-        for turn in turns(source, texts, sampler):
+        for turn in turns(merged, texts, sampler):
             if trace:
-                base = sampler.choose(source.branches[:, 0], turn.luck)
-                recorder.note(turn.texts, source.branches, turn.scores, turn.tokens, base)
+                base = sampler.choose(merged.branches[:, 0], turn.luck)
+                recorder.note(turn.texts, merged.branches, turn.scores, turn.tokens, base)
         steps = recorder.steps(model.tokenizer)
         return [_generated(text, steps.get(i, ())) for i, text in enumerate(texts)]
 
@@ -120,10 +121,10 @@ def generate_branches(
 
     def run(indices: list[int]) -> list[list[Generated]]:
         chosen = [rows[i] for i in indices]
-        source = SeparateRows(separate(start(plan, prompt_columns(model, chosen))))
+        apart = started(plan, chosen, None, sampling)
         wide = [row for row in chosen for _ in range(plan.n_branches)]
-        texts, sampler = _texts(plan, source.scores, wide, sampling)
-        for _ in turns(source, texts, sampler):
+        texts, sampler = _texts(plan, wide, sampling)
+        for _ in turns(apart, texts, sampler):
             pass
         done = [_generated(text) for text in texts]
         n = plan.n_branches
@@ -135,28 +136,38 @@ def generate_branches(
 def _pieces(
     plan: Plan, row: list[int], merge_config: MergeConfig, sampling: SamplingConfig
 ) -> Iterator[str]:
-    source = merged_rows(plan, [row], merge_config)
-    [text], sampler = _texts(plan, source.branches, [row], sampling)
+    merged = started(plan, [row], merge_config, sampling)
+    [text], sampler = _texts(plan, [row], sampling)
     shown = 0
-    for _ in turns(source, [text], sampler):
+    for _ in turns(merged, [text], sampler):
         visible = text.visible
         if len(visible) > shown:
             yield visible[shown:]
             shown = len(visible)
 
 
-def merged_rows(plan: Plan, rows: list[list[int]], config: MergeConfig) -> MergedRows:
-    state = start(plan, prompt_columns(plan.model, rows))
-    return MergedRows(state, state.log_probs, config)
+def started(
+    plan: Plan, rows: list[list[int]], merge: MergeConfig | None, sampling: SamplingConfig
+) -> Rows:
+    """Prompts that have been read, by all branches together, or by each apart if none merges."""
+    n, longest = plan.n_branches, max(map(len, rows)) + sampling.max_new_tokens
+    if is_proven(plan.model, longest):
+        state = start(plan, prompt_columns(plan.model, rows))
+        return Rows(separate(state) if merge is None else state, merge)
+    readers = [[branch] for branch in range(n)] if merge is None else [list(range(n))]
+    texts = [list(row) for row in rows for _ in readers]
+    lengths = [len(row) for row in rows for _ in readers]
+    return Rows(WholeTexts(plan, texts, lengths, readers * len(rows)), merge)
 
 
 def _texts(
-    plan: Plan, log_probs: Tensor, rows: list[list[int]], sampling: SamplingConfig
+    plan: Plan, rows: list[list[int]], sampling: SamplingConfig
 ) -> tuple[list[Text], Sampler]:
     """For every row an empty text, and what draws its tokens."""
     ends = ends_of(plan.model, sampling)
     texts = [Text(plan.model.tokenizer, ends) for _ in rows]
-    return texts, Sampler(sampling, rows, log_probs.device)
+    device = next(plan.model.original_model.parameters()).device
+    return texts, Sampler(sampling, rows, device)
 
 
 def _generated(text: Text, steps: Sequence[Step] = ()) -> Generated:

@@ -6,18 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from saepd.branches.engine.decoding import (
-    Separate,
-    State,
-    extend,
-    extend_separate,
-    select_rows,
-    select_separate,
-)
 from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.sampling import Sampler
 from saepd.common.errors import InputError
@@ -120,81 +111,54 @@ def _held(text: str, stops: Sequence[str]) -> int:
     return next((n for n in lengths if any(s.startswith(text[-n:]) for s in stops)), 0)
 
 
-class Rows(Protocol):
-    """Texts being written in rows of a batch."""
+class Source(Protocol):
+    """Texts being written, and what their branches say of the next token."""
 
     @property
-    def scores(self) -> Float[Tensor, "rows vocab"]:
-        """Log-probs of the next token, in nats."""
-        ...
-
-    @property
-    def broken(self) -> Bool[Tensor, " rows"]:
-        """Rows in which the model gave no distribution."""
+    def log_probs(self) -> Float[Tensor, "rows *branches vocab"]:
+        """Of the next token, in nats."""
         ...
 
     def feed(self, tokens: Int[Tensor, " rows"]) -> None:
         """Let every row read a token."""
         ...
 
-    def keep(self, rows: Int[Tensor, " kept"], kept: list[int]) -> None:
-        """Leave out all rows but these, given on the device and on the host."""
+    def keep(self, kept: list[int]) -> None:
+        """Leave out all rows but these."""
         ...
 
 
 @dataclass
-class MergedRows:
-    """A row is a prompt: all branches read one text."""
+class Rows:
+    """Texts in the rows of a batch, each written by all its branches or by its only one.
 
-    state: State
-    branches: Float[Tensor, "rows branches vocab"]
-    config: MergeConfig
+    Attributes:
+        source: What reads them.
+        merge: How a text's branches become one distribution; None where each text has one branch.
+    """
+
+    source: Source
+    merge: MergeConfig | None
+
+    @property
+    def branches(self) -> Float[Tensor, "rows branches vocab"]:
+        """Log-probs of the next token in every branch that writes a row, in nats."""
+        log_probs = self.source.log_probs
+        return log_probs if log_probs.ndim == 3 else log_probs.unsqueeze(1)
 
     @property
     def scores(self) -> Float[Tensor, "rows vocab"]:
         """Log-probs of the next token, in nats."""
+        if self.merge is None:
+            return self.branches[:, 0]
         # `merge_branches` would check what is normalised already, and the host wait for it.
-        return OPERATORS[self.config.operator](self.branches, self.config)
+        return OPERATORS[self.merge.operator](self.branches, self.merge)
 
     @property
     def broken(self) -> Bool[Tensor, " rows"]:
         """Rows in which the model gave no distribution."""
         # A NaN among logits is NaN everywhere after the softmax.
         return self.branches[:, :, 0].isnan().any(-1)
-
-    def feed(self, tokens: Int[Tensor, " rows"]) -> None:
-        """Let every row read a token."""
-        new = tokens.unsqueeze(-1)
-        self.branches = extend(self.state, new, new.new_ones(new.shape))[:, :, -1]
-
-    def keep(self, rows: Int[Tensor, " kept"], kept: list[int]) -> None:
-        """Leave out all rows but these; branches are read anew after the next token."""
-        self.state = select_rows(self.state, rows)
-
-
-@dataclass
-class SeparateRows:
-    """A row is a branch of a prompt, with a text of its own."""
-
-    state: Separate
-
-    @property
-    def scores(self) -> Float[Tensor, "rows vocab"]:
-        """Log-probs of the next token, in nats."""
-        return self.state.log_probs
-
-    @property
-    def broken(self) -> Bool[Tensor, " rows"]:
-        """Rows in which the model gave no distribution."""
-        return self.state.log_probs[:, 0].isnan()
-
-    def feed(self, tokens: Int[Tensor, " rows"]) -> None:
-        """Let every row read a token."""
-        extend_separate(self.state, tokens)
-
-    def keep(self, rows: Int[Tensor, " kept"], kept: list[int]) -> None:
-        """Leave out all rows but these."""
-        self.state = select_separate(self.state, rows, kept)
 
 
 @dataclass(frozen=True)
@@ -214,14 +178,14 @@ class Turn:
     luck: Float[Tensor, "rows vocab"] | None
 
 
-def turns(source: Rows, texts: list[Text], sampler: Sampler) -> Iterator[Turn]:
+def turns(rows: Rows, texts: list[Text], sampler: Sampler) -> Iterator[Turn]:
     """Write until every text has ended; a text that has leaves the batch."""
     going = list(range(len(texts)))
     while True:
-        scores = source.scores
+        scores = rows.scores
         luck = sampler.luck(scores, going)
         tokens = sampler.choose(scores, luck)
-        for text, token in zip(going, tokens.where(~source.broken, -1).tolist(), strict=True):
+        for text, token in zip(going, tokens.where(~rows.broken, -1).tolist(), strict=True):
             if token < 0:
                 raise InputError(
                     "a branch gave NaN instead of a distribution: use smaller coefficients, or "
@@ -233,7 +197,6 @@ def turns(source: Rows, texts: list[Text], sampler: Sampler) -> Iterator[Turn]:
         if not kept:
             return
         if len(kept) < len(going):
-            rows = torch.tensor(kept, device=tokens.device)
-            source.keep(rows, kept)
-            tokens, going = tokens[rows], [going[row] for row in kept]
-        source.feed(tokens)
+            rows.source.keep(kept)
+            tokens, going = tokens[kept], [going[row] for row in kept]
+        rows.source.feed(tokens)
