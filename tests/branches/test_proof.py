@@ -1,0 +1,158 @@
+import warnings
+
+import pytest
+import torch
+from tiny import ARCHITECTURES, D_MODEL, SITE, save_tiny_model
+
+from saepd.branches import proof
+from saepd.branches.engine import prefix
+from saepd.branches.gradients import option_gradients
+from saepd.branches.run import branch, capture_prompts, score_continuations
+from saepd.branches.writing.config import SamplingConfig
+from saepd.branches.writing.generate import generate, generate_batch, generate_branches
+from saepd.common.errors import InputError
+from saepd.directions.direction import Direction
+from saepd.models.load import load_model
+
+PROMPTS = ["Is it so? Say, is it", "Well", "A prompt that is rather longer than the others are"]
+OPTIONS = [["yes", "no"], ["b", "c d", "very"], ["x"]]
+WRITE = SamplingConfig(max_new_tokens=3)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache of its own, where nothing is proven yet."""
+    monkeypatch.setenv("SAEPD_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "proofs"
+
+
+@pytest.fixture
+def fresh(tmp_path, cache):
+    """A model that has never been branched."""
+    return lambda architecture="llama": load_model(
+        save_tiny_model(architecture, tmp_path / architecture), device="cpu"
+    )
+
+
+@pytest.fixture
+def broken_engine(monkeypatch):
+    """An engine that sees a column too few, as an architecture might have it."""
+    right = prefix.additive
+    monkeypatch.setattr(prefix, "additive", lambda *a: torch.roll(right(*a), 1, -1))
+
+
+def directions():
+    vectors = torch.randn(2, D_MODEL, generator=torch.Generator().manual_seed(0))
+    return [
+        Direction("a", SITE, vector=vectors[0], positions="answer"),
+        Direction("b", "blocks.2.hook_resid_pre", vector=vectors[1], positions="all"),
+    ]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_fast_path_is_proven_also_beyond_a_window(fresh, architecture):
+    model = fresh(architecture)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert proof.is_proven(model, 10)
+        assert proof.is_proven(model, 200)
+
+
+def test_a_proof_is_kept_and_read_again(fresh, cache, monkeypatch):
+    model = fresh()
+    assert proof.is_proven(model, 10)
+    assert len(list(cache.iterdir())) == 1
+    monkeypatch.setattr(proof, "_difference", lambda *_: pytest.fail("proven twice"))
+    assert proof.is_proven(model, 10)
+    proof._verdicts.clear()
+    assert proof.is_proven(model, 10)
+
+
+def test_other_weights_are_proven_anew(fresh, cache):
+    model = fresh()
+    proof.is_proven(model, 10)
+    proof._verdicts.clear()
+    with torch.no_grad():
+        next(model.original_model.parameters()).mul_(1.5)
+    proof.is_proven(model, 10)
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_a_cache_that_is_no_verdict_is_not_believed(fresh, cache):
+    model = fresh()
+    assert proof.is_proven(model, 10)
+    [file] = cache.iterdir()
+    file.write_text("[]")
+    proof._verdicts.clear()
+    assert proof.is_proven(model, 10)
+
+
+def everything(model):
+    """What the engine can be asked for, as tensors and texts."""
+    edits = directions()
+    captured = capture_prompts(model, PROMPTS, SITE, positions="all", continuations=OPTIONS)
+    written = [
+        *generate_batch(model, PROMPTS, edits, sampling=WRITE),
+        *(t for own in generate_branches(model, PROMPTS, edits, WRITE) for t in own),
+    ]
+    scores = score_continuations(model, PROMPTS, OPTIONS, edits)
+    gradients = option_gradients(model, PROMPTS, OPTIONS, SITE)
+    numbers = [
+        branch(model, PROMPTS, edits),
+        captured.branch(edits),
+        *(s.log_probs for s in scores),
+        *(s.log_probs for s in captured.score_continuations(edits)),
+        *(g.log_probs for g in gradients),
+        *(g.gradients for g in gradients),
+    ]
+    texts = ["".join(generate(model, PROMPTS[0], edits, sampling=WRITE))]
+    return numbers, texts + [text.text for text in written]
+
+
+def test_where_the_fast_path_is_wrong_the_reference_gives_the_same(fresh, broken_engine, request):
+    model = fresh()
+    with pytest.warns(UserWarning, match=r"llama: branches run one after .*: off by") as said:
+        numbers, texts = everything(model)
+    assert sum("one after the other" in str(w.message) for w in said) == 1
+    request.getfixturevalue("monkeypatch").undo()
+    proof._verdicts.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        right, written = everything(model)
+    assert texts == written
+    for one, other in zip(numbers, right, strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
+
+
+def test_where_the_fast_path_fails_the_reference_runs(fresh, monkeypatch):
+    model = fresh()
+    monkeypatch.setattr(proof, "start", lambda *_: 1 / 0)
+    with pytest.warns(UserWarning, match="ZeroDivisionError"):
+        assert not proof.is_proven(model, 10)
+
+
+def test_a_lack_of_memory_is_no_verdict(fresh, cache, monkeypatch):
+    model = fresh()
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(proof, "start", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        proof.is_proven(model, 10)
+    assert not cache.exists()
+
+
+def test_a_model_that_cannot_run_at_all_is_refused(fresh):
+    model = fresh()
+    model.original_model.lm_head.forward = None
+    with pytest.raises(InputError, match="cannot be steered"):
+        branch(model, PROMPTS, directions())
+
+
+def test_captured_for_a_later_block_the_reference_refuses_too(fresh, broken_engine):
+    model = fresh()
+    with pytest.warns(UserWarning):
+        captured = capture_prompts(model, PROMPTS, "blocks.2.hook_resid_post")
+    with pytest.raises(InputError, match="captured up to block"):
+        captured.branch([directions()[0]])
