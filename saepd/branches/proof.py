@@ -32,7 +32,11 @@ from saepd.branches.engine.reference import ReferencePack, WholeTexts
 from saepd.common.errors import InputError, first_line
 from saepd.common.files import write_json
 from saepd.directions.direction import Direction
+<<<<<<< HEAD
 from saepd.models.batching import is_out_of_memory
+=======
+from saepd.directions.edits import AddVector
+>>>>>>> e2d6969 (Follow a direction's edit in the proof)
 from saepd.models.cache import cache_dir
 from saepd.models.identity import weights_fingerprint
 
@@ -227,7 +231,7 @@ def _plan(model: TransformerBridge, positions: str, hook_names: Sequence[str]) -
     return Plan(
         model,
         [
-            [Direction(f"probe {i}", hook_name, vector=size * vector, positions=positions)]
+            [Direction(f"probe {i}", hook_name, AddVector(size * vector), positions)]
             for i, (hook_name, vector) in enumerate(zip(hook_names, vectors, strict=True))
         ],
     )

@@ -12,6 +12,7 @@ from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.generate import generate, generate_batch, generate_branches
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
+from saepd.directions.edits import AddVector
 from saepd.models.load import load_model
 
 PROMPTS = ["Is it so? Say, is it", "Well", "A prompt that is rather longer than the others are"]
@@ -44,8 +45,8 @@ def broken_engine(monkeypatch):
 def directions():
     vectors = torch.randn(2, D_MODEL, generator=torch.Generator().manual_seed(0))
     return [
-        Direction("a", SITE, vector=vectors[0], positions="answer"),
-        Direction("b", "blocks.2.hook_resid_pre", vector=vectors[1], positions="all"),
+        Direction("a", SITE, AddVector(vectors[0]), "answer"),
+        Direction("b", "blocks.2.hook_resid_pre", AddVector(vectors[1]), "all"),
     ]
 
 
@@ -152,7 +153,7 @@ def test_a_model_that_cannot_run_at_all_is_refused(fresh):
 
 def test_captured_for_a_later_block_the_reference_refuses_too(fresh, broken_engine):
     model = fresh()
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="one after the other"):
         captured = capture_prompts(model, PROMPTS, "blocks.2.hook_resid_post")
     with pytest.raises(InputError, match="captured up to block"):
         captured.branch([directions()[0]])
