@@ -32,11 +32,8 @@ from saepd.branches.engine.reference import ReferencePack, WholeTexts
 from saepd.common.errors import InputError, first_line
 from saepd.common.files import write_json
 from saepd.directions.direction import Direction
-<<<<<<< HEAD
-from saepd.models.batching import is_out_of_memory
-=======
 from saepd.directions.edits import AddVector
->>>>>>> e2d6969 (Follow a direction's edit in the proof)
+from saepd.models.batching import is_out_of_memory
 from saepd.models.cache import cache_dir
 from saepd.models.identity import weights_fingerprint
 
