@@ -19,7 +19,7 @@ from torch import Tensor
 
 from saepd.common.errors import InputError
 from saepd.evaluation.methods.baselines import few_shot_scores, train_mean, uniform
-from saepd.features.select import encode_pairs
+from saepd.features.encode import encode_pairs
 from saepd.feedback.sample import sample_feedback
 from saepd.feedback.schema import Feedback, Item
 from saepd.feedback.survey import folds

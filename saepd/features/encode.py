@@ -97,7 +97,7 @@ class Pairs:
     def of(self, perspective: str) -> Int[Tensor, " n"]:
         """Indices of one perspective's rows."""
         chosen = [i for i, row in enumerate(self.rows) if row.perspective == perspective]
-        return torch.tensor(chosen)
+        return torch.tensor(chosen, dtype=torch.long)
 
 
 @dataclass(frozen=True)

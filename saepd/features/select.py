@@ -50,7 +50,9 @@ def select_features(pairs: Pairs, perspective: str, config: FeatureConfig) -> Fe
         InputError: fewer than two rows of the perspective, or (``others``) of the rest.
     """
     own = pairs.of(perspective)
-    rest = torch.tensor([i for i in range(len(pairs.rows)) if i not in set(own.tolist())])
+    others = torch.ones(len(pairs.rows), dtype=torch.bool)
+    others[own] = False
+    rest = others.nonzero().squeeze(-1)
     if len(own) < 2:
         raise InputError(f"perspective {perspective!r} has {len(own)} feedback rows: 2 are needed")
     if config.contrast == "others" and len(rest) < 2:

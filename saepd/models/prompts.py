@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from saepd.common.errors import InputError
-from saepd.models.wording import ReadoutConfig
+from saepd.models.wording import ReadoutConfig, rendered
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -170,4 +170,4 @@ def _asked(question: str, options: Sequence[str], config: ReadoutConfig) -> str:
     if config.style == "chat":
         return f"A survey asked: {question} What did people answer?"
     # Not `format`: a question may hold braces, and a template of the user's own others.
-    return config.template.replace("{prompt}", question)
+    return rendered(config.template, prompt=question)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +15,17 @@ Style = Literal["plain", "chat"]
 
 
 SURVEY_TEMPLATE = "A survey asked: {prompt}\nMost people answered:"
+_SLOT = re.compile(r"\{(\w+)\}")
+
+
+def rendered(template: str, **texts: str) -> str:
+    """A template with every slot that there is a text for filled; other braces are left alone.
+
+    Args:
+        template: Text with slots, as ``{prompt}``.
+        texts: Name of a slot -> what stands there. What it says is never read as a slot again.
+    """
+    return _SLOT.sub(lambda slot: texts.get(slot[1], slot[0]), template)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from functools import cached_property
 from saepd.common.errors import InputError
 from saepd.common.messages import nearest, shortened
 from saepd.feedback.schema import Feedback, Item
-from saepd.models.wording import SURVEY_TEMPLATE, Style
+from saepd.models.wording import SURVEY_TEMPLATE, Style, rendered
 
 OPINION_METRICS = ("js_distance", "total_variation", "wasserstein")
 LABEL_METRICS = ("accuracy", "macro_f1", "auroc", "nll", "brier", "expected_calibration_error")
@@ -49,10 +49,10 @@ class Wording:
         the model's own template.
         """
         if not perspective:
-            return (self.chat if style == "chat" else self.plain).format(prompt=prompt)
+            return rendered(self.chat if style == "chat" else self.plain, prompt=prompt)
         template = self.named_chat if style == "chat" else self.named_plain
         name = self.names.get(perspective, perspective)
-        return template.format(prompt=prompt, perspective=name)
+        return rendered(template, prompt=prompt, perspective=name)
 
 
 SURVEY_WORDING = Wording(

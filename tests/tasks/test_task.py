@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -119,3 +120,9 @@ def test_importing_the_package_loads_no_model_code_and_no_loader():
     code = f"import sys, saepd.tasks; print([m for m in {late} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_braces_in_a_prompt_or_a_name_are_text():
+    wording = replace(SURVEY_WORDING, named_plain="{x} of {perspective}: {prompt}")
+    assert wording.text("Is {x} > {y}?", "plain", "{prompt}") == "{x} of {prompt}: Is {x} > {y}?"
+    assert "{prompt} {0}" in wording.text("{prompt} {0}")
