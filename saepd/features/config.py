@@ -35,6 +35,14 @@ class FeatureConfig:
     max_density: float = 0.3
     bootstrap_seed: int = 0
 
+    @property
+    def encoding(self) -> tuple[str, str]:
+        """Which texts are encoded, and where they are read; configurations that agree in it share
+        their encoded feedback, whatever they select.
+        """
+        # The other two contrasts read the same texts.
+        return "options" if self.contrast == "options" else "bare", self.read_at
+
     def __post_init__(self) -> None:
         if self.k < 0:
             raise InputError(f"k is {self.k}: keep at least one latent, or 0 for all of them")

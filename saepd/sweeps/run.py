@@ -107,9 +107,10 @@ def run_one(
         metric: What the sweep is about.
 
     Raises:
-        InputError: settings that no point can have, or the disk is full.
+        InputError: an unknown metric, settings that no point can have, or the disk is full.
     """
     config = config or RunConfig()
+    check_metric(metric)
     sweep = Sweep(
         out.name, "grid", {k: Choice((v,)) for k, v in values.items()}, metric, GOALS[metric]
     )

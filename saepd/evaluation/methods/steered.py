@@ -167,10 +167,8 @@ def fit_config(fold: Fold, config: FitConfig | None = None) -> FitConfig:
 def fold_pairs(fold: Fold, config: FitConfig | None = None) -> Pairs:
     """The fold's feedback, encoded in the task's wording."""
     own = fit_config(fold, config)
-    # The other two contrasts read the same texts.
-    kind = "options" if own.features.contrast == "options" else "bare"
     return fold.once(
-        f"pairs {kind} {own.features.read_at}",
+        f"pairs {own.features.encoding}",
         lambda: encode_pairs(fold.model, fold.sae, fold.feedback, own.features, own.readout),
     )
 

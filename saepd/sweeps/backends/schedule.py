@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
+from saepd.sweeps.point.dependencies import keys_by_settings
 from saepd.sweeps.point.run_point import WorkSettings
 from saepd.sweeps.results.store import Outcome
-from saepd.sweeps.space.parameters import PointConfig
 from saepd.sweeps.space.points import Point
-
-
-def prefix_group(config: PointConfig) -> str:
-    """Equal for points that share a captured prefix."""
-    shared = [asdict(config.task), asdict(config.where), asdict(config.draw)]
-    return _text([*shared, config.fit.direction.positions])
-
-
-def branches_group(config: PointConfig) -> str:
-    """Equal for points that differ in their merge only: these share branch scores."""
-    return _text([prefix_group(config), asdict(config.fit)])
 
 
 @dataclass(frozen=True)
@@ -41,8 +28,8 @@ def units_of(points: Sequence[Point]) -> list[Unit]:
     """The points in units, those with the same prefix next to each other."""
     groups: dict[str, dict[str, list[Point]]] = {}
     for point in points:
-        of_prefix = groups.setdefault(prefix_group(point.config), {})
-        of_prefix.setdefault(branches_group(point.config), []).append(point)
+        keys = keys_by_settings(point.config)
+        groups.setdefault(keys["prefix"], {}).setdefault(keys["branches"], []).append(point)
     return [
         Unit(group, tuple(own)) for group, of_prefix in groups.items() for own in of_prefix.values()
     ]
@@ -59,10 +46,6 @@ def next_unit(waiting: Sequence[Unit], had: str | None, held_by_others: set[str]
             if wanted(unit):
                 return unit
     raise ValueError("nothing is waiting")
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
 
 
 # Points in, outcomes out as they come.

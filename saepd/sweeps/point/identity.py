@@ -7,8 +7,7 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-from saepd.sweeps.point.measure import VERSION
-from saepd.sweeps.point.stages import VERSIONS
+from saepd.sweeps.point.dependencies import STAGES
 from saepd.sweeps.space.parameters import PointConfig
 
 # Of longer files, such as weights, the ends and the size stand for the whole.
@@ -19,10 +18,9 @@ _END = 1 << 20
 def point_key(config: PointConfig) -> str:
     """Equal for equal settings of equal content, whichever file or order they came in."""
     named = (config.task.data, config.where.model, config.where.sae)
-    text = json.dumps(
-        [config.flat(), [_content(name) for name in named if name], VERSIONS, VERSION],
-        sort_keys=True,
-    )
+    versions = {kind: stage.version for kind, stage in STAGES.items()}
+    content = [_content(name) for name in named if name]
+    text = json.dumps([config.flat(), content, versions], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -33,9 +33,6 @@ from saepd.sweeps.point.metrics import SIDE_EFFECT
 from saepd.sweeps.point.stages import Scored
 from saepd.tasks import Task
 
-# Raised when the same scores come to mean other numbers.
-VERSION = 1
-
 # Name of a gain -> whose.
 GAINS = {"gain": "merged", "with_base_gain": "with_base", "own_gain": "own"}
 

@@ -8,7 +8,6 @@ files go. A file that is gone or damaged is only a stage that is computed again.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -16,7 +15,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -27,18 +25,6 @@ from saepd.common.files import write_atomically
 _log = logging.getLogger(__name__)
 
 Tensors = Mapping[str, "Tensor"]
-
-
-def stage_key(kind: str, version: int, depends_on: Mapping[str, Any]) -> str:
-    """Name of a stage's result: equal only where everything it depends on is equal.
-
-    Args:
-        kind: Of stage.
-        version: Of the code of that stage; raised when it computes something else.
-        depends_on: JSON values, keys of earlier stages among them.
-    """
-    text = json.dumps([kind, version, depends_on], sort_keys=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -100,7 +86,7 @@ class StageCache:
 
         Args:
             kind: Of stage.
-            key: From `stage_key`.
+            key: What it depends on, hashed.
             compute: Gives the tensors, and how often it called the model.
         """
         from filelock import FileLock

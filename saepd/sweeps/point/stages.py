@@ -6,14 +6,16 @@
     branches     prefix, directions, coefficient         on disk
     readout      branches, merge, alpha, tau             `saepd.sweeps.point.measure`: no forward
 
-A key hashes all that a stage depends on. A prefix is not written to disk: it holds keys and values
-of every lower block, so that writing and reading it takes about as long as running these blocks
-again, and it would push all else out of the cache. It runs only where branch scores are missing.
+A key hashes all that a stage depends on (`saepd.sweeps.point.dependencies`). A prefix is not
+written to disk: it holds keys and values of every lower block, so that writing and reading it takes
+about as long as running these blocks again, and it would push all else out of the cache. It runs
+only where branch scores are missing.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,19 +26,16 @@ from saepd.directions.direction import Direction
 from saepd.directions.edits import EditLatents
 from saepd.evaluation.fold import Draw
 from saepd.features.encode import Pairs, encode_pairs
-from saepd.feedback.reading import feedback_hash
 from saepd.feedback.schema import Item
 from saepd.fit.config import FitConfig
 from saepd.fit.recipe import fit_pairs, lineage
 from saepd.models.wording import ReadoutConfig
 from saepd.sweeps.point.bench import Bench, Loaded, counting_forwards, for_neutral
+from saepd.sweeps.point.dependencies import STAGES, fit_ingredients, stage_keys
 from saepd.sweeps.point.question import asked_items, draw_of, task_of
-from saepd.sweeps.point.stage_cache import StageCache, Stored, Tensors, stage_key
+from saepd.sweeps.point.stage_cache import StageCache, Stored, Tensors
 from saepd.sweeps.space.parameters import PointConfig
 from saepd.tasks import Task
-
-# Raise one when its stage computes something else: results of older code are then not used.
-VERSIONS = {"prefix": 1, "feedback": 1, "directions": 1, "branches": 1}
 
 _PAIR_TENSORS = ("latents", "residuals", "density", "special_density", "positive_latents")
 
@@ -47,7 +46,7 @@ class StageUse:
 
     Attributes:
         kind: Of stage.
-        key: From `stage_key`.
+        key: From `stage_keys`.
         reused: Whether it was there already.
         n_forwards: Calls of the model that computing it takes.
     """
@@ -81,16 +80,6 @@ class Scored:
     stages: list[StageUse]
 
 
-@dataclass(frozen=True)
-class StageKeys:
-    """Names of the stages of a point."""
-
-    prefix: str
-    feedback: str
-    directions: str
-    branches: str
-
-
 def score_point(bench: Bench, cache: StageCache, config: PointConfig) -> Scored:
     """Scores of all branches of a point, computed only where the cache does not hold them.
 
@@ -102,17 +91,15 @@ def score_point(bench: Bench, cache: StageCache, config: PointConfig) -> Scored:
     items = asked_items(task, draw)
     prompts = [task.wording.text(item.prompt) for item in items]
     fit = replace(config.fit, readout=ReadoutConfig(template=task.wording.plain))
-    keys = _keys(loaded, items, prompts, draw, fit)
-    uses: list[StageUse] = []
-
-    directions_of = cache.get_or_compute(
-        "directions", keys.directions, lambda: _fit(loaded, cache, keys, draw, fit)
+    keys = keys_by_content(loaded, items, prompts, draw, fit)
+    fitted = cache.get_or_compute(
+        "directions", keys["directions"], lambda: _fit(loaded, cache, keys, draw, fit)
     )
-    uses += _with_input("feedback", keys.feedback, "directions", keys.directions, directions_of)
-    directions = _unpacked(directions_of.tensors, loaded, draw, task, fit)
+    uses = _with_input(keys, "directions", fitted)
+    directions = _unpacked(fitted.tensors, loaded, draw, task, fit)
 
     def run() -> tuple[Tensors, int]:
-        prefix, held = bench.prefix(keys.prefix, loaded, items, prompts, fit.direction.positions)
+        prefix, held = bench.prefix(keys["prefix"], loaded, items, prompts, fit.direction.positions)
         with counting_forwards(loaded.model) as calls:
             scored = prefix.questions.score_continuations(directions)
             kl = kl_to_base(prefix.neutral.branch(for_neutral(directions)))
@@ -120,53 +107,36 @@ def score_point(bench: Bench, cache: StageCache, config: PointConfig) -> Scored:
         scores = torch.cat([row.log_probs for row in scored], dim=1)
         return {"scores": scores, "kl": kl, **_input(held, prefix.n_forwards)}, len(calls)
 
-    branches = cache.get_or_compute("branches", keys.branches, run)
-    uses += _with_input("prefix", keys.prefix, "branches", keys.branches, branches)
+    branches = cache.get_or_compute("branches", keys["branches"], run)
+    uses += _with_input(keys, "branches", branches)
     split = branches.tensors["scores"].split([len(item.options) for item in items], dim=1)
     scores = dict(zip([item.id for item in items], split, strict=True))
     return Scored(task, draw, items, scores, branches.tensors["kl"], directions, uses)
 
 
-def _keys(
-    loaded: Loaded, items: list[Item], prompts: list[str], draw: Draw, fit: FitConfig
-) -> StageKeys:
-    texts = [[prompt, *item.options] for prompt, item in zip(prompts, items, strict=True)]
-    model = {"model": loaded.model_fingerprint, "site": loaded.hook_name}
-    dtype = {"dtype": str(loaded.model.cfg.dtype)}
-    prefix = stage_key(
-        "prefix",
-        VERSIONS["prefix"],
-        model
-        | dtype
-        | {"texts": texts, "neutral": NEUTRAL_PROMPTS, "positions": fit.direction.positions},
-    )
-    feedback = stage_key(
-        "feedback",
-        VERSIONS["feedback"],
-        model
-        | dtype
-        | {"sae": loaded.sae_fingerprint, "rows": feedback_hash(draw.feedback)}
-        # What is encoded: with the other two contrasts, the same texts.
-        | {"options": fit.features.contrast == "options", "read_at": fit.features.read_at}
-        | {"readout": asdict(fit.readout)},
-    )
-    unit = replace(fit.direction, coefficient=1.0)
-    directions = stage_key(
-        "directions",
-        VERSIONS["directions"],
-        {"feedback": feedback, "features": asdict(fit.features), "direction": asdict(unit)},
-    )
-    coefficient = 1.0 if fit.direction.kl_budget else fit.direction.coefficient
-    branches = stage_key(
-        "branches",
-        VERSIONS["branches"],
-        {"prefix": prefix, "directions": directions, "coefficient": coefficient},
-    )
-    return StageKeys(prefix, feedback, directions, branches)
+def keys_by_content(
+    loaded: Loaded, items: Sequence[Item], prompts: Sequence[str], draw: Draw, fit: FitConfig
+) -> dict[str, str]:
+    """Kind -> key of each stage whose result is kept.
+
+    Results hold tensors by row of the feedback and by place of its perspective, so the order of the
+    rows is part of what they depend on.
+    """
+    named = {
+        "model": [loaded.model_fingerprint, str(loaded.model.cfg.dtype)],
+        "site": loaded.hook_name,
+        "sae": loaded.sae_fingerprint,
+        "questions": [
+            NEUTRAL_PROMPTS,
+            *([prompt, *item.options] for prompt, item in zip(prompts, items, strict=True)),
+        ],
+        "feedback": [row.model_dump(mode="json", exclude_none=True) for row in draw.feedback],
+    }
+    return stage_keys(named | fit_ingredients(fit))
 
 
 def _fit(
-    loaded: Loaded, cache: StageCache, keys: StageKeys, draw: Draw, fit: FitConfig
+    loaded: Loaded, cache: StageCache, keys: Mapping[str, str], draw: Draw, fit: FitConfig
 ) -> tuple[Tensors, int]:
     """Directions at a coefficient of 1, or at the one that the KL budget allows."""
 
@@ -175,7 +145,7 @@ def _fit(
             found = encode_pairs(loaded.model, loaded.sae, draw.feedback, fit.features, fit.readout)
         return {name: getattr(found, name) for name in _PAIR_TENSORS}, len(calls)
 
-    feedback = cache.get_or_compute("feedback", keys.feedback, encode)
+    feedback = cache.get_or_compute("feedback", keys["feedback"], encode)
     tensors_of: dict[str, Any] = {name: feedback.tensors[name] for name in _PAIR_TENSORS}
     pairs = Pairs(rows=list(draw.feedback), positive_texts=[], **tensors_of)
     unit = replace(fit, direction=replace(fit.direction, coefficient=1.0))
@@ -220,12 +190,11 @@ def _input(reused: bool, n_forwards: int) -> dict[str, Tensor]:
     return {"input": torch.tensor([reused, n_forwards])}
 
 
-def _with_input(
-    input_kind: str, input_key: str, kind: str, key: str, stored: Stored
-) -> list[StageUse]:
-    """How a stage and the one before it were used."""
+def _with_input(keys: Mapping[str, str], kind: str, stored: Stored) -> list[StageUse]:
+    """How a stage and the one that feeds it were used."""
     was_there, n_forwards = stored.tensors["input"].tolist()
+    before = STAGES[kind].after[0]
     return [
-        StageUse(input_kind, input_key, stored.reused or bool(was_there), int(n_forwards)),
-        StageUse(kind, key, stored.reused, stored.n_forwards),
+        StageUse(before, keys[before], stored.reused or bool(was_there), int(n_forwards)),
+        StageUse(kind, keys[kind], stored.reused, stored.n_forwards),
     ]

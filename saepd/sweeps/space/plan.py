@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 
 from saepd.branches.neutral import NEUTRAL_PROMPTS
-from saepd.sweeps.backends.schedule import branches_group, prefix_group
+from saepd.sweeps.point.dependencies import STAGES, keys_by_settings
 from saepd.sweeps.point.question import asked_items, draw_of, task_of
 from saepd.sweeps.results.store import Outcome
 from saepd.sweeps.space.parameters import PointConfig, point_config
 from saepd.sweeps.space.points import Point
-
-KINDS = ("prefix", "feedback", "directions", "branches")
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,9 @@ def make_plan(points: Sequence[Point], finished: Collection[str]) -> Plan:
         for kind, (key, n) in _stages(point.config).items():
             costs[kind, key] = n
             alone += n
-    stages = {kind: sum(k == kind for k, _ in costs) for kind in KINDS}
+    counts = Counter(kind for kind, _ in costs)
+    # Reading branches costs no pass.
+    stages = {kind: counts[kind] for kind in STAGES if kind != "readout"}
     return Plan(len(points), len(points) - len(waiting), stages, sum(costs.values()), alone)
 
 
@@ -67,21 +67,17 @@ def _stages(config: PointConfig) -> dict[str, tuple[str, int]]:
     asked = {row.item for row in draw.feedback}
     # Each row's question with its answer, and what it is compared with.
     answers = {(row.item, row.answer or row.comment or "") for row in draw.feedback}
-    features = config.fit.features
-    if features.contrast == "options" or any(row.distribution for row in draw.feedback):
+    if config.fit.features.contrast == "options" or any(row.distribution for row in draw.feedback):
         n_texts = sum(1 + len(task.by_id[id_].options) for id_ in asked)
     else:
         n_texts = len(asked) + len(answers)
-    unit = replace(config.fit, direction=replace(config.fit.direction, coefficient=1.0))
-    shared = [asdict(config.task), asdict(config.where), asdict(config.draw)]
-    encoded = json.dumps([*shared, features.contrast == "options", features.read_at])
-    fitted = json.dumps([*shared, asdict(unit)])
-    n_budget = (
-        len(NEUTRAL_PROMPTS) * len(task.perspectives) if config.fit.direction.kl_budget else 0
-    )
-    return {
-        "prefix": (prefix_group(config), n_items),
-        "feedback": (encoded, n_texts),
-        "directions": (fitted, n_budget),
-        "branches": (branches_group(config), n_items * (1 + len(task.perspectives))),
+    n_perspectives = len(task.perspectives)
+    budgeted = config.fit.direction.kl_budget > 0
+    costs = {
+        "prefix": n_items,
+        "feedback": n_texts,
+        "directions": len(NEUTRAL_PROMPTS) * n_perspectives if budgeted else 0,
+        "branches": n_items * (1 + n_perspectives),
     }
+    keys = keys_by_settings(config)
+    return {kind: (keys[kind], n) for kind, n in costs.items()}

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from saepd.sweeps.point.stage_cache import StageCache, stage_key
+from saepd.sweeps.point.stage_cache import StageCache
 
 
 @pytest.fixture
@@ -22,17 +22,6 @@ def test_a_stage_is_computed_once_and_read_back(cache):
     assert (first.reused, again.reused, again.n_forwards) == (False, True, 3)
     assert torch.equal(first.tensors["x"], again.tensors["x"])
     assert cache.get("kind", "b") is None
-
-
-def test_keys_tell_kind_version_and_content_apart():
-    keys = {
-        stage_key("a", 1, {"x": 1, "y": 2}),
-        stage_key("b", 1, {"x": 1, "y": 2}),
-        stage_key("a", 2, {"x": 1, "y": 2}),
-        stage_key("a", 1, {"x": 2, "y": 2}),
-    }
-    assert len(keys) == 4
-    assert stage_key("a", 1, {"y": 2, "x": 1}) in keys
 
 
 def test_beyond_the_cap_the_least_recently_used_goes(tmp_path):

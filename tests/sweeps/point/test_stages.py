@@ -1,11 +1,15 @@
-from dataclasses import asdict, replace
+import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 
 from saepd.models.wording import ReadoutConfig
 from saepd.sweeps.point.bench import Bench
 from saepd.sweeps.point.question import asked_items, draw_of, task_of
-from saepd.sweeps.point.stages import _keys
+from saepd.sweeps.point.stage_cache import StageCache
+from saepd.sweeps.point.stages import keys_by_content, score_point
 from saepd.sweeps.run import run_sweep
 from saepd.sweeps.space.parameters import point_config
 
@@ -25,7 +29,7 @@ def keys_of(bench, files):
         items = asked_items(task, draw)
         fit = replace(config.fit, readout=ReadoutConfig(template=task.wording.plain))
         prompts = [task.wording.text(item.prompt) for item in items]
-        return asdict(_keys(bench.load(config.where), items, prompts, draw, fit))
+        return keys_by_content(bench.load(config.where), items, prompts, draw, fit)
 
     return keys
 
@@ -86,3 +90,32 @@ def test_a_kl_budget_is_kept_by_the_directions(sweep_of, tmp_path):
     for row, budget in ((small, 0.05), (large, 0.2)):
         assert 0 < row.kl_to_base <= budget * 1.001
     assert small.kl_to_base < large.kl_to_base
+
+
+def test_feedback_in_another_order_is_not_read_from_the_first(bench, files, tmp_path):
+    """North and south answered the same in both files; who answered more, and comes first, not."""
+    rows = [json.loads(line) for line in Path(files["data"]).read_text().splitlines()]
+
+    def config_of(first, extra):
+        question = {"id": extra, "prompt": f"Is {extra} good?", "options": ["Yes", "No"]}
+        more = question | {"perspective": first, "distribution": [0.5, 0.5]}
+        file = tmp_path / f"{first}-{extra}.jsonl"
+        file.write_text("\n".join(map(json.dumps, [*rows, more])))
+        return point_config(files | {"data": str(file), "k": 4, "coefficient": 3})
+
+    def drawn(config):
+        return [(row.perspective, row.id) for row in draw_of(config.task, config.draw).feedback]
+
+    # A question that neither draw takes up.
+    pairs = ([config_of(first, f"bread{i}") for first in ("north", "south")] for i in range(99))
+    north, south = next(p for p in pairs if sorted(drawn(p[0])) == sorted(drawn(p[1])))
+    assert drawn(north) != drawn(south)
+    score_point(bench, StageCache(tmp_path / "shared", 10**9), north)
+    after = score_point(bench, StageCache(tmp_path / "shared", 10**9), south)
+    alone = score_point(bench, StageCache(tmp_path / "alone", 10**9), south)
+    assert [d.perspective for d in after.directions] == ["south", "north"]
+    for mine, own in zip(after.directions, alone.directions, strict=True):
+        assert torch.equal(mine.latents, own.latents)
+        assert torch.equal(mine.values, own.values)
+    assert torch.equal(after.kl, alone.kl)
+    assert all(torch.equal(after.scores[item], alone.scores[item]) for item in alone.scores)
