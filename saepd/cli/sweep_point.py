@@ -62,17 +62,16 @@ def parse_values(arguments: list[str]) -> dict[str, Any]:
     """NAME=VALUE as values of their YAML types.
 
     Raises:
-        InputError: no name, or no YAML.
+        InputError: no name, no YAML, or a name that comes twice.
     """
-    import yaml
+    from saepd.sweeps.space.yaml_values import read_yaml
 
     values: dict[str, Any] = {}
     for argument in arguments:
         name, equals, text = argument.lstrip("-").partition("=")
         if not name or not equals:
             raise InputError(f"{shortened(argument)} is no NAME=VALUE, as in block=15")
-        try:
-            values[name] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise InputError(f"the value of {name} is not YAML: {shortened(text)}") from error
+        if name in values:
+            raise InputError(f"{name} is given twice: give it once")
+        values[name] = read_yaml(text, name)
     return values

@@ -168,7 +168,7 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_written(sweep_of
 
 
 def test_an_unknown_metric_is_refused_before_anything_is_loaded(tmp_path, files):
-    with pytest.raises(InputError, match="no metric 'foo'.*gain"):
+    with pytest.raises(InputError, match=r"no metric 'foo'.*gain"):
         run_one(files | {"model": "no such model"}, tmp_path / "out", metric="foo")
     with pytest.raises(InputError, match="did you mean 'accuracy'"):
         run_one(files, tmp_path / "out", metric="acuracy")

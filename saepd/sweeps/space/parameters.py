@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from typing import Any, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from saepd.common.errors import InputError
 from saepd.common.messages import nearest, shortened
@@ -90,6 +90,12 @@ def parameter_types() -> dict[str, Any]:
     return found
 
 
+@cache
+def _adapter(name: str) -> TypeAdapter[Any]:
+    # Else a whole number that is too long for a float becomes infinity.
+    return TypeAdapter(parameter_types()[name], config=ConfigDict(allow_inf_nan=False))
+
+
 def check_name(name: str) -> None:
     """Refuse what is no parameter.
 
@@ -113,10 +119,9 @@ def checked_value(name: str, value: Any) -> Any:
         InputError: no such parameter, or a value of another type.
     """
     check_name(name)
-    adapter: TypeAdapter[Any] = TypeAdapter(parameter_types()[name])
     try:
-        return adapter.validate_json(json.dumps(value), strict=True)
-    except (ValidationError, TypeError, ValueError) as error:
+        return _adapter(name).validate_json(json.dumps(value, allow_nan=False), strict=True)
+    except (ValidationError, TypeError, ValueError, RecursionError) as error:
         wanted = str(error)
         if isinstance(error, ValidationError):
             wanted = "; ".join(dict.fromkeys(e["msg"] for e in error.errors()))

@@ -16,10 +16,7 @@ from saepd.common.errors import InputError
 from saepd.sweeps.point.identity import point_key
 from saepd.sweeps.space.parameters import PointConfig, point_config
 from saepd.sweeps.space.space import Choice
-from saepd.sweeps.space.sweep_file import Sweep
-
-# More points than this are a mistake: even the readout alone would take days.
-_MOST_POINTS = 1_000_000
+from saepd.sweeps.space.sweep_file import MOST_POINTS, Sweep
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ def sweep_points(sweep: Sweep, seed: int = 0) -> list[Point]:
     if all(isinstance(space, Choice) for space in spaces.values()):
         lists = [space.values for space in spaces.values() if isinstance(space, Choice)]
         n = math.prod(map(len, lists))
-        if n > _MOST_POINTS:
+        if n > MOST_POINTS:
             raise InputError(f"the grid has {n} points: list fewer values")
         found = [dict(zip(spaces, values, strict=True)) for values in itertools.product(*lists)]
         if sweep.method == "random":

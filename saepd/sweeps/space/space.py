@@ -21,6 +21,10 @@ _CONTINUOUS = (
     *("uniform", "q_uniform", "log_uniform", "q_log_uniform"),
     *("log_uniform_values", "q_log_uniform_values"),
 )
+# Beyond these, numbers are too coarse for what is drawn from a range.
+_FARTHEST = 1e15
+_LARGEST_EXPONENT = math.log(_FARTHEST)
+_MOST_STEPS = 1e12
 DISTRIBUTIONS = (*_LISTED, *_INTEGER, *_CONTINUOUS)
 
 
@@ -98,6 +102,8 @@ def parse_parameter(name: str, entry: Any) -> Space:
             raise InputError(
                 f"{where} is nested: saepd's parameters have no groups, write them flat"
             )
+        if key == "probabilities":
+            raise InputError(f"{where} has probabilities: every value is as likely here, drop them")
         if key not in _KEYS:
             raise InputError(f"{where} has a key {shortened(key)}: {nearest(str(key), _KEYS)}")
     kind = entry.get("distribution")
@@ -125,14 +131,14 @@ def parse_parameter(name: str, entry: Any) -> Space:
 def _choice(name: str, entry: Mapping[str, Any], key: str) -> Choice:
     values = [entry["value"]] if key == "value" else entry["values"]
     if not isinstance(values, list) or not values:
-        raise InputError(
-            f"parameter {name}: values is {shortened(values)}: the grid is empty; list one or more"
-        )
-    checked = tuple(checked_value(name, value) for value in values)
-    for i, value in enumerate(checked):
-        if value in checked[:i]:
+        told = "null" if values is None else shortened(values)
+        raise InputError(f"parameter {name}: values is {told}: the grid is empty; list one or more")
+    checked: dict[Any, None] = {}
+    for value in (checked_value(name, value) for value in values):
+        if value in checked:
             raise InputError(f"parameter {name} lists {shortened(value)} twice: list it once")
-    return Choice(checked)
+        checked[value] = None
+    return Choice(tuple(checked))
 
 
 def _range(name: str, entry: Mapping[str, Any], kind: str | None) -> Range:
@@ -145,9 +151,12 @@ def _range(name: str, entry: Mapping[str, Any], kind: str | None) -> Range:
         if (
             isinstance(value, bool)
             or not isinstance(value, int | float)
-            or not math.isfinite(value)
+            or not -_FARTHEST <= value <= _FARTHEST
         ):
-            raise InputError(f"{where}: {end} is {shortened(value)}: it must be a number")
+            told = shortened(value) if end in entry else "missing"
+            raise InputError(
+                f"{where}: {end} is {told}: it must be a number, up to {_FARTHEST:.0e} in size"
+            )
         ends.append(value)
     low, high = ends
     if low > high:
@@ -160,12 +169,22 @@ def _range(name: str, entry: Mapping[str, Any], kind: str | None) -> Range:
     if (
         isinstance(step, bool)
         or not isinstance(step, int | float)
-        or step < 0
+        or not 0 <= step <= _FARTHEST
         or (kind.startswith("q_") and step == 0)
     ):
         raise InputError(f"{where}: q is {shortened(step)}: it must be a positive number")
     if kind in ("log_uniform", "q_log_uniform"):
+        if low > 0 or high > _LARGEST_EXPONENT:
+            raise InputError(
+                f"{where}: min {low} and max {high} of {kind} are exponents in W&B's format, so "
+                f"the range would be e^{low} to e^{high}: use {kind}_values and give the values "
+                "themselves"
+            )
         low, high = math.exp(low), math.exp(high)
+    if step and max(abs(low), abs(high)) > _MOST_STEPS * step:
+        raise InputError(
+            f"{where}: q is {step}, far too small beside {low} and {high}: use a larger step"
+        )
     if kind.startswith(("log_", "q_log_")) and low <= 0:
         raise InputError(f"{where}: min is {low}: a logarithmic range starts above 0")
     if kind == "int_uniform" and not all(float(end).is_integer() for end in ends):

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from saepd.common.errors import InputError
+from saepd.common.files import read_text
 from saepd.common.messages import nearest, shortened
 from saepd.sweeps.point.metrics import GOALS, Goal, check_metric
 from saepd.sweeps.space.parameters import point_config
 from saepd.sweeps.space.space import Choice, Range, Space, parse_parameter
+from saepd.sweeps.space.yaml_values import read_yaml
 
+# More points than this are a mistake: even the readout alone would take days.
+MOST_POINTS = 1_000_000
 Method = Literal["grid", "random", "bayes"]
 
 # Keys of the format that say how W&B's agents start a point, or what a sweep is called.
@@ -50,7 +54,7 @@ class Sweep:
         ]
 
 
-def load_sweep(path: Path, fixed: Mapping[str, Any] | None = None) -> Sweep:
+def load_sweep(path: str | Path, fixed: Mapping[str, Any] | None = None) -> Sweep:
     """Read a sweep file.
 
     Args:
@@ -58,21 +62,11 @@ def load_sweep(path: Path, fixed: Mapping[str, Any] | None = None) -> Sweep:
         fixed: Values in the place of what it says about these parameters.
 
     Raises:
-        InputError: no such file, no YAML, or whatever `parse_sweep` refuses; the file is named.
+        InputError: no such file, no UTF-8, no YAML or YAML that people read otherwise (see
+            `read_yaml`), or whatever `parse_sweep` refuses; the file is named.
     """
-    import yaml
-
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the sweep file {path}: {error}") from error
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise InputError(f"{path}{where} is not YAML: {problem}") from error
+    path = Path(path)
+    content = read_yaml(read_text(path), str(path))
     if fixed and isinstance(content, Mapping) and isinstance(content.get("parameters"), Mapping):
         entries = {name: {"value": value} for name, value in fixed.items()}
         content = {**content, "parameters": {**content["parameters"], **entries}}
@@ -107,8 +101,10 @@ def parse_sweep(content: Any, name: str = "sweep") -> Sweep:
     parameters = {str(key): parse_parameter(str(key), entry) for key, entry in entries.items()}
     metric, goal = _metric(content.get("metric"))
     run_cap = content.get("run_cap")
-    if run_cap is not None and (type(run_cap) is not int or run_cap < 1):
-        raise InputError(f"run_cap is {shortened(run_cap)}: it must be a whole number from 1")
+    if run_cap is not None and (type(run_cap) is not int or not 1 <= run_cap <= MOST_POINTS):
+        raise InputError(
+            f"run_cap is {shortened(run_cap)}: it must be a whole number from 1 to {MOST_POINTS}"
+        )
     ranges = [key for key, space in parameters.items() if isinstance(space, Range)]
     if method == "grid" and ranges:
         raise InputError(

@@ -20,6 +20,10 @@ def with_parameter(name, entry, **more):
     return GOOD | {"parameters": {name: entry}} | more
 
 
+def ranged(**entry):
+    return with_parameter("coefficient", entry, method="random", run_cap=2)
+
+
 def test_a_grid_has_every_combination_once():
     points = sweep_points(parse_sweep(GOOD))
     found = [(p.config.fit.features.k, p.config.merge.operator) for p in points]
@@ -138,7 +142,7 @@ def test_samples_stay_within_their_range(low, width, log, step, seed):
             with_parameter("k", {"min": 9, "max": 2}, method="random", run_cap=2),
             "min 9 is above max 2",
         ),
-        (with_parameter("k", {"min": 2}, method="random", run_cap=2), "max is None"),
+        (with_parameter("k", {"min": 2}, method="random", run_cap=2), "max is missing"),
         (with_parameter("k", {"min": 2, "max": 9}), "a range, which has no grid"),
         (with_parameter("k", {"min": 2, "max": 9}, method="random"), "give a run_cap"),
         (
@@ -153,6 +157,20 @@ def test_samples_stay_within_their_range(low, width, log, step, seed):
             "distribution 'normal', which saepd does not know",
         ),
         (with_parameter("operator", {"values": ["mixtrue"]}), "did you mean 'mixture'"),
+        (with_parameter("k", {"values": None}), "values is null: the grid is empty"),
+        (with_parameter("k", {"values": [1], "probabilities": [1]}), "every value is as likely"),
+        (with_parameter("coefficient", {"values": [float("nan")]}), "parameter coefficient is nan"),
+        (with_parameter("coefficient", {"value": float("-inf")}), "parameter coefficient is -inf"),
+        (with_parameter("coefficient", {"value": 10**400}), "parameter coefficient is 1000"),
+        (GOOD | {"method": "random", "run_cap": 10**9}, "run_cap is 1000000000"),
+        (ranged(min=0.0001, max=1000.0, distribution="log_uniform"), "use log_uniform_values"),
+        (ranged(min=0.01, max=1, distribution="log_uniform"), "use log_uniform_values"),
+        (ranged(min=-2, max=800, distribution="log_uniform"), r"e\^-2 to e\^800"),
+        (ranged(min=1, max=8, distribution="q_log_uniform"), "use q_log_uniform_values"),
+        (ranged(min=0, max=float("inf")), "max is inf: it must be a number"),
+        (ranged(min=0, max=1e300, distribution="q_uniform"), "max is 1e"),
+        (ranged(min=0, max=1e9, distribution="q_uniform", q=1e-9), "far too small beside"),
+        (ranged(min=0, max=1, distribution="q_uniform", q=float("nan")), "q is nan"),
         (with_parameter("mode", {"values": ["ad"]}), "parameter mode is 'ad'"),
         (with_parameter("task", {"value": "opinionqa"}), "task is given without data"),
         (with_parameter("features", {"parameters": {}}), "there is no parameter 'features'"),
@@ -168,11 +186,35 @@ def test_a_file_that_is_no_yaml_is_named_with_its_line(tmp_path):
     file.write_text("method: grid\nparameters: {k: [1, 2\n")
     with pytest.raises(InputError, match=r"sweep\.yaml, line 3 is not YAML"):
         load_sweep(file)
-    file.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="cannot read the sweep file"):
-        load_sweep(file)
-    with pytest.raises(InputError, match="cannot read the sweep file"):
+    with pytest.raises(InputError, match=r"cannot read .*none\.yaml: No such file"):
         load_sweep(tmp_path / "none.yaml")
+    with pytest.raises(InputError, match="is no file"):
+        load_sweep(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("payload", "match"),
+    [
+        ("x: ü".encode("utf-16"), "is in UTF-16: save it as UTF-8"),
+        ("x: ü".encode("utf-32"), "is in UTF-32: save it as UTF-8"),
+        ("x: ü".encode("utf-16-le"), "holds NUL bytes, as UTF-16 does"),
+        ("method: grid\nname: Zürich".encode("latin-1"), r"line 2 is not UTF-8 \(byte 0xfc\)"),
+    ],
+)
+def test_another_encoding_is_named(tmp_path, payload, match):
+    file = tmp_path / "sweep.yaml"
+    file.write_bytes(payload)
+    with pytest.raises(InputError, match=match):
+        load_sweep(file)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
+    file = tmp_path / "sweep.yaml"
+    file.write_text(
+        "method: grid\nname: Zürich\nmetric: {name: gain}\nparameters: {k: {value: 3}}\n",
+        encoding="utf-8-sig",
+    )
+    assert load_sweep(file).name == "Zürich"
 
 
 def test_values_can_be_fixed_from_outside(tmp_path):
