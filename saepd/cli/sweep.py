@@ -13,7 +13,7 @@ from saepd.cli.options import check_folder, print_table, progress
 from saepd.sweeps.config import RunConfig
 
 if TYPE_CHECKING:
-    from saepd.sweeps.results.store import Store
+    from saepd.sweeps.results.store import ResultStore
     from saepd.sweeps.space.sweep_file import Sweep
 
 EXAMPLES = """\
@@ -82,9 +82,9 @@ def run(options: Options) -> None:
 
 
 def _dry_run(sweep: Sweep, out: Path, seed: int) -> None:
-    from saepd.sweeps.results.store import FILE, Store
+    from saepd.sweeps.results.store import RESULTS_FILE, ResultStore
     from saepd.sweeps.run import check_points
-    from saepd.sweeps.space.plan import make_plan
+    from saepd.sweeps.space.plan import plan_sweep
     from saepd.sweeps.space.points import short_name, sweep_points
 
     if sweep.method == "bayes":
@@ -92,9 +92,9 @@ def _dry_run(sweep: Sweep, out: Path, seed: int) -> None:
         return
     points = sweep_points(sweep, seed)
     check_points(sweep, points)
-    store = Store(out, create=False) if (out / FILE).exists() else None
+    store = ResultStore(out, create=False) if (out / RESULTS_FILE).exists() else None
     finished = store.finished() if store else set()
-    plan = make_plan(points, finished)
+    plan = plan_sweep(points, finished)
     for point in points:
         mark = "finished" if point.key in finished else "to run"
         print(f"{point.number:>5}  {mark:<9} {short_name(point.config, sweep.varied)}")
@@ -115,7 +115,7 @@ def _dry_run(sweep: Sweep, out: Path, seed: int) -> None:
         print("how long that takes is told once a point of this sweep has run")
 
 
-def _seconds_a_text(store: Store) -> float | None:
+def _seconds_a_text(store: ResultStore) -> float | None:
     """How long one text under one branch took in the points that are finished."""
     from saepd.sweeps.space.plan import passes_computed
 

@@ -48,11 +48,11 @@ class Options:
 def run(options: Options) -> None:
     """Run the point unless it is finished, and print its metrics."""
     from saepd.sweeps.config import RunConfig
-    from saepd.sweeps.run import run_one
+    from saepd.sweeps.run import run_point
 
     check_folder(options.out)
     config = RunConfig(cache=options.cache, cache_gb=options.cache_gb, wandb=options.wandb)
-    outcome = run_one(parse_values(options.parameters), options.out, config, options.metric)
+    outcome = run_point(parse_values(options.parameters), options.out, config, options.metric)
     if outcome.failed:
         raise InputError(f"the point failed: {outcome.result['error']}")
     print_json(outcome.result["metrics"])

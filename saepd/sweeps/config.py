@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from saepd.common.errors import InputError
+from saepd.common.messages import nearest, shortened
 from saepd.common.tracking import Mode
 
 BackendName = Literal["local", "ray", "slurm"]
+ClusterName = Literal["slurm", "local"]
 
 
 @dataclass(frozen=True)
@@ -17,18 +20,21 @@ class RunConfig:
     """How a sweep runs; none of it changes a number.
 
     Attributes:
-        backend: ``local`` (this process), ``ray``, or ``slurm``.
-        workers: Of Ray or Slurm; as many as the Ray cluster has room for if None, and 1 of Slurm.
-        address: Of a Ray cluster, or ``auto``; one on this machine is started if None.
-        cpus: Per worker.
-        gpus: Per worker; may be a fraction with Ray.
-        cluster: submitit's: ``slurm``, or ``local`` for processes of this machine.
-        minutes: Of a Slurm job, at most.
-        partition: Of Slurm; its default if None.
-        cache: Folder of stages; ``stages`` in the sweep's folder if None.
-        cache_gb: Its size cap, 10^9 bytes.
-        search_seed: Of a random or bayes search.
-        wandb: Each point as a run of one group: off, offline or online.
+        backend: Where points run: local (in this process), ray, or slurm.
+        workers: Number of workers of Ray or Slurm; if None, as many as the Ray cluster has room
+            for, and one Slurm job.
+        address: Address of a Ray cluster, or auto; one on this machine is started if None.
+        cpus: CPU cores that each worker of Ray or Slurm is given.
+        gpus: GPUs that each worker of Ray or Slurm is given; may be a fraction with Ray.
+        cluster: Where submitit starts the jobs of backend slurm: on a slurm cluster, or local, as
+            processes of this machine.
+        minutes: Longest time that a Slurm job may take, in minutes.
+        partition: Slurm partition that jobs go to; the cluster's default if None.
+        cache: Folder in which the results of stages are kept for later points; the folder stages
+            beside the results if None.
+        cache_gb: Size that the folder of stages may grow to, in units of 10^9 bytes.
+        search_seed: Seed of the points that a random or bayes search draws.
+        wandb: Whether each point is recorded as a run of W&B: off, offline or online.
     """
 
     backend: BackendName = "local"
@@ -36,7 +42,7 @@ class RunConfig:
     address: str | None = None
     cpus: float = 1.0
     gpus: float = 0.0
-    cluster: str = "slurm"
+    cluster: ClusterName = "slurm"
     minutes: int = 240
     partition: str | None = None
     cache: Path | None = None
@@ -45,7 +51,17 @@ class RunConfig:
     wandb: Mode = "off"
 
     def __post_init__(self) -> None:
+        for name, kind in (("backend", BackendName), ("cluster", ClusterName), ("wandb", Mode)):
+            value = getattr(self, name)
+            if value not in get_args(kind):
+                raise InputError(
+                    f"{name} is {shortened(value)}: {nearest(str(value), get_args(kind))}"
+                )
         if self.workers is not None and self.workers < 1:
             raise InputError(f"workers is {self.workers}: it must be at least 1")
-        if not self.cache_gb > 0:
-            raise InputError(f"cache_gb is {self.cache_gb}: it must be above 0")
+        for name in ("cpus", "cache_gb", "minutes"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be above 0")
+        for name in ("gpus", "search_seed"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} is {getattr(self, name)}: it must not be negative")

@@ -16,27 +16,28 @@ from saepd.sweeps.config import RunConfig
 from saepd.sweeps.point.metrics import GOALS, check_metric
 from saepd.sweeps.point.question import draw_of, task_of
 from saepd.sweeps.point.run_point import Worker, WorkSettings
-from saepd.sweeps.results.store import Outcome, Store
+from saepd.sweeps.results.store import PointOutcome, ResultStore
 from saepd.sweeps.space.parameters import point_config
-from saepd.sweeps.space.points import Point, sweep_points
+from saepd.sweeps.space.points import SweepPoint, sweep_points
 from saepd.sweeps.space.search import search
 from saepd.sweeps.space.space import Choice
-from saepd.sweeps.space.sweep_file import Sweep
+from saepd.sweeps.space.sweep_file import Sweep, load_sweep
 
-Report = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Summary:
+class SweepSummary:
     """What one call of `run_sweep` did.
 
     Attributes:
-        n_points: Of the sweep.
-        n_finished_before: That were not run again.
-        n_failed: In this call.
-        n_forwards: Calls of the model in this call.
-        n_forwards_saved: More calls that these points would have taken one by one.
-        n_prefixes: Uses of a captured prefix in this call, and how many of them were reuse.
+        n_points: Points of the sweep.
+        n_finished_before: Points that were finished before, and not run again.
+        n_failed: Points that ran in this call and failed.
+        n_forwards: Calls of the model that this call took.
+        n_forwards_saved: Calls of the model that the same points would have taken beside these, run
+            one by one.
+        n_prefixes: Uses of a captured prefix in this call, and how many of these were reuse.
     """
 
     n_points: int
@@ -48,23 +49,34 @@ class Summary:
 
 
 def run_sweep(
-    sweep: Sweep, out: Path, config: RunConfig | None = None, progress: Report | None = None
-) -> Summary:
-    """Run what is not finished; a call that was killed is taken up by the next one.
+    sweep: Sweep | str | Path,
+    out: str | Path,
+    config: RunConfig | None = None,
+    progress: Progress | None = None,
+) -> SweepSummary:
+    """Run every point of a sweep that is not finished, and keep each result as it comes.
+
+    A call that was interrupted or killed is taken up by the next one with the same folder. Read
+    what came out with `saepd.read_sweep`.
 
     Args:
-        sweep: From `load_sweep`.
+        sweep: A sweep file, or what `saepd.load_sweep` made of one.
         out: Folder of the results; it may hold those of earlier sweeps, which are kept.
-        config: How to run.
+        config: How to run: where, with how many workers, with which cache.
         progress: Called with what is being done, the step, and the number of steps.
 
+    Returns:
+        How many points there are, ran and failed, and what they cost.
+
     Raises:
-        InputError: settings that no point can have, another process runs a sweep in this folder,
-            or the disk is full.
+        InputError: a file or settings that no point can have, another process runs a sweep in this
+            folder, or the disk is full. A point that fails for itself is a row with its error.
     """
     from filelock import FileLock, Timeout
 
-    config = config or RunConfig()
+    config, out = config or RunConfig(), Path(out)
+    if not isinstance(sweep, Sweep):
+        sweep = load_sweep(sweep)
     report = progress or (lambda *_: None)
     if sweep.method != "bayes":
         # Before anything is written or loaded.
@@ -72,7 +84,7 @@ def run_sweep(
     make_folder(out)
     try:
         with FileLock(out / ".running", timeout=0):
-            store = Store(out)
+            store = ResultStore(out)
             tally = _Tally(store, sweep, report)
             settings = work_settings(sweep, out, config)
             backend = _backend(config, out)
@@ -95,9 +107,12 @@ def run_sweep(
         ) from error
 
 
-def run_one(
-    values: Mapping[str, Any], out: Path, config: RunConfig | None = None, metric: str = "gain"
-) -> Outcome:
+def run_point(
+    values: Mapping[str, Any],
+    out: str | Path,
+    config: RunConfig | None = None,
+    metric: str = "gain",
+) -> PointOutcome:
     """One point, as W&B's agents start it; what is finished is given back without running.
 
     Args:
@@ -109,15 +124,15 @@ def run_one(
     Raises:
         InputError: an unknown metric, settings that no point can have, or the disk is full.
     """
-    config = config or RunConfig()
+    config, out = config or RunConfig(), Path(out)
     check_metric(metric)
     sweep = Sweep(
         out.name, "grid", {k: Choice((v,)) for k, v in values.items()}, metric, GOALS[metric]
     )
-    point = Point(0, point_config(values))
+    point = SweepPoint(0, point_config(values))
     check_points(sweep, [point])
     make_folder(out)
-    store = Store(out)
+    store = ResultStore(out)
     for outcome in store.outcomes():
         if outcome.key == point.key and not outcome.failed:
             return outcome
@@ -127,7 +142,7 @@ def run_one(
     return outcome
 
 
-def check_points(sweep: Sweep, points: Sequence[Point]) -> None:
+def check_points(sweep: Sweep, points: Sequence[SweepPoint]) -> None:
     """Refuse, before a model is loaded, what would fail at every point of a kind.
 
     Raises:
@@ -164,7 +179,7 @@ def work_settings(sweep: Sweep, out: Path, config: RunConfig) -> WorkSettings:
     )
 
 
-def run_local(points: Sequence[Point], settings: WorkSettings) -> Iterator[Outcome]:
+def run_local(points: Sequence[SweepPoint], settings: WorkSettings) -> Iterator[PointOutcome]:
     """One after the other in this process, those that share a prefix together."""
     worker = Worker(settings)
     for unit in units_of(points):
@@ -184,19 +199,21 @@ def _backend(config: RunConfig, out: Path) -> Backend:
 class _Tally:
     """Keeps outcomes as they come, and counts."""
 
-    store: Store
+    store: ResultStore
     sweep: Sweep
-    report: Report
-    finished: dict[str, Outcome] = field(default_factory=dict)
+    report: Progress
+    finished: dict[str, PointOutcome] = field(default_factory=dict)
     n_points: int = 0
     n_before: int = 0
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[PointOutcome] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.finished = {o.key: o for o in self.store.outcomes() if not o.failed}
 
-    def run(self, backend: Backend, settings: WorkSettings) -> Callable[[Sequence[Point]], None]:
-        def run(points: Sequence[Point]) -> None:
+    def run(
+        self, backend: Backend, settings: WorkSettings
+    ) -> Callable[[Sequence[SweepPoint]], None]:
+        def run(points: Sequence[SweepPoint]) -> None:
             waiting = [p for p in points if p.key not in self.finished]
             self.n_points += len(points)
             self.n_before += len(points) - len(waiting)
@@ -212,10 +229,10 @@ class _Tally:
 
         return run
 
-    def summary(self) -> Summary:
+    def summary(self) -> SweepSummary:
         uses = [s for o in self.outcomes for s in o.result.get("stages", ())]
         prefixes = [s for s in uses if s["kind"] == "prefix"]
-        return Summary(
+        return SweepSummary(
             self.n_points,
             self.n_before,
             sum(o.failed for o in self.outcomes),

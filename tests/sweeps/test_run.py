@@ -13,8 +13,8 @@ from tiny import SAME
 from saepd.common.errors import InputError
 from saepd.sweeps.config import RunConfig
 from saepd.sweeps.results.frame import read_sweep
-from saepd.sweeps.results.store import Store
-from saepd.sweeps.run import run_one, run_sweep
+from saepd.sweeps.results.store import ResultStore
+from saepd.sweeps.run import run_point, run_sweep
 from saepd.sweeps.space.points import sweep_points
 
 # What no two runs of a sweep may differ in.
@@ -85,11 +85,11 @@ def test_what_is_finished_is_not_run_again(small, tmp_path, forwards):
 def test_a_point_is_what_a_sweep_of_it_alone_gives(small, tmp_path, files):
     run_sweep(small, tmp_path / "sweep")
     values = files | {"k": 4, "coefficient": 3.0, "operator": "mixture"}
-    outcome = run_one(values, tmp_path / "alone")
-    [same] = [o for o in Store(tmp_path / "sweep").outcomes() if o.key == outcome.key]
+    outcome = run_point(values, tmp_path / "alone")
+    [same] = [o for o in ResultStore(tmp_path / "sweep").outcomes() if o.key == outcome.key]
     assert same.result["metrics"] == outcome.result["metrics"]
     assert same.result["rows"] == outcome.result["rows"]
-    assert run_one(values, tmp_path / "alone").result == outcome.result
+    assert run_point(values, tmp_path / "alone").result == outcome.result
 
 
 def test_the_numbers_are_those_of_an_evaluation(sweep_of, tmp_path, files):
@@ -169,9 +169,9 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_written(sweep_of
 
 def test_an_unknown_metric_is_refused_before_anything_is_loaded(tmp_path, files):
     with pytest.raises(InputError, match=r"no metric 'foo'.*gain"):
-        run_one(files | {"model": "no such model"}, tmp_path / "out", metric="foo")
+        run_point(files | {"model": "no such model"}, tmp_path / "out", metric="foo")
     with pytest.raises(InputError, match="did you mean 'accuracy'"):
-        run_one(files, tmp_path / "out", metric="acuracy")
+        run_point(files, tmp_path / "out", metric="acuracy")
     assert not (tmp_path / "out").exists()
 
 
@@ -228,7 +228,11 @@ def test_killed_at_twenty_random_moments_the_table_is_that_of_an_undisturbed_run
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
 
     def n_done():
-        return len(Store(out, create=False).finished()) if (out / "results.sqlite").exists() else 0
+        return (
+            len(ResultStore(out, create=False).finished())
+            if (out / "results.sqlite").exists()
+            else 0
+        )
 
     grown = []
     for _ in range(20):
@@ -258,3 +262,33 @@ def test_the_configuration_of_a_run_is_checked():
         RunConfig(workers=0)
     with pytest.raises(InputError, match="cache_gb is 0"):
         replace(RunConfig(), cache_gb=0.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"backend": "rey"}, "backend is 'rey': did you mean 'ray'"),
+        ({"cluster": "lokal"}, "did you mean 'local'"),
+        ({"wandb": "onlin"}, "did you mean 'online'"),
+        ({"cpus": float("nan")}, "cpus is nan"),
+        ({"minutes": 0}, "minutes is 0"),
+        ({"gpus": -1}, "gpus is -1"),
+        ({"search_seed": -1}, "search_seed is -1"),
+        ({"cache_gb": float("inf")}, "cache_gb is inf"),
+    ],
+)
+def test_each_setting_of_a_run_is_checked(settings, match):
+    with pytest.raises(InputError, match=match):
+        RunConfig(**settings)
+
+
+def test_a_sweep_runs_from_its_file(files, tmp_path):
+    import yaml
+
+    parameters = {name: {"value": value} for name, value in (files | {"k": 2}).items()}
+    file = tmp_path / "one.yaml"
+    content = {"method": "grid", "metric": {"name": "gain"}, "parameters": parameters}
+    file.write_text(yaml.safe_dump(content))
+    done = run_sweep(str(file), str(tmp_path / "out"))
+    assert (done.n_points, done.n_failed) == (1, 0)
+    assert read_sweep(tmp_path / "out").k.tolist() == [2]

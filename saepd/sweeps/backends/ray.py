@@ -15,10 +15,10 @@ from dataclasses import replace
 from typing import Any
 
 from saepd.common.errors import InputError
-from saepd.sweeps.backends.schedule import Backend, Unit, next_unit, units_of
+from saepd.sweeps.backends.schedule import Backend, WorkUnit, next_unit, units_of
 from saepd.sweeps.point.run_point import Worker, WorkSettings
-from saepd.sweeps.results.store import Outcome
-from saepd.sweeps.space.points import Point
+from saepd.sweeps.results.store import PointOutcome
+from saepd.sweeps.space.points import SweepPoint
 
 # How often a unit may take its worker down before its points count as failed.
 _MOST_LOSSES = 3
@@ -46,7 +46,7 @@ def ray_backend(
     except ImportError as error:
         raise InputError("Ray is not installed: pip install 'saepd[ray]'") from error
 
-    def run(points: Sequence[Point], settings: WorkSettings) -> Iterator[Outcome]:
+    def run(points: Sequence[SweepPoint], settings: WorkSettings) -> Iterator[PointOutcome]:
         started = not ray.is_initialized()
         if started:
             _connect(ray, address)
@@ -91,7 +91,7 @@ class _RayWorker:
     def ready(self) -> bool:
         return True
 
-    def run(self, unit: Unit) -> Iterator[Outcome]:
+    def run(self, unit: WorkUnit) -> Iterator[PointOutcome]:
         import ray
 
         self._worker = self._worker or Worker(self._settings)
@@ -105,7 +105,13 @@ class _Pool:
     """The workers of one run, what each is doing, and the units nobody has yet."""
 
     def __init__(
-        self, ray: Any, units: list[Unit], settings: WorkSettings, n: int, cpus: float, gpus: float
+        self,
+        ray: Any,
+        units: list[WorkUnit],
+        settings: WorkSettings,
+        n: int,
+        cpus: float,
+        gpus: float,
     ) -> None:
         self._ray, self._waiting = ray, units
         # A lost actor is made again where there is room, for as long as the sweep runs.
@@ -115,12 +121,12 @@ class _Pool:
         self._had: dict[int, str] = {}
         self._losses: Counter[str] = Counter()
         # Worker -> its unit, the keys it has sent, and the stream they come in.
-        self._busy: dict[int, tuple[Unit, set[str], Any]] = {}
+        self._busy: dict[int, tuple[WorkUnit, set[str], Any]] = {}
         self._starting: dict[Any, int] = {}
         for i in range(len(self.actors)):
             self._await_start(i)
 
-    def outcomes(self) -> Iterator[Outcome]:
+    def outcomes(self) -> Iterator[PointOutcome]:
         """Every point's, as they come."""
         while self._waiting or self._busy:
             self._hand_out()
@@ -146,12 +152,12 @@ class _Pool:
             stream = self.actors[i].run.options(num_returns="streaming").remote(unit)
             self._busy[i] = unit, set(), stream
 
-    def _next_of(self, i: int) -> Iterator[Outcome]:
+    def _next_of(self, i: int) -> Iterator[PointOutcome]:
         """The next outcome of a worker's stream; none at its end; an error where it was lost."""
         unit, seen, stream = self._busy[i]
         errors = self._ray.exceptions
         try:
-            outcome: Outcome = self._ray.get(next(stream))
+            outcome: PointOutcome = self._ray.get(next(stream))
         except StopIteration:
             del self._busy[i]
             self._idle.append(i)
@@ -164,7 +170,9 @@ class _Pool:
             seen.add(outcome.key)
             yield outcome
 
-    def _lost(self, i: int, rest: tuple[Point, ...], error: Exception) -> Iterator[Outcome]:
+    def _lost(
+        self, i: int, rest: tuple[SweepPoint, ...], error: Exception
+    ) -> Iterator[PointOutcome]:
         """Put what a lost worker did not send back in front of the queue."""
         unit, _, _ = self._busy.pop(i)
         self._had.pop(i, None)
@@ -175,7 +183,7 @@ class _Pool:
         self._losses[first.key] += 1
         if self._losses[first.key] >= _MOST_LOSSES:
             told = f"its worker was lost {_MOST_LOSSES} times: {type(error).__name__}"
-            yield Outcome(first.key, first.config.flat(), {"error": told}, failed=True)
+            yield PointOutcome(first.key, first.config.flat(), {"error": told}, failed=True)
             rest = rest[1:]
         if rest:
-            self._waiting.insert(0, Unit(unit.group, rest))
+            self._waiting.insert(0, WorkUnit(unit.group, rest))

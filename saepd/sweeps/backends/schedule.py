@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from saepd.sweeps.point.dependencies import keys_by_settings
 from saepd.sweeps.point.run_point import WorkSettings
-from saepd.sweeps.results.store import Outcome
-from saepd.sweeps.space.points import Point
+from saepd.sweeps.results.store import PointOutcome
+from saepd.sweeps.space.points import SweepPoint
 
 
 @dataclass(frozen=True)
-class Unit:
+class WorkUnit:
     """Points that share branch scores: what one worker is given at a time.
 
     Attributes:
@@ -21,21 +21,23 @@ class Unit:
     """
 
     group: str
-    points: tuple[Point, ...]
+    points: tuple[SweepPoint, ...]
 
 
-def units_of(points: Sequence[Point]) -> list[Unit]:
+def units_of(points: Sequence[SweepPoint]) -> list[WorkUnit]:
     """The points in units, those with the same prefix next to each other."""
-    groups: dict[str, dict[str, list[Point]]] = {}
+    groups: dict[str, dict[str, list[SweepPoint]]] = {}
     for point in points:
         keys = keys_by_settings(point.config)
         groups.setdefault(keys["prefix"], {}).setdefault(keys["branches"], []).append(point)
     return [
-        Unit(group, tuple(own)) for group, of_prefix in groups.items() for own in of_prefix.values()
+        WorkUnit(group, tuple(own))
+        for group, of_prefix in groups.items()
+        for own in of_prefix.values()
     ]
 
 
-def next_unit(waiting: Sequence[Unit], had: str | None, held_by_others: set[str]) -> Unit:
+def next_unit(waiting: Sequence[WorkUnit], had: str | None, held_by_others: set[str]) -> WorkUnit:
     """What to give to an idle worker: of the prefix it has, else one nobody has, else any."""
     for wanted in (
         lambda unit: unit.group == had,
@@ -49,4 +51,4 @@ def next_unit(waiting: Sequence[Unit], had: str | None, held_by_others: set[str]
 
 
 # Points in, outcomes out as they come.
-Backend = Callable[[Sequence[Point], WorkSettings], Iterator[Outcome]]
+Backend = Callable[[Sequence[SweepPoint], WorkSettings], Iterator[PointOutcome]]

@@ -17,11 +17,11 @@ from typing import Any
 
 from saepd.common.errors import InputError
 from saepd.common.files import write_json
-from saepd.sweeps.backends.schedule import Backend, Unit, units_of
+from saepd.sweeps.backends.schedule import Backend, WorkUnit, units_of
 from saepd.sweeps.config import RunConfig
 from saepd.sweeps.point.run_point import Worker, WorkSettings
-from saepd.sweeps.results.store import Outcome
-from saepd.sweeps.space.points import Point
+from saepd.sweeps.results.store import PointOutcome
+from saepd.sweeps.space.points import SweepPoint
 
 _ROUNDS = 3
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -44,7 +44,7 @@ def slurm_backend(out: Path, config: RunConfig) -> Backend:
 
     inbox = out.resolve() / "inbox"
 
-    def run(points: Sequence[Point], settings: WorkSettings) -> Iterator[Outcome]:
+    def run(points: Sequence[SweepPoint], settings: WorkSettings) -> Iterator[PointOutcome]:
         inbox.mkdir(parents=True, exist_ok=True)
         missing = {point.key: point for point in points}
         said: dict[str, str] = {}
@@ -78,15 +78,15 @@ def slurm_backend(out: Path, config: RunConfig) -> Backend:
                 raise InputError(next(w for w in said.values() if "no room left" in w))
         for point in missing.values():
             told = f"its job ended {_ROUNDS} times without it: {said.get(point.key, '')}"
-            yield Outcome(point.key, point.config.flat(), {"error": told}, failed=True)
+            yield PointOutcome(point.key, point.config.flat(), {"error": told}, failed=True)
 
     return run
 
 
-def deal(units: Sequence[Unit], n: int) -> list[list[Unit]]:
+def deal(units: Sequence[WorkUnit], n: int) -> list[list[WorkUnit]]:
     """The units in at most n shares of about as many points, prefixes kept together."""
     total = sum(len(unit.points) for unit in units)
-    shares: list[list[Unit]] = [[]]
+    shares: list[list[WorkUnit]] = [[]]
     held = 0
     for unit in units:
         if held >= total * len(shares) / n and len(shares) < n:
@@ -96,7 +96,7 @@ def deal(units: Sequence[Unit], n: int) -> list[list[Unit]]:
     return shares
 
 
-def _work(units: Sequence[Unit], settings: WorkSettings, inbox: Path) -> None:
+def _work(units: Sequence[WorkUnit], settings: WorkSettings, inbox: Path) -> None:
     """What a job does."""
     worker = Worker(settings)
     for unit in units:
@@ -104,10 +104,10 @@ def _work(units: Sequence[Unit], settings: WorkSettings, inbox: Path) -> None:
             write_json(inbox / f"{point.key}.json", asdict(worker.run(point)))
 
 
-def _collect(inbox: Path) -> Iterator[Outcome]:
+def _collect(inbox: Path) -> Iterator[PointOutcome]:
     """What jobs have finished; a file goes once its outcome was taken and the next is asked for."""
     for file in sorted(inbox.glob("*.json")):
-        yield Outcome(**json.loads(file.read_text(encoding="utf-8")))
+        yield PointOutcome(**json.loads(file.read_text(encoding="utf-8")))
         file.unlink()
 
 

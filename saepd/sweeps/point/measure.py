@@ -30,7 +30,7 @@ from saepd.evaluation.results.parts import Prediction
 from saepd.merge.config import MergeConfig
 from saepd.metrics.distances import accuracy, js_distance, total_variation
 from saepd.sweeps.point.metrics import SIDE_EFFECT
-from saepd.sweeps.point.stages import Scored
+from saepd.sweeps.point.stages import ScoredPoint
 from saepd.tasks import Task
 
 # Name of a gain -> whose.
@@ -39,7 +39,7 @@ GAINS = {"gain": "merged", "with_base_gain": "with_base", "own_gain": "own"}
 Options = Float[np.ndarray, " options"]
 
 
-def measure(scored: Scored, merge: MergeConfig, seed: int) -> dict[str, Any]:
+def measure(scored: ScoredPoint, merge: MergeConfig, seed: int) -> dict[str, Any]:
     """Metrics of a point over all perspectives and for each, with 95% bootstrap intervals.
 
     Args:

@@ -21,9 +21,9 @@ from saepd.sweeps.point.bench import Bench
 from saepd.sweeps.point.measure import measure
 from saepd.sweeps.point.metrics import check_metric
 from saepd.sweeps.point.stage_cache import StageCache
-from saepd.sweeps.point.stages import Scored, score_point
-from saepd.sweeps.results.store import Outcome
-from saepd.sweeps.space.points import Point, short_name
+from saepd.sweeps.point.stages import ScoredPoint, score_point
+from saepd.sweeps.results.store import PointOutcome
+from saepd.sweeps.space.points import SweepPoint, short_name
 
 GIGABYTE = 10**9
 
@@ -56,7 +56,7 @@ class Worker:
         self._tracking = settings.tracking
         self._cache = StageCache(settings.cache, int(settings.cache_gb * GIGABYTE))
 
-    def run(self, point: Point) -> Outcome:
+    def run(self, point: SweepPoint) -> PointOutcome:
         """The point's outcome; an error is one too, so that the sweep goes on.
 
         Raises:
@@ -80,10 +80,10 @@ class Worker:
                     "size of the cache; what is finished is kept, and the same command goes on"
                 ) from error
             told = f"{type(error).__name__}: {error}"
-            return Outcome(point.key, parameters, {"error": told, **_where()}, failed=True)
-        return Outcome(point.key, parameters, result)
+            return PointOutcome(point.key, parameters, {"error": told, **_where()}, failed=True)
+        return PointOutcome(point.key, parameters, result)
 
-    def _run_id(self, point: Point) -> str | None:
+    def _run_id(self, point: SweepPoint) -> str | None:
         """The same each time, so that a point that was cut off and run again is one run.
 
         W&B's agents have their own id for the run they start.
@@ -93,7 +93,7 @@ class Worker:
         tracking = self._tracking
         return f"{fingerprint(str(tracking.group), str(tracking.dir), point.key):016x}"
 
-    def _measured(self, point: Point) -> tuple[Scored, dict[str, Any]]:
+    def _measured(self, point: SweepPoint) -> tuple[ScoredPoint, dict[str, Any]]:
         start = time.perf_counter()
         scored = score_point(self._bench, self._cache, point.config)
         check_metric(self.settings.metric, scored.task)
@@ -112,7 +112,7 @@ class Worker:
         return scored, result
 
 
-def _tell(tracker: Tracker, scored: Scored, result: dict[str, Any]) -> None:
+def _tell(tracker: Tracker, scored: ScoredPoint, result: dict[str, Any]) -> None:
     """Metrics, table, features, and the directions with how they came about."""
     tracker.summary({k: v for k, v in result["metrics"].items() if v is not None})
     bounds = {k: v for k, v in result["intervals"].items() if v is not None}
@@ -137,6 +137,15 @@ def _feature_rows(scored: Scored) -> Sequence[dict[str, Any]]:
                 for latent, value in zip(latents, values, strict=True)
             ]
     return rows
+
+
+def _feature_rows(scored: ScoredPoint) -> Sequence[dict[str, Any]]:
+    return [
+        {"perspective": d.perspective, "latent": latent, "value": value}
+        for d in scored.directions
+        if d.latents is not None and d.values is not None
+        for latent, value in zip(d.latents.tolist(), d.values.tolist(), strict=True)
+    ]
 
 
 def _where() -> dict[str, str]:

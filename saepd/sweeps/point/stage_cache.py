@@ -28,7 +28,7 @@ Tensors = Mapping[str, "Tensor"]
 
 
 @dataclass(frozen=True)
-class Stored:
+class StageResult:
     """A stage's result.
 
     Attributes:
@@ -63,7 +63,7 @@ class StageCache:
         """Whether it is there."""
         return self.path(kind, key).exists()
 
-    def get(self, kind: str, key: str) -> Stored | None:
+    def get(self, kind: str, key: str) -> StageResult | None:
         """A stage's result, if it is there and whole."""
         path = self.path(kind, key)
         try:
@@ -77,11 +77,11 @@ class StageCache:
             _log.warning("%s is damaged and is computed again: %s", path, error)
             path.unlink(missing_ok=True)
             return None
-        return Stored(tensors, story["n_forwards"], story["seconds"], reused=True)
+        return StageResult(tensors, story["n_forwards"], story["seconds"], reused=True)
 
     def get_or_compute(
         self, kind: str, key: str, compute: Callable[[], tuple[Tensors, int]]
-    ) -> Stored:
+    ) -> StageResult:
         """A stage's result, computed by one process while others that want it wait.
 
         Args:
@@ -102,11 +102,11 @@ class StageCache:
                 return found
             start = time.perf_counter()
             tensors, n_forwards = compute()
-            stored = Stored(tensors, n_forwards, time.perf_counter() - start, reused=False)
+            stored = StageResult(tensors, n_forwards, time.perf_counter() - start, reused=False)
             self._put(kind, key, stored)
         return stored
 
-    def _put(self, kind: str, key: str, stored: Stored) -> None:
+    def _put(self, kind: str, key: str, stored: StageResult) -> None:
         story = {"n_forwards": stored.n_forwards, "seconds": round(stored.seconds, 3)}
         tensors = {name: tensor.contiguous() for name, tensor in stored.tensors.items()}
         payload = save(tensors, metadata={"story": json.dumps(story)})

@@ -33,7 +33,7 @@ from saepd.models.wording import ReadoutConfig
 from saepd.sweeps.point.bench import Bench, Loaded, counting_forwards, for_neutral
 from saepd.sweeps.point.dependencies import STAGES, fit_ingredients, stage_keys
 from saepd.sweeps.point.question import asked_items, draw_of, task_of
-from saepd.sweeps.point.stage_cache import StageCache, Stored, Tensors
+from saepd.sweeps.point.stage_cache import StageCache, StageResult, Tensors
 from saepd.sweeps.space.parameters import PointConfig
 from saepd.tasks import Task
 
@@ -58,7 +58,7 @@ class StageUse:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredPoint:
     """What a point's branches say.
 
     Attributes:
@@ -80,7 +80,7 @@ class Scored:
     stages: list[StageUse]
 
 
-def score_point(bench: Bench, cache: StageCache, config: PointConfig) -> Scored:
+def score_point(bench: Bench, cache: StageCache, config: PointConfig) -> ScoredPoint:
     """Scores of all branches of a point, computed only where the cache does not hold them.
 
     Raises:
@@ -111,7 +111,7 @@ def score_point(bench: Bench, cache: StageCache, config: PointConfig) -> Scored:
     uses += _with_input(keys, "branches", branches)
     split = branches.tensors["scores"].split([len(item.options) for item in items], dim=1)
     scores = dict(zip([item.id for item in items], split, strict=True))
-    return Scored(task, draw, items, scores, branches.tensors["kl"], directions, uses)
+    return ScoredPoint(task, draw, items, scores, branches.tensors["kl"], directions, uses)
 
 
 def keys_by_content(
@@ -190,7 +190,7 @@ def _input(reused: bool, n_forwards: int) -> dict[str, Tensor]:
     return {"input": torch.tensor([reused, n_forwards])}
 
 
-def _with_input(keys: Mapping[str, str], kind: str, stored: Stored) -> list[StageUse]:
+def _with_input(keys: Mapping[str, str], kind: str, stored: StageResult) -> list[StageUse]:
     """How a stage and the one that feeds it were used."""
     was_there, n_forwards = stored.tensors["input"].tolist()
     before = STAGES[kind].after[0]

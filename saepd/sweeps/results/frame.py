@@ -9,7 +9,7 @@ import numpy as np
 
 from saepd.common.errors import InputError
 from saepd.sweeps.point.metrics import GOALS, SIDE_EFFECT, check_metric
-from saepd.sweeps.results.store import Store
+from saepd.sweeps.results.store import ResultStore
 from saepd.sweeps.space.parameters import parameter_types
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def read_sweep(folder: str | Path) -> pd.DataFrame:
     except ImportError as error:
         raise InputError("pandas is not installed: pip install 'saepd[sweeps]'") from error
     rows: list[dict[str, Any]] = []
-    for outcome in Store(Path(folder), create=False).outcomes():
+    for outcome in ResultStore(Path(folder), create=False).outcomes():
         result = outcome.result
         # Lists as tuples, so that parameters can be grouped by.
         parameters = {
@@ -72,7 +72,7 @@ def reuse_by_node(folder: str | Path) -> dict[str, float]:
     A prefix is there if the process holds it, or if it is not needed because branch scores are.
     """
     uses: dict[str, list[bool]] = {}
-    for outcome in Store(Path(folder), create=False).outcomes():
+    for outcome in ResultStore(Path(folder), create=False).outcomes():
         where = outcome.result.get("node") or outcome.result.get("worker", "")
         for stage in outcome.result.get("stages", ()):
             if stage["kind"] == "prefix":

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from saepd.common.errors import InputError
 
-FILE = "results.sqlite"
+RESULTS_FILE = "results.sqlite"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (
@@ -34,7 +34,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS one_finished ON results (key) WHERE status = '
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PointOutcome:
     """What came out of one point.
 
     Attributes:
@@ -55,7 +55,7 @@ class Outcome:
         return "failed" if self.failed else "finished"
 
 
-class Store:
+class ResultStore:
     """The results in a sweep's folder.
 
     Args:
@@ -67,7 +67,7 @@ class Store:
     """
 
     def __init__(self, folder: Path, *, create: bool = True) -> None:
-        self.path = folder / FILE
+        self.path = folder / RESULTS_FILE
         if not create and not self.path.is_file():
             raise InputError(f"{folder} holds no sweep: name the folder that was given as --out")
         with self._open() as connection:
@@ -76,7 +76,7 @@ class Store:
             else:
                 connection.execute("SELECT key FROM results LIMIT 1")
 
-    def add(self, outcome: Outcome) -> bool:
+    def add(self, outcome: PointOutcome) -> bool:
         """Keep an outcome; returns whether it is new, which a finished point's second is not.
 
         Raises:
@@ -102,17 +102,17 @@ class Store:
             rows = connection.execute("SELECT key FROM results WHERE status = 'finished'")
             return {key for (key,) in rows}
 
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[PointOutcome]:
         """The last of every point, in the order in which they were first tried."""
         with self._open() as connection:
             rows = connection.execute(
                 "SELECT key, status, parameters, result FROM results ORDER BY id"
             ).fetchall()
-        found: dict[str, Outcome] = {}
+        found: dict[str, PointOutcome] = {}
         for key, status, parameters, result in rows:
             # A finished point stays finished, whatever failed beside it.
             if key not in found or found[key].failed:
-                outcome = Outcome(
+                outcome = PointOutcome(
                     key, json.loads(parameters), json.loads(result), status == "failed"
                 )
                 found[key] = outcome

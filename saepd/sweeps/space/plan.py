@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from saepd.branches.neutral import NEUTRAL_PROMPTS
 from saepd.sweeps.point.dependencies import STAGES, keys_by_settings
 from saepd.sweeps.point.question import asked_items, draw_of, task_of
-from saepd.sweeps.results.store import Outcome
+from saepd.sweeps.results.store import PointOutcome
 from saepd.sweeps.space.parameters import PointConfig, point_config
-from saepd.sweeps.space.points import Point
+from saepd.sweeps.space.points import SweepPoint
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """The stages of a sweep's points.
 
     Attributes:
@@ -33,7 +33,7 @@ class Plan:
     passes_alone: int
 
 
-def make_plan(points: Sequence[Point], finished: Collection[str]) -> Plan:
+def plan_sweep(points: Sequence[SweepPoint], finished: Collection[str]) -> SweepPlan:
     """Count stages and what runs in them; what an earlier sweep left in the cache costs less still.
 
     Raises:
@@ -49,10 +49,10 @@ def make_plan(points: Sequence[Point], finished: Collection[str]) -> Plan:
     counts = Counter(kind for kind, _ in costs)
     # Reading branches costs no pass.
     stages = {kind: counts[kind] for kind in STAGES if kind != "readout"}
-    return Plan(len(points), len(points) - len(waiting), stages, sum(costs.values()), alone)
+    return SweepPlan(len(points), len(points) - len(waiting), stages, sum(costs.values()), alone)
 
 
-def passes_computed(outcome: Outcome) -> tuple[int, float]:
+def passes_computed(outcome: PointOutcome) -> tuple[int, float]:
     """Texts times branches that ran for a finished point, and the seconds it took."""
     costs = _stages(point_config(outcome.parameters))
     stages = outcome.result["stages"]

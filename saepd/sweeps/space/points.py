@@ -20,7 +20,7 @@ from saepd.sweeps.space.sweep_file import MOST_POINTS, Sweep
 
 
 @dataclass(frozen=True)
-class Point:
+class SweepPoint:
     """One combination of values.
 
     Attributes:
@@ -37,7 +37,7 @@ class Point:
         return point_key(self.config)
 
 
-def sweep_points(sweep: Sweep, seed: int = 0) -> list[Point]:
+def sweep_points(sweep: Sweep, seed: int = 0) -> list[SweepPoint]:
     """All points of a grid or a random search, in an order that restarts repeat.
 
     A random search over listed values alone is the grid in a random order; with ranges, the i-th
@@ -69,11 +69,11 @@ def sweep_points(sweep: Sweep, seed: int = 0) -> list[Point]:
     return numbered(list(drawn.values()))
 
 
-def numbered(combinations: list[dict[str, Any]]) -> list[Point]:
+def numbered(combinations: list[dict[str, Any]]) -> list[SweepPoint]:
     """The combinations as points; of those that mean the same, the first."""
-    points: dict[str, Point] = {}
+    points: dict[str, SweepPoint] = {}
     for values in combinations:
-        point = Point(len(points), point_config(values))
+        point = SweepPoint(len(points), point_config(values))
         points.setdefault(point.key, point)
     return list(points.values())
 

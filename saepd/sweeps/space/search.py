@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saepd.common.errors import InputError
-from saepd.sweeps.results.store import Outcome
+from saepd.sweeps.results.store import PointOutcome
 from saepd.sweeps.space.parameters import point_config
-from saepd.sweeps.space.points import Point
+from saepd.sweeps.space.points import SweepPoint
 from saepd.sweeps.space.space import Choice, Space
 from saepd.sweeps.space.sweep_file import Sweep
 
@@ -25,9 +25,9 @@ def search(
     sweep: Sweep,
     out: Path,
     seed: int,
-    finished: Mapping[str, Outcome],
+    finished: Mapping[str, PointOutcome],
     n_parallel: int,
-    run: Callable[[Sequence[Point]], None],
+    run: Callable[[Sequence[SweepPoint]], None],
 ) -> None:
     """Ask Optuna for points, run them, tell it what came out, until the run cap is reached.
 
@@ -79,7 +79,7 @@ def search(
             suggested = {name: _suggest(trial, name, s) for name, s in sweep.parameters.items()}
             pending.append((trial.number, suggested))
         now, pending = pending[:wanted], pending[wanted:]
-        points = {number: Point(number, point_config(values)) for number, values in now}
+        points = {number: SweepPoint(number, point_config(values)) for number, values in now}
         run(list({point.key: point for point in points.values()}.values()))
         for number, point in points.items():
             outcome = finished.get(point.key)

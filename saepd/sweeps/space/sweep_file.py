@@ -17,7 +17,7 @@ from saepd.sweeps.space.yaml_values import read_yaml
 
 # More points than this are a mistake: even the readout alone would take days.
 MOST_POINTS = 1_000_000
-Method = Literal["grid", "random", "bayes"]
+SearchMethod = Literal["grid", "random", "bayes"]
 
 # Keys of the format that say how W&B's agents start a point, or what a sweep is called.
 _ELSEWHERE = ("program", "command", "description", "project", "entity")
@@ -26,19 +26,19 @@ _KEYS = ("name", "method", "metric", "parameters", "run_cap")
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is tried.
+    """What is tried: parameters, their values, and what tells good points from bad ones.
 
     Attributes:
-        name: Of the sweep.
+        name: Name of the sweep, and of the group of its W&B runs.
         method: ``grid`` (every combination), ``random``, or ``bayes`` (where results led before).
-        parameters: Name -> the values it may take.
-        metric: What tells good points from bad ones.
-        goal: Whether it is to be small or large.
-        run_cap: Most points; all of a grid if None.
+        parameters: Name of each parameter -> the values it may take.
+        metric: Name of the metric that points are compared by.
+        goal: Whether the metric is to be small or large.
+        run_cap: Largest number of points; all of a grid if None.
     """
 
     name: str
-    method: Method
+    method: SearchMethod
     parameters: Mapping[str, Space]
     metric: str
     goal: Goal
@@ -55,11 +55,14 @@ class Sweep:
 
 
 def load_sweep(path: str | Path, fixed: Mapping[str, Any] | None = None) -> Sweep:
-    """Read a sweep file.
+    """Read and check a sweep file, in W&B's format.
 
     Args:
         path: The file.
-        fixed: Values in the place of what it says about these parameters.
+        fixed: Parameter -> value that stands in the place of what the file says about it.
+
+    Returns:
+        What is tried, for `saepd.run_sweep`.
 
     Raises:
         InputError: no such file, no UTF-8, no YAML or YAML that people read otherwise (see
@@ -93,7 +96,7 @@ def parse_sweep(content: Any, name: str = "sweep") -> Sweep:
         if key not in (*_KEYS, *_ELSEWHERE):
             raise InputError(f"unknown key {shortened(key)}: {nearest(str(key), _KEYS)}")
     method: Any = content.get("method")
-    if method not in get_args(Method):
+    if method not in get_args(SearchMethod):
         raise InputError(f"method is {shortened(method)}: use grid, random or bayes")
     entries = content.get("parameters")
     if not isinstance(entries, Mapping) or not entries:

@@ -8,7 +8,7 @@ from saepd.evaluation.fold import Draw
 from saepd.feedback.schema import Feedback, Item
 from saepd.merge.config import MergeConfig
 from saepd.sweeps.point.measure import measure
-from saepd.sweeps.point.stages import Scored
+from saepd.sweeps.point.stages import ScoredPoint
 from saepd.tasks import Task
 from saepd.tasks.published.labels import yes_no_wording
 from saepd.tasks.task import LABEL_METRICS
@@ -58,7 +58,7 @@ def labelled_point(signal):
     directions = [
         Direction(p, "blocks.1.hook_resid_post", AddVector(torch.ones(4))) for p in PERSPECTIVES
     ]
-    return Scored(task, draw, items, scores, torch.tensor([0.5, 1.5]), directions, [])
+    return ScoredPoint(task, draw, items, scores, torch.tensor([0.5, 1.5]), directions, [])
 
 
 def test_a_branch_that_knows_the_labels_gains_over_the_base():

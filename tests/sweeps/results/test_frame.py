@@ -9,7 +9,7 @@ from saepd.cli import main
 from saepd.common.errors import InputError
 from saepd.sweeps.results.frame import finished, importance, pareto, read_sweep, varied
 from saepd.sweeps.results.pictures import feedback_growth, heat_maps, pictures_of, write_pictures
-from saepd.sweeps.results.store import Outcome, Store
+from saepd.sweeps.results.store import PointOutcome, ResultStore
 from saepd.sweeps.run import run_sweep
 from saepd.sweeps.space.points import numbered
 
@@ -17,7 +17,7 @@ from saepd.sweeps.space.points import numbered
 @pytest.fixture
 def made(tmp_path):
     """A store whose gains are a known function of the parameters: 2 block + coefficient / 10."""
-    store = Store(tmp_path)
+    store = ResultStore(tmp_path)
     combinations = [
         {"block": b, "coefficient": float(c), "n_feedback": n}
         for b in (10, 15, 20)
@@ -36,8 +36,8 @@ def made(tmp_path):
             ],
             "stages": [{"kind": "prefix", "key": "a", "reused": False, "n_forwards": 3}],
         }
-        store.add(Outcome(point.key, flat, result))
-    store.add(Outcome("failed", combinations[0], {"error": "InputError: no"}, failed=True))
+        store.add(PointOutcome(point.key, flat, result))
+    store.add(PointOutcome("failed", combinations[0], {"error": "InputError: no"}, failed=True))
     return tmp_path
 
 
@@ -153,15 +153,15 @@ def test_the_commands_plan_run_and_show(files, tmp_path, capsys, monkeypatch):
 
 
 def test_the_plan_counts_the_stages_that_run(small, tmp_path):
-    from saepd.sweeps.space.plan import make_plan, passes_computed
+    from saepd.sweeps.space.plan import passes_computed, plan_sweep
     from saepd.sweeps.space.points import sweep_points
 
     points = sweep_points(small)
-    plan = make_plan(points, set())
+    plan = plan_sweep(points, set())
     assert plan.stages == {"prefix": 1, "feedback": 1, "directions": 2, "branches": 4}
     assert plan.passes < plan.passes_alone / 2
     run_sweep(small, tmp_path)
-    outcomes = Store(tmp_path).outcomes()
+    outcomes = ResultStore(tmp_path).outcomes()
     assert sum(passes_computed(o)[0] for o in outcomes) == plan.passes
-    done = make_plan(points, {o.key for o in outcomes})
+    done = plan_sweep(points, {o.key for o in outcomes})
     assert (done.n_finished, done.passes) == (8, 0)

@@ -7,21 +7,21 @@ from pathlib import Path
 import pytest
 
 from saepd.common.errors import InputError
-from saepd.sweeps.results.store import FILE, Outcome, Store
+from saepd.sweeps.results.store import RESULTS_FILE, PointOutcome, ResultStore
 
 
 def outcome(key="a", failed=False, value=1.0):
     result = {"error": "no"} if failed else {"metrics": {"gain": value}}
-    return Outcome(key, {"k": 3, "perspectives": ["A"]}, result, failed)
+    return PointOutcome(key, {"k": 3, "perspectives": ["A"]}, result, failed)
 
 
 def test_what_is_added_reads_back_and_nothing_is_doubled(tmp_path):
-    store = Store(tmp_path)
+    store = ResultStore(tmp_path)
     assert store.add(outcome("a"))
     assert not store.add(outcome("a", value=2.0))
     assert store.add(outcome("b", failed=True))
     assert store.add(outcome("b", failed=True))
-    assert Store(tmp_path).outcomes() == [outcome("a"), outcome("b", failed=True)]
+    assert ResultStore(tmp_path).outcomes() == [outcome("a"), outcome("b", failed=True)]
     assert store.finished() == {"a"}
     # What failed may succeed later, and stays finished whatever fails beside it.
     assert store.add(outcome("b"))
@@ -33,9 +33,9 @@ def test_several_processes_add_to_one_store(tmp_path):
     code = """
 import sys
 from pathlib import Path
-from saepd.sweeps.results.store import Outcome, Store
-store = Store(Path(sys.argv[1]))
-print(sum(store.add(Outcome(str(i), {}, {"metrics": {}})) for i in range(20)))
+from saepd.sweeps.results.store import PointOutcome, ResultStore
+store = ResultStore(Path(sys.argv[1]))
+print(sum(store.add(PointOutcome(str(i), {}, {"metrics": {}})) for i in range(20)))
 """
     running = [
         subprocess.Popen(
@@ -44,15 +44,15 @@ print(sum(store.add(Outcome(str(i), {}, {"metrics": {}})) for i in range(20)))
         for _ in range(3)
     ]
     assert sum(int(p.communicate(timeout=120)[0]) for p in running) == 20
-    assert len(Store(tmp_path).outcomes()) == 20
+    assert len(ResultStore(tmp_path).outcomes()) == 20
 
 
 def test_no_store_and_no_database_are_named(tmp_path):
     with pytest.raises(InputError, match="holds no sweep"):
-        Store(tmp_path, create=False)
-    (tmp_path / FILE).write_text("no database, but long enough to be mistaken for one" * 40)
+        ResultStore(tmp_path, create=False)
+    (tmp_path / RESULTS_FILE).write_text("no database, but long enough to be mistaken for one" * 40)
     with pytest.raises(InputError, match="cannot be used as a store of results"):
-        Store(tmp_path)
+        ResultStore(tmp_path)
 
 
 @pytest.fixture
@@ -81,21 +81,21 @@ def test_a_full_disk_loses_nothing_that_is_finished(small_disk, small, tmp_path)
     filler.write_bytes(b"x" * (3 * 2**20 - needed + 30_000 - 4096 * 8))
     with pytest.raises(InputError, match="no room left"):
         run_sweep(small, out, RunConfig())
-    kept = Store(out, create=False).outcomes() if (out / FILE).exists() else []
+    kept = ResultStore(out, create=False).outcomes() if (out / RESULTS_FILE).exists() else []
     assert not any(o.failed for o in kept)
     filler.unlink()
     done = run_sweep(small, out)
     assert done.n_finished_before == len(kept)
-    assert {o.key for o in Store(out).outcomes()} == {
-        o.key for o in Store(Path(tmp_path / "elsewhere")).outcomes()
+    assert {o.key for o in ResultStore(out).outcomes()} == {
+        o.key for o in ResultStore(Path(tmp_path / "elsewhere")).outcomes()
     }
 
 
 def test_a_store_on_a_full_disk_says_so(small_disk):
-    store = Store(small_disk)
+    store = ResultStore(small_disk)
     store.add(outcome("a"))
     (small_disk / "filler").write_bytes(b"x" * (3 * 2**20 - 4096 * 12))
-    big = [Outcome(f"b{i}", {"text": "x" * 200_000}, {"metrics": {}}) for i in range(20)]
+    big = [PointOutcome(f"b{i}", {"text": "x" * 200_000}, {"metrics": {}}) for i in range(20)]
     with pytest.raises(InputError, match="no room left"):
         list(map(store.add, big))
     (small_disk / "filler").unlink()
