@@ -18,6 +18,7 @@ from typing import Any
 
 from saepd.common.files import write_atomically, write_json
 from saepd.sweeps.config import RunConfig
+from saepd.sweeps.results.changes import current
 from saepd.sweeps.results.frame import finished, importance, pareto, read_sweep, varied
 from saepd.sweeps.results.pictures import pictures_of
 from saepd.sweeps.run import run_sweep
@@ -46,7 +47,7 @@ def run(name: str, data: Path, out: Path) -> None:
     fixed = {"data": str(data / where)}
     folder = out / name
     run_sweep(load_sweep(path, fixed), folder, RunConfig(), _say)
-    frame: Any = read_sweep(folder)
+    frame: Any = current(read_sweep(folder))
     if added:
         # The points of the file itself, without those of an earlier call's addition.
         frame = frame[frame.reading == "magnitude-sized"]
@@ -64,7 +65,7 @@ def run(name: str, data: Path, out: Path) -> None:
     }
     if added:
         run_sweep(load_sweep(path, fixed | added), folder, RunConfig(), _say)
-        more: Any = read_sweep(folder)
+        more: Any = current(read_sweep(folder))
         more = more[more.reading == added["reading"]]
         summary["one_merge_added"] = {
             "n_points": len(more),

@@ -65,7 +65,7 @@ def run(options: Options) -> None:
         options.metric,
         varied(finished(frame, options.metric)),
     )
-    failed = frame[frame.status == "failed"]
+    failed = frame[(frame.status == "failed") & (frame.changed == "")]
     if len(failed):
         print(f"{len(failed)} points failed; starting the sweep again tries them again:")
         for error, n in failed.error.value_counts().items():
@@ -80,11 +80,14 @@ def run(options: Options) -> None:
 def show_best(frame: pd.DataFrame, metric: str, n: int = _N_BEST) -> None:
     """The best points, one a line."""
     from saepd.sweeps.point.metrics import MEANINGS
+    from saepd.sweeps.results.changes import told_changes
     from saepd.sweeps.results.frame import finished, varied
 
     found = finished(frame, metric)
     _show(f"best of {len(found)} points by {metric}", found.head(n), metric, varied(found))
     print(f"{metric}: {MEANINGS[metric]}")
+    if told := told_changes(frame):
+        print(told)
 
 
 def _show(title: str, rows: pd.DataFrame, metric: str, names: list[str]) -> None:

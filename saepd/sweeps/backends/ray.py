@@ -16,7 +16,7 @@ from typing import Any
 
 from saepd.common.errors import InputError
 from saepd.sweeps.backends.schedule import Backend, WorkUnit, next_unit, units_of
-from saepd.sweeps.point.run_point import Worker, WorkSettings
+from saepd.sweeps.point.run_point import Worker, WorkSettings, failed_outcome
 from saepd.sweeps.results.store import PointOutcome
 from saepd.sweeps.space.points import SweepPoint
 
@@ -183,7 +183,7 @@ class _Pool:
         self._losses[first.key] += 1
         if self._losses[first.key] >= _MOST_LOSSES:
             told = f"its worker was lost {_MOST_LOSSES} times: {type(error).__name__}"
-            yield PointOutcome(first.key, first.config.flat(), {"error": told}, failed=True)
+            yield failed_outcome(first, told)
             rest = rest[1:]
         if rest:
             self._waiting.insert(0, WorkUnit(unit.group, rest))

@@ -19,7 +19,7 @@ from saepd.common.errors import InputError
 from saepd.common.files import write_json
 from saepd.sweeps.backends.schedule import Backend, WorkUnit, units_of
 from saepd.sweeps.config import RunConfig
-from saepd.sweeps.point.run_point import Worker, WorkSettings
+from saepd.sweeps.point.run_point import Worker, WorkSettings, failed_outcome
 from saepd.sweeps.results.store import PointOutcome
 from saepd.sweeps.space.points import SweepPoint
 
@@ -78,7 +78,7 @@ def slurm_backend(out: Path, config: RunConfig) -> Backend:
                 raise InputError(next(w for w in said.values() if "no room left" in w))
         for point in missing.values():
             told = f"its job ended {_ROUNDS} times without it: {said.get(point.key, '')}"
-            yield PointOutcome(point.key, point.config.flat(), {"error": told}, failed=True)
+            yield failed_outcome(point, told)
 
     return run
 

@@ -10,18 +10,23 @@ from pathlib import Path
 from saepd.evaluation.config import DrawConfig
 from saepd.evaluation.fold import Draw, make_draws
 from saepd.feedback.schema import Item
+from saepd.sweeps.point.content import Stamp, stamp_of
 from saepd.sweeps.space.parameters import TaskConfig
 from saepd.tasks import Task, load_task
 from saepd.tasks.packaged import packaged_task
 
 
-@lru_cache(maxsize=4)
 def task_of(config: TaskConfig) -> Task:
-    """The task with the perspectives that take part.
+    """The task with the perspectives that take part; its file is read again when it has changed.
 
     Raises:
         InputError: whatever `load_task` refuses, or an unknown perspective.
     """
+    return _task_of(config, stamp_of(config.data))
+
+
+@lru_cache(maxsize=4)
+def _task_of(config: TaskConfig, _: Stamp | None) -> Task:
     if config.task is None or config.data is None:
         task = packaged_task()
     else:
@@ -31,13 +36,17 @@ def task_of(config: TaskConfig) -> Task:
     return task.only(config.perspectives)
 
 
-@lru_cache(maxsize=256)
 def draw_of(task: TaskConfig, draw: DrawConfig) -> Draw:
     """Test questions and feedback of one point.
 
     Raises:
         InputError: too few questions for the feedback that is asked for.
     """
+    return _draw_of(task, stamp_of(task.data), draw)
+
+
+@lru_cache(maxsize=256)
+def _draw_of(task: TaskConfig, _: Stamp | None, draw: DrawConfig) -> Draw:
     return make_draws(task_of(task), replace(draw, draws=1))[0]
 
 

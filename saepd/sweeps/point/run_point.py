@@ -18,6 +18,7 @@ from saepd.directions.edits import EditLatents
 from saepd.directions.saving import save_to_disk
 from saepd.feedback.schema import fingerprint
 from saepd.sweeps.point.bench import Bench
+from saepd.sweeps.point.identity import point_content, point_key
 from saepd.sweeps.point.measure import measure
 from saepd.sweeps.point.metrics import check_metric
 from saepd.sweeps.point.stage_cache import StageCache
@@ -71,6 +72,8 @@ class Worker:
                     # W&B did not start and said so: once is enough, and each try may take long.
                     self._tracking = TrackingConfig()
                 scored, result = self._measured(point)
+                if point_key(point.config) != point.key:
+                    raise InputError("a file of this point changed while it ran: start it again")
                 if tracker.location is not None:
                     _tell(tracker, scored, result)
         except Exception as error:
@@ -80,7 +83,7 @@ class Worker:
                     "size of the cache; what is finished is kept, and the same command goes on"
                 ) from error
             told = f"{type(error).__name__}: {error}"
-            return PointOutcome(point.key, parameters, {"error": told, **_where()}, failed=True)
+            return failed_outcome(point, told, **_where())
         return PointOutcome(point.key, parameters, result)
 
     def _run_id(self, point: SweepPoint) -> str | None:
@@ -107,9 +110,16 @@ class Worker:
             },
             "stages": [asdict(stage) for stage in scored.stages],
             "seconds": round(time.perf_counter() - start, 3),
+            "content": point_content(point.config) | scored.loaded,
             **_where(),
         }
         return scored, result
+
+
+def failed_outcome(point: SweepPoint, error: str, **where: str) -> PointOutcome:
+    """What came out of a point that has no result."""
+    result = {"error": error, "content": point_content(point.config), **where}
+    return PointOutcome(point.key, point.config.flat(), result, failed=True)
 
 
 def _tell(tracker: Tracker, scored: ScoredPoint, result: dict[str, Any]) -> None:

@@ -69,6 +69,7 @@ class ScoredPoint:
         kl: Nats that each direction moves neutral text by, on average.
         directions: As they ran.
         stages: What it took.
+        loaded: Fingerprints of the model's weights and of the dictionary, the SAE.
     """
 
     task: Task
@@ -78,6 +79,7 @@ class ScoredPoint:
     kl: Tensor
     directions: list[Direction]
     stages: list[StageUse]
+    loaded: dict[str, str]
 
 
 def score_point(bench: Bench, cache: StageCache, config: PointConfig) -> ScoredPoint:
@@ -111,7 +113,8 @@ def score_point(bench: Bench, cache: StageCache, config: PointConfig) -> ScoredP
     uses += _with_input(keys, "branches", branches)
     split = branches.tensors["scores"].split([len(item.options) for item in items], dim=1)
     scores = dict(zip([item.id for item in items], split, strict=True))
-    return ScoredPoint(task, draw, items, scores, branches.tensors["kl"], directions, uses)
+    told = {"weights": loaded.model_fingerprint, "dictionary": loaded.sae_fingerprint}
+    return ScoredPoint(task, draw, items, scores, branches.tensors["kl"], directions, uses, told)
 
 
 def keys_by_content(

@@ -9,6 +9,7 @@ import numpy as np
 
 from saepd.common.errors import InputError
 from saepd.sweeps.point.metrics import GOALS, SIDE_EFFECT, check_metric
+from saepd.sweeps.results.changes import changes, current, told_changes
 from saepd.sweeps.results.store import ResultStore
 from saepd.sweeps.space.parameters import parameter_types
 
@@ -22,10 +23,12 @@ _MOST_LEVELS = 6
 def read_sweep(folder: str | Path) -> pd.DataFrame:
     """Every point that a sweep's folder holds, one a row, in the order they were first tried.
 
-    Columns: ``key``, ``status`` and ``error``; every parameter under its name; every metric under
-    its name, with the ends of its 95% interval as ``NAME_low`` and ``NAME_high``; each
-    perspective's as ``NAME/PERSPECTIVE``; ``features`` (perspective -> latents); ``seconds``,
-    ``n_forwards`` (calls of the model that it took) and ``n_forwards_saved``.
+    Columns: ``key``, ``status`` and ``error``; ``changed``, what has changed since the point was
+    measured (its data, model, SAE or the code), empty where nothing has; every parameter under its
+    name; every metric under its name, with the ends of its 95% interval as ``NAME_low`` and
+    ``NAME_high``; each perspective's as ``NAME/PERSPECTIVE``; ``features`` (perspective ->
+    latents); ``seconds``, ``n_forwards`` (calls of the model that it took) and
+    ``n_forwards_saved``.
 
     Args:
         folder: What was given as ``--out``.
@@ -38,7 +41,8 @@ def read_sweep(folder: str | Path) -> pd.DataFrame:
     except ImportError as error:
         raise InputError("pandas is not installed: pip install 'saepd[sweeps]'") from error
     rows: list[dict[str, Any]] = []
-    for outcome in ResultStore(Path(folder), create=False).outcomes():
+    outcomes = ResultStore(Path(folder), create=False).outcomes()
+    for outcome, changed in zip(outcomes, changes(outcomes), strict=True):
         result = outcome.result
         # Lists as tuples, so that parameters can be grouped by.
         parameters = {
@@ -48,6 +52,7 @@ def read_sweep(folder: str | Path) -> pd.DataFrame:
             "key": outcome.key,
             "status": outcome.status,
             "error": result.get("error"),
+            "changed": changed,
             **parameters,
         }
         row |= result.get("metrics", {})
@@ -88,13 +93,17 @@ def varied(frame: pd.DataFrame) -> list[str]:
 def finished(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The points that have a value of the metric, best first.
 
+    Points of what has changed since are left out: they are no results of what the others are of.
+
     Raises:
         InputError: an unknown metric, or one that no point has.
     """
     check_metric(metric)
     if metric not in frame or not len(frame[metric].dropna()):
         raise InputError(f"no point of this sweep has a {metric}: use another metric")
-    found = frame.dropna(subset=[metric])
+    found = current(frame).dropna(subset=[metric])
+    if not len(found):
+        raise InputError(f"{told_changes(frame)}, and no other has come to an end: run it again")
     return found.sort_values(metric, ascending=GOALS[metric] == "minimize", kind="stable")
 
 
@@ -116,7 +125,8 @@ def importance(frame: pd.DataFrame, metric: str) -> dict[str, float]:
         if pd.api.types.is_float_dtype(found[name]) and len(_levels(found, name)) > _MOST_LEVELS:
             ranks = found[name].rank(pct=True).to_numpy(float)
             levels = np.ceil(ranks * _MOST_LEVELS).astype(str)
-        means = np.array([values[levels == level].mean() for level in levels])
+        _, level, counts = np.unique(levels, return_inverse=True, return_counts=True)
+        means = (np.bincount(level, values) / counts)[level]
         shares[name] = float(means.var() / total) if total else 0.0
     return dict(sorted(shares.items(), key=lambda pair: -pair[1]))
 
@@ -127,8 +137,8 @@ def pareto(frame: pd.DataFrame, metric: str, cost: str = SIDE_EFFECT) -> pd.Data
     ordered = finished(frame, metric).dropna(subset=[cost]).sort_values(cost, kind="stable")
     sign = 1.0 if GOALS[metric] == "minimize" else -1.0
     values = sign * ordered[metric].to_numpy(float)
-    kept = [i for i, value in enumerate(values) if value < min(values[:i], default=float("inf"))]
-    return ordered.iloc[kept]
+    best_before = np.minimum.accumulate(np.concatenate([[np.inf], values[:-1]]))
+    return ordered[values < best_before]
 
 
 def _levels(frame: pd.DataFrame, name: str) -> set[str]:

@@ -58,7 +58,7 @@ def labelled_point(signal):
     directions = [
         Direction(p, "blocks.1.hook_resid_post", AddVector(torch.ones(4))) for p in PERSPECTIVES
     ]
-    return ScoredPoint(task, draw, items, scores, torch.tensor([0.5, 1.5]), directions, [])
+    return ScoredPoint(task, draw, items, scores, torch.tensor([0.5, 1.5]), directions, [], {})
 
 
 def test_a_branch_that_knows_the_labels_gains_over_the_base():

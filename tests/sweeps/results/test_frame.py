@@ -7,6 +7,7 @@ import pytest
 import saepd
 from saepd.cli import main
 from saepd.common.errors import InputError
+from saepd.sweeps.point.identity import point_content
 from saepd.sweeps.results.frame import finished, importance, pareto, read_sweep, varied
 from saepd.sweeps.results.pictures import feedback_growth, heat_maps, pictures_of, write_pictures
 from saepd.sweeps.results.store import PointOutcome, ResultStore
@@ -35,6 +36,7 @@ def made(tmp_path):
                 {"perspective": p, "gain": gain + i} for i, p in enumerate(("north", "south"))
             ],
             "stages": [{"kind": "prefix", "key": "a", "reused": False, "n_forwards": 3}],
+            "content": point_content(point.config),
         }
         store.add(PointOutcome(point.key, flat, result))
     store.add(PointOutcome("failed", combinations[0], {"error": "InputError: no"}, failed=True))
@@ -148,7 +150,7 @@ def test_the_commands_plan_run_and_show(files, tmp_path, capsys, monkeypatch):
     assert main(["sweep", "point", "--out", str(out), "k=bad"]) == 2
     assert "parameter k is 'bad'" in capsys.readouterr().err
     assert main(["sweep", str(tmp_path / "none.yaml"), "--out", str(out)]) == 2
-    assert "cannot read the sweep file" in capsys.readouterr().err
+    assert "none.yaml: No such file" in capsys.readouterr().err
     assert main(["sweep", "shwo", "--out", str(out)]) == 2
 
 
