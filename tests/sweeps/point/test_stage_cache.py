@@ -4,7 +4,11 @@ import time
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from saepd.common.errors import InputError
+from saepd.sweeps.point import stage_cache
 from saepd.sweeps.point.stage_cache import StageCache
 
 
@@ -47,6 +51,62 @@ def test_a_damaged_file_is_computed_again(cache, caplog):
     assert put(cache, "a").reused
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64, torch.int64, torch.bool])
+def test_tensors_of_any_kind_are_read_back(cache, dtype):
+    made = {"x": torch.arange(6).reshape(2, 3).T.to(dtype), "one": torch.tensor(3, dtype=dtype)}
+    made["none"] = torch.empty(0, 3, dtype=dtype)
+    cache.get_or_compute("kind", "a", lambda: (made, 1))
+    found = cache.get("kind", "a").tensors
+    assert all(torch.equal(found[name], tensor) for name, tensor in made.items())
+    assert all(found[name].dtype == dtype for name in made)
+
+
+@given(st.floats(0, 1, exclude_max=True), st.none() | st.binary(min_size=1, max_size=16))
+@settings(max_examples=200, deadline=None)
+def test_a_file_that_is_altered_anywhere_is_computed_again(tmp_path_factory, place, put_in):
+    """Cut off, or with bytes overwritten: what is read is what was written, or nothing."""
+    cache = StageCache(tmp_path_factory.mktemp("altered"), 10**6)
+    put(cache, "a", 20)
+    path = cache.path("kind", "a")
+    payload = bytearray(path.read_bytes())
+    start = int(place * len(payload))
+    if put_in is None:
+        del payload[start:]
+    else:
+        payload[start : start + len(put_in)] = put_in
+    path.write_bytes(bytes(payload))
+    found = cache.get("kind", "a")
+    assert found is None or torch.equal(found.tensors["x"], torch.arange(20))
+
+
+def test_a_file_of_another_stage_or_format_is_not_read(cache, monkeypatch):
+    put(cache, "a")
+    for kind, key in (("kind", "b"), ("other", "a")):
+        path = cache.path(kind, key)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(cache.path("kind", "a").read_bytes())
+        assert cache.get(kind, key) is None
+        assert not path.exists()
+    monkeypatch.setattr(stage_cache, "_FORMAT", 99)
+    assert cache.get("kind", "a") is None
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(cache):
+    cache.path("kind", "a").mkdir(parents=True)
+    with pytest.raises(InputError, match="cannot use the cached stage"):
+        cache.get("kind", "a")
+
+
+def test_the_folder_is_not_looked_through_for_every_file(tmp_path, monkeypatch):
+    cache = StageCache(tmp_path / "stages", 10**7)
+    looked = []
+    evict = StageCache._evict
+    monkeypatch.setattr(StageCache, "_evict", lambda self, keep: looked.append(evict(self, keep)))
+    for i in range(200):
+        put(cache, str(i))
+    assert len(looked) <= 3
+
+
 def test_a_stage_that_fails_leaves_nothing(cache):
     def fail():
         raise ValueError("no")
@@ -60,6 +120,8 @@ def test_a_stage_that_fails_leaves_nothing(cache):
 MANY = """
 import sys, time, torch
 from pathlib import Path
+from saepd.common.errors import InputError
+from saepd.sweeps.point import stage_cache
 from saepd.sweeps.point.stage_cache import StageCache
 cache = StageCache(Path(sys.argv[1]), int(sys.argv[2]))
 n = 0
