@@ -13,7 +13,6 @@ from saepd.cli.options import check_folder, print_table, progress
 from saepd.sweeps.config import RunConfig
 
 if TYPE_CHECKING:
-    from saepd.sweeps.results.store import ResultStore
     from saepd.sweeps.space.sweep_file import Sweep
 
 EXAMPLES = """\
@@ -84,7 +83,7 @@ def run(options: Options) -> None:
 def _dry_run(sweep: Sweep, out: Path, seed: int) -> None:
     from saepd.sweeps.results.store import RESULTS_FILE, ResultStore
     from saepd.sweeps.run import check_points
-    from saepd.sweeps.space.plan import plan_sweep
+    from saepd.sweeps.space.plan import plan_sweep, seconds_a_pass
     from saepd.sweeps.space.points import short_name, sweep_points
 
     if sweep.method == "bayes":
@@ -107,18 +106,9 @@ def _dry_run(sweep: Sweep, out: Path, seed: int) -> None:
         f"texts to run, times branches: at most {plan.passes}; every point alone: "
         f"{plan.passes_alone}"
     )
-    if store and (seconds := _seconds_a_text(store)):
+    if store and (seconds := seconds_a_pass(store.outcomes())):
         print(
             f"at the speed of the points in {out}: about {plan.passes * seconds / 60:.1f} minutes"
         )
     else:
         print("how long that takes is told once a point of this sweep has run")
-
-
-def _seconds_a_text(store: ResultStore) -> float | None:
-    """How long one text under one branch took in the points that are finished."""
-    from saepd.sweeps.space.plan import passes_computed
-
-    measured = [passes_computed(o) for o in store.outcomes() if not o.failed]
-    passes = sum(n for n, _ in measured)
-    return sum(s for _, s in measured) / passes if passes else None

@@ -16,7 +16,8 @@ from saepd.sweeps.config import RunConfig
 from saepd.sweeps.point.metrics import GOALS, check_metric
 from saepd.sweeps.point.question import draw_of, task_of
 from saepd.sweeps.point.run_point import Worker, WorkSettings
-from saepd.sweeps.results.store import PointOutcome, ResultStore
+from saepd.sweeps.results.outcome import PointOutcome
+from saepd.sweeps.results.store import ResultStore
 from saepd.sweeps.space.parameters import point_config
 from saepd.sweeps.space.points import SweepPoint, sweep_points
 from saepd.sweeps.space.search import search
@@ -133,9 +134,8 @@ def run_point(
     check_points(sweep, [point])
     make_folder(out)
     store = ResultStore(out)
-    for outcome in store.outcomes():
-        if outcome.key == point.key and not outcome.failed:
-            return outcome
+    if before := store.finished_outcome(point.key):
+        return before
     settings = work_settings(sweep, out, config)
     outcome = Worker(replace(settings, varied=tuple(values))).run(point)
     store.add(outcome)

@@ -17,7 +17,7 @@ from typing import Any
 from saepd.common.errors import InputError
 from saepd.sweeps.backends.schedule import Backend, WorkUnit, next_unit, units_of
 from saepd.sweeps.point.run_point import Worker, WorkSettings, failed_outcome
-from saepd.sweeps.results.store import PointOutcome
+from saepd.sweeps.results.outcome import PointOutcome
 from saepd.sweeps.space.points import SweepPoint
 
 # How often a unit may take its worker down before its points count as failed.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from saepd.sweeps.point.dependencies import keys_by_settings
 from saepd.sweeps.point.run_point import WorkSettings
-from saepd.sweeps.results.store import PointOutcome
+from saepd.sweeps.results.outcome import PointOutcome
 from saepd.sweeps.space.points import SweepPoint
 
 

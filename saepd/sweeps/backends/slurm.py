@@ -8,19 +8,22 @@ begins by collecting what they left.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from saepd.common.errors import InputError
-from saepd.common.files import write_json
+from saepd.common.files import read_text, write_json
 from saepd.sweeps.backends.schedule import Backend, WorkUnit, units_of
 from saepd.sweeps.config import RunConfig
 from saepd.sweeps.point.run_point import Worker, WorkSettings, failed_outcome
-from saepd.sweeps.results.store import PointOutcome
+from saepd.sweeps.results.outcome import (
+    PointOutcome,
+    read_json,
+    read_outcome,
+    written_outcome,
+)
 from saepd.sweeps.space.points import SweepPoint
 
 _ROUNDS = 3
@@ -101,13 +104,13 @@ def _work(units: Sequence[WorkUnit], settings: WorkSettings, inbox: Path) -> Non
     worker = Worker(settings)
     for unit in units:
         for point in unit.points:
-            write_json(inbox / f"{point.key}.json", asdict(worker.run(point)))
+            write_json(inbox / f"{point.key}.json", written_outcome(worker.run(point)))
 
 
 def _collect(inbox: Path) -> Iterator[PointOutcome]:
     """What jobs have finished; a file goes once its outcome was taken and the next is asked for."""
     for file in sorted(inbox.glob("*.json")):
-        yield PointOutcome(**json.loads(file.read_text(encoding="utf-8")))
+        yield read_outcome(read_json(read_text(file), str(file)), str(file))
         file.unlink()
 
 

@@ -23,7 +23,7 @@ from saepd.sweeps.point.measure import measure
 from saepd.sweeps.point.metrics import check_metric
 from saepd.sweeps.point.stage_cache import StageCache
 from saepd.sweeps.point.stages import ScoredPoint, score_point
-from saepd.sweeps.results.store import PointOutcome
+from saepd.sweeps.results.outcome import PointOutcome
 from saepd.sweeps.space.points import SweepPoint, short_name
 
 GIGABYTE = 10**9

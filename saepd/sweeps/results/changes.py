@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from saepd.sweeps.point.content import content_of
 from saepd.sweeps.point.identity import FILE_PARAMETERS, code_version
-from saepd.sweeps.results.store import PointOutcome
+from saepd.sweeps.results.outcome import PointOutcome
 from saepd.sweeps.space.parameters import ModelConfig
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def changes(outcomes: Sequence[PointOutcome]) -> list[str]:
             for name in FILE_PARAMETERS
             if content.get(name)
             and content[name]
-            != (on_disk[name].get(outcome.parameters.get(name)) or latest[_place(outcome, name)])
+            != (on_disk[name].get(outcome.parameters[name]) or latest[_place(outcome, name)])
         ]
         changed += [
             what
@@ -68,7 +68,7 @@ def changes(outcomes: Sequence[PointOutcome]) -> list[str]:
 
 def current(frame: pd.DataFrame) -> pd.DataFrame:
     """The points of which nothing has changed since they were measured."""
-    return frame[frame["changed"] == ""] if "changed" in frame else frame
+    return frame.loc[frame["changed"] == "", :] if "changed" in frame else frame
 
 
 def told_changes(frame: pd.DataFrame) -> str:

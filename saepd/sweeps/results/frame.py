@@ -138,7 +138,7 @@ def pareto(frame: pd.DataFrame, metric: str, cost: str = SIDE_EFFECT) -> pd.Data
     sign = 1.0 if GOALS[metric] == "minimize" else -1.0
     values = sign * ordered[metric].to_numpy(float)
     best_before = np.minimum.accumulate(np.concatenate([[np.inf], values[:-1]]))
-    return ordered[values < best_before]
+    return ordered.loc[values < best_before, :]
 
 
 def _levels(frame: pd.DataFrame, name: str) -> set[str]:

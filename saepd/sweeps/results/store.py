@@ -13,12 +13,13 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from saepd.common.errors import InputError
+from saepd.sweeps.results.outcome import PointOutcome, read_json, read_outcome
 
+_SELECT = "SELECT id, key, status, parameters, result FROM results"
 RESULTS_FILE = "results.sqlite"
 
 _SCHEMA = """
@@ -31,28 +32,6 @@ CREATE TABLE IF NOT EXISTS results (
 );
 CREATE UNIQUE INDEX IF NOT EXISTS one_finished ON results (key) WHERE status = 'finished';
 """
-
-
-@dataclass(frozen=True)
-class PointOutcome:
-    """What came out of one point.
-
-    Attributes:
-        key: Of the point.
-        parameters: All of them, by name.
-        result: Metrics, features and stages; or, of a failed point, the error.
-        failed: Whether there is an error instead of metrics.
-    """
-
-    key: str
-    parameters: dict[str, Any]
-    result: dict[str, Any]
-    failed: bool = False
-
-    @property
-    def status(self) -> Literal["finished", "failed"]:
-        """As the store has it."""
-        return "failed" if self.failed else "finished"
 
 
 class ResultStore:
@@ -103,20 +82,38 @@ class ResultStore:
             return {key for (key,) in rows}
 
     def outcomes(self) -> list[PointOutcome]:
-        """The last of every point, in the order in which they were first tried."""
+        """The last of every point, in the order in which they were first tried.
+
+        Raises:
+            InputError: a row is not as this store writes it.
+        """
         with self._open() as connection:
-            rows = connection.execute(
-                "SELECT key, status, parameters, result FROM results ORDER BY id"
-            ).fetchall()
+            rows = connection.execute(f"{_SELECT} ORDER BY id").fetchall()
         found: dict[str, PointOutcome] = {}
-        for key, status, parameters, result in rows:
+        for outcome in map(self._outcome, rows):
             # A finished point stays finished, whatever failed beside it.
-            if key not in found or found[key].failed:
-                outcome = PointOutcome(
-                    key, json.loads(parameters), json.loads(result), status == "failed"
-                )
-                found[key] = outcome
+            if outcome.key not in found or found[outcome.key].failed:
+                found[outcome.key] = outcome
         return list(found.values())
+
+    def finished_outcome(self, key: str) -> PointOutcome | None:
+        """The outcome of one point, if it is finished."""
+        with self._open() as connection:
+            row = connection.execute(
+                f"{_SELECT} WHERE key = ? AND status = 'finished'", (key,)
+            ).fetchone()
+        return row and self._outcome(row)
+
+    def _outcome(self, row: tuple[Any, ...]) -> PointOutcome:
+        number, key, status, parameters, result = row
+        source = f"{self.path}, row {number},"
+        written = {
+            "key": key,
+            "status": status,
+            "parameters": read_json(parameters, source),
+            "result": read_json(result, source),
+        }
+        return read_outcome(written, source)
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

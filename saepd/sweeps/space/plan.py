@@ -7,9 +7,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from saepd.branches.neutral import NEUTRAL_PROMPTS
+from saepd.common.errors import InputError
 from saepd.sweeps.point.dependencies import STAGES, keys_by_settings
 from saepd.sweeps.point.question import asked_items, draw_of, task_of
-from saepd.sweeps.results.store import PointOutcome
+from saepd.sweeps.results.changes import changes
+from saepd.sweeps.results.outcome import PointOutcome
 from saepd.sweeps.space.parameters import PointConfig, point_config
 from saepd.sweeps.space.points import SweepPoint
 
@@ -50,6 +52,22 @@ def plan_sweep(points: Sequence[SweepPoint], finished: Collection[str]) -> Sweep
     # Reading branches costs no pass.
     stages = {kind: counts[kind] for kind in STAGES if kind != "readout"}
     return SweepPlan(len(points), len(points) - len(waiting), stages, sum(costs.values()), alone)
+
+
+def seconds_a_pass(outcomes: Sequence[PointOutcome]) -> float | None:
+    """How long one text under one branch took in finished points; None if that cannot be told."""
+    known = [
+        outcome
+        for outcome, changed in zip(outcomes, changes(outcomes), strict=True)
+        if not (outcome.failed or changed)
+    ]
+    try:
+        measured = [passes_computed(outcome) for outcome in known]
+    except InputError:
+        # An earlier sweep's data is no longer where it was.
+        return None
+    passes = sum(n for n, _ in measured)
+    return sum(s for _, s in measured) / passes if passes else None
 
 
 def passes_computed(outcome: PointOutcome) -> tuple[int, float]:

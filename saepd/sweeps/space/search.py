@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saepd.common.errors import InputError
-from saepd.sweeps.results.store import PointOutcome
+from saepd.sweeps.results.outcome import PointOutcome
 from saepd.sweeps.space.parameters import point_config
 from saepd.sweeps.space.points import SweepPoint
 from saepd.sweeps.space.space import Choice, Space

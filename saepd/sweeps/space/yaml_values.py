@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 _MOST_LEVELS = 16
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _WHOLE = re.compile(r"[-+]?\d+")
-_KEYWORDS: Mapping[str, bool | None] = (
-    dict.fromkeys(("true", "True", "TRUE"), True)
-    | dict.fromkeys(("false", "False", "FALSE"), False)
-    | dict.fromkeys(("null", "~", "None"))
-)
+_KEYWORDS: Mapping[str, bool | None] = {
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys(("null", "~", "None")),
+}
 # What YAML 1.1 reads as something else than the text it seems to be, and what it makes of it.
 _SURPRISES = (
     (re.compile(r"(?i:yes|on)"), "true"),
@@ -120,8 +120,8 @@ def _add(event: Event, levels: list[_Level], where: str) -> None:
     if isinstance(event, yaml.ScalarEvent):
         new = _scalar(event, told)
     else:
-        if getattr(event, "tag", None):
-            raise InputError(f"{told} has the YAML tag {shortened(event.tag)}: leave it out")
+        if tag := getattr(event, "tag", None):
+            raise InputError(f"{told} has the YAML tag {shortened(tag)}: leave it out")
         if len(levels) > _MOST_LEVELS:
             raise InputError(f"{told} lies more than {_MOST_LEVELS} levels deep: write it flat")
         new = {} if isinstance(event, yaml.MappingStartEvent) else []

@@ -9,7 +9,8 @@ from saepd.common.errors import InputError
 from saepd.sweeps.point import dependencies
 from saepd.sweeps.results.changes import changes, current, told_changes
 from saepd.sweeps.results.frame import finished, importance, pareto, read_sweep
-from saepd.sweeps.results.store import PointOutcome, ResultStore
+from saepd.sweeps.results.outcome import PointOutcome
+from saepd.sweeps.results.store import ResultStore
 from saepd.sweeps.run import run_sweep
 
 

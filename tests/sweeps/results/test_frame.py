@@ -9,8 +9,9 @@ from saepd.cli import main
 from saepd.common.errors import InputError
 from saepd.sweeps.point.identity import point_content
 from saepd.sweeps.results.frame import finished, importance, pareto, read_sweep, varied
+from saepd.sweeps.results.outcome import PointOutcome
 from saepd.sweeps.results.pictures import feedback_growth, heat_maps, pictures_of, write_pictures
-from saepd.sweeps.results.store import PointOutcome, ResultStore
+from saepd.sweeps.results.store import ResultStore
 from saepd.sweeps.run import run_sweep
 from saepd.sweeps.space.points import numbered
 

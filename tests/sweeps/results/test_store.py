@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from saepd.common.errors import InputError
-from saepd.sweeps.results.store import RESULTS_FILE, PointOutcome, ResultStore
+from saepd.sweeps.results.outcome import PointOutcome
+from saepd.sweeps.results.store import RESULTS_FILE, ResultStore
 
 
 def outcome(key="a", failed=False, value=1.0):
@@ -33,7 +34,8 @@ def test_several_processes_add_to_one_store(tmp_path):
     code = """
 import sys
 from pathlib import Path
-from saepd.sweeps.results.store import PointOutcome, ResultStore
+from saepd.sweeps.results.outcome import PointOutcome
+from saepd.sweeps.results.store import ResultStore
 store = ResultStore(Path(sys.argv[1]))
 print(sum(store.add(PointOutcome(str(i), {}, {"metrics": {}})) for i in range(20)))
 """
