@@ -135,7 +135,7 @@ def _tell(tracker: Tracker, scored: ScoredPoint, result: dict[str, Any]) -> None
         tracker.log_steering(steering)
 
 
-def _feature_rows(scored: Scored) -> Sequence[dict[str, Any]]:
+def _feature_rows(scored: ScoredPoint) -> Sequence[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for direction in scored.directions:
         edit = direction.edit
@@ -147,15 +147,6 @@ def _feature_rows(scored: Scored) -> Sequence[dict[str, Any]]:
                 for latent, value in zip(latents, values, strict=True)
             ]
     return rows
-
-
-def _feature_rows(scored: ScoredPoint) -> Sequence[dict[str, Any]]:
-    return [
-        {"perspective": d.perspective, "latent": latent, "value": value}
-        for d in scored.directions
-        if d.latents is not None and d.values is not None
-        for latent, value in zip(d.latents.tolist(), d.values.tolist(), strict=True)
-    ]
 
 
 def _where() -> dict[str, str]:

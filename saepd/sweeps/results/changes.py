@@ -36,7 +36,7 @@ def changes(outcomes: Sequence[PointOutcome]) -> list[str]:
         content = outcome.result.get("content", {})
         names = (*FILE_PARAMETERS, *_LOADED)
         latest |= {_place(outcome, name): content[name] for name in names if content.get(name)}
-    on_disk = {
+    on_disk: dict[str, dict[Any, str | None]] = {
         name: {
             value: content_of(value)
             for value in {o.parameters.get(name) for o in outcomes}
@@ -53,7 +53,7 @@ def changes(outcomes: Sequence[PointOutcome]) -> list[str]:
             for name in FILE_PARAMETERS
             if content.get(name)
             and content[name]
-            != (on_disk[name].get(outcome.parameters[name]) or latest[_place(outcome, name)])
+            != (on_disk[name].get(outcome.parameters.get(name)) or latest[_place(outcome, name)])
         ]
         changed += [
             what

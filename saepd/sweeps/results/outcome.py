@@ -11,7 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from saepd.common.errors import InputError, first_line
-from saepd.feedback.schema import shortened
+from saepd.common.messages import shortened
 
 Status = Literal["finished", "failed"]
 
