@@ -115,7 +115,7 @@ def test_feedback_in_another_order_is_not_read_from_the_first(bench, files, tmp_
     alone = score_point(bench, StageCache(tmp_path / "alone", 10**9), south)
     assert [d.perspective for d in after.directions] == ["south", "north"]
     for mine, own in zip(after.directions, alone.directions, strict=True):
-        assert torch.equal(mine.latents, own.latents)
-        assert torch.equal(mine.values, own.values)
+        assert torch.equal(mine.edit.latents, own.edit.latents)
+        assert torch.equal(mine.edit.values, own.edit.values)
     assert torch.equal(after.kl, alone.kl)
     assert all(torch.equal(after.scores[item], alone.scores[item]) for item in alone.scores)
