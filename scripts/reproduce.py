@@ -20,23 +20,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-_SURVEY = ["uniform", "train-mean", "train-mean, pooled", "zero-shot", "zero-shot, letters"]
-_SURVEY += ["contextually calibrated", "temperature", "temperature and position bias"]
-_SURVEY += ["temperature and position bias, pooled", "temperature and position bias, pooled + own"]
-_SURVEY += ["zero-shot, letters over orders", "few-shot prompt"]
-_SURVEY += ["fitted scales", "fitted scales, random latents", "fitted scales, shuffled labels"]
-_SURVEY += ["fitted dense vector"]
-_LABELS = ["uniform", "train-mean", "zero-shot", "zero-shot, letters"]
-_LABELS += ["temperature and position bias", "few-shot prompt"]
-_LABELS += ["linear probe, residual", "linear probe, latents"]
-_LABELS += ["gated directions", "gated directions, shuffled answers"]
-_STEERED = ["SAE reconstruction only", "dense difference in means", "random latents"]
-_STEERED += ["shuffled labels", "paper's recipe", "paper's recipe, no error term"]
-_STEERED += ["paper's recipe, calibrated", "selected latents", "selected latents, KL budget"]
+_SURVEY = ["uniform", "train-mean", "train-mean-pooled", "zero-shot", "zero-shot-persona"]
+_SURVEY += ["zero-shot-letters", "contextual-calibration", "temperature"]
+_SURVEY += ["position-bias", "position-bias-pooled", "position-bias-pooled-and-own"]
+_SURVEY += ["zero-shot-letters-over-orders", "few-shot"]
+_SURVEY += ["fitted-scales", "fitted-scales-random-latents", "fitted-scales-shuffled-labels"]
+_SURVEY += ["fitted-dense-vector"]
+_LABELS = ["uniform", "train-mean", "zero-shot", "zero-shot-persona", "zero-shot-letters"]
+_LABELS += ["position-bias", "few-shot", "linear-probe-residual", "linear-probe-latents"]
+_LABELS += ["gated-directions", "gated-directions-shuffled-answers"]
+_STEERED = ["sae-reconstruction", "difference-in-means", "random-latents"]
+_STEERED += ["shuffled-labels", "paper", "paper-without-error-term", "paper-calibrated"]
+_STEERED += ["selected-latents", "selected-latents-kl-budget"]
 _MERGED = ["pluralistic", "mixture", "product", "cad", "dcd"]
-_STEERED += [f"merged{kind}, {name}" for kind in ("", " with base") for name in _MERGED]
-_FEW_STEERED = ["dense difference in means", "random latents", "paper's recipe"]
-_FEW_STEERED += ["selected latents", "merged, pluralistic", "merged, mixture"]
+_STEERED += [f"merged{kind}-{name}" for kind in ("", "-with-base") for name in _MERGED]
+_FEW_STEERED = ["difference-in-means", "random-latents", "paper"]
+_FEW_STEERED += ["selected-latents", "merged-pluralistic", "merged-mixture"]
 
 # Name of the results -> task, its file or folder in the data, methods, and further options.
 RECORD: dict[str, tuple[str, str, list[str], str]] = {
@@ -55,7 +54,7 @@ RECORD: dict[str, tuple[str, str, list[str], str]] = {
     "globalopinionqa_steered": (
         "globalopinionqa",
         "globalopinionqa.json",
-        ["uniform", "train-mean", "zero-shot", "temperature and position bias", *_STEERED],
+        ["uniform", "train-mean", "zero-shot", "position-bias", *_STEERED],
         "--feedback-kind distribution --draws 5 --limit 40 --block 20",
     ),
     "hs_brexit": (
@@ -89,7 +88,7 @@ def command(name: str, data: Path, out: Path) -> list[str]:
     """The command that makes one table of the record."""
     task, where, methods, options = RECORD[name]
     made = ["evaluate", "--task", task, "--data", str(data / where), "--out", str(out / name)]
-    return [*made, "--methods", ", ".join(methods), *shlex.split(options)]
+    return [*made, "--methods", *methods, *shlex.split(options)]
 
 
 def keep(name: str, out: Path, data: Path) -> None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 
 import saepd
+from saepd.cli.demo import METHODS
 from saepd.directions.direction import apply_all
 from saepd.directions.edits import EditLatents
-from saepd.evaluation.report import result_rows
+from saepd.evaluation.config import DrawConfig, EvaluationConfig
+from saepd.evaluation.run import evaluate
 from saepd.models.identity import weights_fingerprint
 from saepd.models.packaged import DEFAULT_MODEL, default_gguf
 from saepd.models.prompts import item_prompt, naming_answer
 from saepd.saes.load import sae_hook_name
+from saepd.tasks import load_task
 from saepd.uncertainty.asking_again import iterate_over_options, uncertainty_over_options
 from saepd.uncertainty.config import EpistemicConfig
 
@@ -135,22 +139,23 @@ def test_several_directions_at_one_site_add_up(model, sae):
     torch.testing.assert_close(together, expected, atol=1e-4, rtol=0)
 
 
-def test_the_experiment_depends_on_the_seed_and_on_the_weights(model, sae):
-    items = [item for item in saepd.survey_items() if item.topic == "abortion"][:4]
-    known = {item.id for item in items}
-    feedback = [row for row in saepd.survey_feedback() if row.item in known][:900]
+def test_an_evaluation_depends_on_the_seed_and_on_the_weights(model, sae, tmp_path):
+    whole = load_task("gss")
+    known = {item.id for item in [i for i in whole.items if i.topic == "abortion"][:4]}
+    task = replace(
+        whole,
+        items=tuple(item for item in whole.items if item.id in known),
+        feedback=tuple([row for row in whole.feedback if row.item in known][:900]),
+    )
 
-    def distances(seed):
-        config = saepd.ExperimentConfig(
-            n_feedback=8, n_folds=2, seed=seed, few_shot_tokens=128, coefficients=(4.0,)
-        )
-        outcome = saepd.run_experiment(model, sae, items, feedback, config)
-        rows = result_rows(outcome.predictions, seed)
+    def distances(seed, folder):
+        config = EvaluationConfig(DrawConfig(n_feedback=8, draws=1, seed=seed), few_shot_tokens=128)
+        summary = evaluate(model, sae, task, config, tmp_path / folder, METHODS)
+        rows = summary["rows"]
         return {row["method"]: row["js_distance"] for row in rows if row["perspective"] == "all"}
 
-    first, again, other = distances(0), distances(0), distances(1)
+    first, again, other = distances(0, "first"), distances(0, "again"), distances(1, "other")
     assert first == again
-    assert first["uniform"] == other["uniform"]
     assert first["train-mean"] != other["train-mean"]
     weight = model.original_model.get_input_embeddings().weight
     kept = weight.clone()
@@ -159,7 +164,7 @@ def test_the_experiment_depends_on_the_seed_and_on_the_weights(model, sae):
             weight += 0.05 * torch.randn(
                 weight.shape, generator=torch.Generator().manual_seed(0)
             ).to(weight)
-        changed = distances(0)
+        changed = distances(0, "changed")
     finally:
         with torch.no_grad():
             weight.copy_(kept)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from saepd.cli.options import check_folder, load_model_and_sae, print_json, progress
-from saepd.common.tracking import TrackingConfig
-from saepd.evaluation.experiment import ExperimentConfig
+from saepd.cli.options import check_folder, load_model_and_sae, print_json, print_table, progress
+from saepd.common.tracking import Mode, TrackingConfig
+from saepd.evaluation.config import EvaluationConfig
 from saepd.models.choice import ModelConfig
 
 EXAMPLES = """\
   saepd demo --out out/demo
-  saepd demo --out out/demo --block 20 --kl-budget 0.5
-  saepd demo --out out/demo --seed 1 --wandb offline --json"""
+  saepd demo --out out/demo_block20 --block 20
+  saepd demo --out out/demo_seed1 --seed 1 --wandb offline --json"""
+
+# Nulls first; the steered ones with a control each.
+METHODS = (
+    *("uniform", "train-mean", "zero-shot", "zero-shot-persona", "few-shot", "position-bias"),
+    *("random-latents", "selected-latents", "merged-pluralistic", "fitted-scales"),
+)
 
 
 @dataclass
@@ -22,94 +28,86 @@ class Options:
     """What the demo runs on.
 
     Attributes:
-        out: Folder for results.json, table.md and the directions of the first fold.
+        out: Folder for table.md, summary.json, results.json and the directions of the first draw.
         json: Print the results as JSON instead of tables.
         wandb: Track the run: off, offline or online.
     """
 
     out: Path = Path("out/demo")
     json: bool = False
-    wandb: str = "off"
+    wandb: Mode = "off"
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     where: ModelConfig = field(default_factory=ModelConfig)
-    experiment: ExperimentConfig = field(default_factory=ExperimentConfig)
 
 
 def run(options: Options) -> None:
-    """Run the demo and write what it found."""
-    from saepd.feedback.survey import survey_feedback, survey_items
-
-    began = time.perf_counter()
-    items, feedback = survey_items(), list(survey_feedback())
-    run_and_report(
-        options,
-        items,
-        feedback,
-        title="Distance to what each group answered, questions held out",
-        began=began,
-    )
-
-
-def run_and_report(options, items, feedback, *, title: str, began: float) -> None:  # noqa: ANN001
-    """Run the experiment on items and feedback; write, track and print the results."""
-    from dataclasses import asdict
-
-    from rich.console import Console
-
-    from saepd.cli.show import show_distributions, show_evidence, show_results
-    from saepd.common.files import write_atomically, write_json
+    """Evaluate on the packaged survey, and show the first draw from inside."""
+    from saepd.cli.show import show_distributions, show_evidence
+    from saepd.common.files import write_json
     from saepd.common.tracking import track
     from saepd.directions.saving import save_to_disk
-    from saepd.evaluation.experiment import run_experiment
-    from saepd.evaluation.report import evidence_dict, example_dict, markdown_table, result_rows
+    from saepd.evaluation.example import most_divided
+    from saepd.evaluation.methods.steered import fold_fit, mean_differences
+    from saepd.evaluation.results.table import finding, table_cells
+    from saepd.evaluation.run import evaluate, first_fold
     from saepd.features.evidence import explain
+    from saepd.merge.config import MergeConfig
+    from saepd.tasks import PACKAGED_TASK, load_task
 
+    began = time.perf_counter()
     check_folder(options.out)
-    settings = {"where": asdict(options.where), "experiment": asdict(options.experiment)}
-    tracking = TrackingConfig(mode=options.wandb)
-    with track(tracking, settings, job_type="experiment") as tracker:
+    task, config = load_task(PACKAGED_TASK), options.evaluation
+    settings = {"where": asdict(options.where), **asdict(config)}
+    with track(TrackingConfig(mode=options.wandb), settings, job_type="demo") as tracker:
         model, sae = load_model_and_sae(options.where)
         with progress("starting") as report:
-            outcome = run_experiment(model, sae, items, feedback, options.experiment, report)
-        rows = result_rows(outcome.predictions, options.experiment.seed)
-        site = outcome.fit.directions[0].hook_name
-        evidence = [
-            explain(model, sae, site, outcome.fit.pairs, features)
-            for features in outcome.fit.features
-        ]
+            summary = evaluate(model, sae, task, config, options.out, METHODS, report)
+            report("features, and one question in full", 0, 1)
+            fold = first_fold(model, sae, task, config, options.out)
+            steered, fit = mean_differences(fold)["selected"], fold_fit(fold)
+            example = most_divided(fold, steered, task, MergeConfig())
+            evidence = [
+                explain(model, sae, fold.cache.hook_name, fit.pairs, features)
+                for features in fit.features
+            ]
+            report("done", 1, 1)
+        directions = [direction for branch in steered.directions.values() for direction in branch]
+        save_to_disk(directions, options.out / "steering")
         results = {
-            "rows": rows,
-            "features": [evidence_dict(e) for group in evidence for e in group],
-            "example": example_dict(outcome.example),
-            "coefficients": {d.perspective: d.coefficient for d in outcome.fit.directions},
-            "n_few_shot_examples": outcome.n_few_shot,
-            "warnings": outcome.warnings,
-            "config": {**settings, "lineage": outcome.fit.directions[0].lineage},
+            "finding": finding(summary["rows"]),
+            "rows": summary["rows"],
+            "features": [e.to_dict() for group in evidence for e in group],
+            "example": example.to_dict(),
+            "coefficients": {d.perspective: d.coefficient for d in directions},
+            "config": settings,
             "seconds": round(time.perf_counter() - began, 1),
         }
         write_json(options.out / "results.json", results)
-        write_atomically(options.out / "table.md", (markdown_table(rows) + "\n").encode())
-        save_to_disk(outcome.fit.directions, options.out / "steering")
-        tracker.log_table("results", rows)
+        tracker.log_table("results", summary["rows"])
         tracker.summary(
-            {f"js_distance/{r['method']}/{r['perspective']}": r["js_distance"] for r in rows}
+            {
+                f"js_distance/{r['method']}/{r['perspective']}": r["js_distance"]
+                for r in summary["rows"]
+            }
         )
         tracker.log_steering(options.out / "steering")
     if options.json:
         print_json(results)
         return
-    show_results(rows, title)
+    print_table(
+        "Distance to what each group answered, questions held out",
+        *table_cells(summary["rows"], short=True),
+    )
+    print(results["finding"])
     for group in evidence:
-        show_evidence(group, f"Features of {group[0].perspective}'s feedback (first fold)")
-    example = outcome.example
+        show_evidence(group, f"{group[0].perspective}: latents of its feedback (first draw)")
     show_distributions(
         f"A held-out question: {example.item.prompt}",
         example.item.options,
         {
             **{f"branch: {name}": p for name, p in example.branches.items()},
-            "pluralistic merge": example.merged,
-            **{f"people: {name}": p for name, p in example.gold.items()},
+            "merged (pluralistic)": example.merged,
+            **{f"people: {name}": p for name, p in example.item.distributions.items()},
         },
     )
-    for warning in outcome.warnings:
-        Console(stderr=True).print(f"warning: {warning}")
     print(f"{results['seconds']} seconds; results in {options.out}")

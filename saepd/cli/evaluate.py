@@ -6,20 +6,18 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 from saepd.cli.options import check_folder, load_model_and_sae, print_json, print_table, progress
 from saepd.common.errors import InputError
 from saepd.common.tracking import Mode, TrackingConfig
+from saepd.evaluation.config import EvaluationConfig
 from saepd.models.choice import ModelConfig
-
-if TYPE_CHECKING:
-    from saepd.evaluation.config import EvaluationConfig
-    from saepd.tasks import Task
+from saepd.tasks import PACKAGED_TASK, TASK_NAMES, Task, load_task
+from saepd.tasks.own import own_task
 
 EXAMPLES = """\
   saepd evaluate --task globalopinionqa --data globalopinionqa.json --out out/goqa
-  saepd evaluate --task hs-brexit --data hs_brexit/ --methods "zero-shot, train-mean" --out out/hs
+  saepd evaluate --task hs-brexit --data hs_brexit/ --methods zero-shot train-mean --out out/hs
   saepd evaluate --items items.jsonl --feedback feedback.jsonl --n-feedback 20 --out out/mine
 
 A run that was stopped goes on where it stopped: start it again with the same settings.
@@ -36,21 +34,15 @@ class Options:
 
     Attributes:
         out: Folder for predictions.parquet, summary.json, table.md and what resuming needs.
-        task: One of globalopinionqa, opinionqa, hs-brexit, hs-brexit-annotators, hatecheck,
-            liar, liar-binary, claims, moralchoice; give --data with it.
-        data: The task's own file or folder.
+        task: Published task: one of gss (packaged, needs no --data), globalopinionqa, opinionqa,
+            hs-brexit, hs-brexit-annotators, hatecheck, liar, liar-binary, claims, moralchoice.
+        data: File or folder of the published task.
         items: Instead of a task: JSONL or CSV file of your questions with their gold distributions.
-        feedback: JSONL or CSV file of answers to your questions.
-        methods: Names with commas between them, or all; if not given, those that the task allows
-            and that do not take long.
-        perspectives: How many (those with most items), or names with commas between them.
-        n_feedback: Questions per perspective that methods see the answers to.
-        draws: How often questions are split and feedback is drawn anew.
-        feedback_kind: answer (one person's a row) or distribution (a whole group's).
-        limit: Most test items of a draw; all if not given.
-        test_share: Share of the questions that are held out.
-        few_shot_tokens: Most tokens of examples in the few-shot prompt.
-        seed: Of the first draw.
+        feedback: JSONL or CSV file of answers to your questions; drawn from the gold distributions
+            if not given.
+        methods: Ids of methods, or all; if not given, those that the task allows and that do not
+            take long.
+        perspectives: How many perspectives take part (those with most items), or their names.
         skip_bad: Go on without bad rows of your own files, and say how many there are.
         json: Print the summary as JSON instead of a table.
         wandb: Track the run: off, offline or online.
@@ -61,133 +53,69 @@ class Options:
     data: Path | None = None
     items: Path | None = None
     feedback: Path | None = None
-    methods: str | None = None
-    perspectives: str = "10"
-    n_feedback: int = 50
-    draws: int = 5
-    feedback_kind: Literal["answer", "distribution"] = "answer"
-    limit: int | None = None
-    test_share: float = 0.3
-    few_shot_tokens: int = 512
-    seed: int = 0
+    methods: list[str] | None = None
+    perspectives: list[str] = field(default_factory=lambda: ["10"])
     skip_bad: bool = False
     json: bool = False
     wandb: Mode = "off"
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     where: ModelConfig = field(default_factory=ModelConfig)
-
-    def config(self) -> EvaluationConfig:
-        """The settings of the evaluation itself."""
-        from saepd.evaluation.config import DrawConfig, EvaluationConfig
-
-        draws = DrawConfig(
-            n_feedback=self.n_feedback,
-            draws=self.draws,
-            feedback_kind=self.feedback_kind,
-            limit=self.limit,
-            test_share=self.test_share,
-            seed=self.seed,
-        )
-        return EvaluationConfig(draws, self.few_shot_tokens)
 
 
 def run(options: Options) -> None:
     """Run what is missing, and write and print what was found."""
     from saepd.common.tracking import track
     from saepd.evaluation.fold import make_draws
-    from saepd.evaluation.methods.registry import methods_of, parse_methods
-    from saepd.evaluation.results.table import table_cells
+    from saepd.evaluation.methods.registry import methods_of
+    from saepd.evaluation.results.table import finding, table_cells
     from saepd.evaluation.run import check_task, evaluate
 
     began = time.perf_counter()
     check_folder(options.out)
-    config = options.config()
-    task = _chosen(_load(options), options.perspectives)
-    names = None if options.methods is None else parse_methods(options.methods)
+    config = options.evaluation
+    task = _task(options)
+    task = task.only(_perspectives(options.perspectives, task))
     # Before a model is loaded for it.
-    methods_of(task, names)
+    methods_of(task, options.methods)
     check_task(task)
-    make_draws(task, config.draws)
+    make_draws(task, config.draw)
     settings = {"task": task.name, **asdict(config), "where": asdict(options.where)}
     with track(TrackingConfig(mode=options.wandb), settings, job_type="evaluate") as tracker:
         model, sae = load_model_and_sae(options.where)
         with progress("starting") as report:
-            summary = evaluate(model, sae, task, config, options.out, names, report)
+            summary = evaluate(model, sae, task, config, options.out, options.methods, report)
         tracker.log_table("results", summary["rows"])
     if options.json:
         print_json(summary)
         return
     print_table(f"{task.name}, questions held out", *table_cells(summary["rows"], short=True))
+    print(finding(summary["rows"]))
     print(f"{time.perf_counter() - began:.1f} seconds; results in {options.out}")
 
 
-def _load(options: Options) -> Task:
-    from saepd.tasks import TASK_NAMES, load_task
-
-    if options.items is not None or options.feedback is not None:
-        if options.task not in (None, "own") or options.data is not None:
+def _task(options: Options) -> Task:
+    """The task that the options name, whole."""
+    if options.items is None and options.feedback is not None:
+        raise InputError("--feedback is about items of your own: give --items as well")
+    if options.items is not None:
+        if options.task is not None or options.data is not None:
             raise InputError("give --task and --data, or --items and --feedback, not both")
-        return _own(options)
+        task = own_task(options.items, options.feedback, skip_bad=options.skip_bad)
+        for reason, n in task.left_out.items():
+            print(f"went on without {n} {reason}", file=sys.stderr)
+        return task
     if options.task is None:
         raise InputError(
             f"nothing to evaluate on: give --task (one of {', '.join(TASK_NAMES)}) and --data, or "
             "--items and --feedback of your own"
         )
-    if options.data is None and options.task in TASK_NAMES:
+    if options.data is None and options.task in TASK_NAMES and options.task != PACKAGED_TASK:
         raise InputError(f"--task {options.task} needs --data: name its file or folder")
-    return load_task(options.task, options.data or "")
+    return load_task(options.task, options.data)
 
 
-def _own(options: Options) -> Task:
-    from saepd.feedback.reading import load_feedback, load_items
-    from saepd.tasks import Task
-    from saepd.tasks.ordinal import ordinal_items
-    from saepd.tasks.task import OPINION_METRICS, SURVEY_WORDING
-
-    if options.items is None or options.feedback is None:
-        raise InputError("--items and --feedback go together: give both, or --task and --data")
-    items = load_items(options.items, skip_bad=options.skip_bad)
-    feedback = load_feedback(options.feedback, skip_bad=options.skip_bad)
-    for path, loaded in ((options.items, items), (options.feedback, feedback)):
-        if loaded.problems:
-            print(f"{path}: went on without {loaded.n_bad} bad rows", file=sys.stderr)
-    known = {item.id: item for item in items.rows}
-    asked = [row for row in feedback.rows if row.item in known]
-    for row in asked:
-        if row.options != known[row.item].options:
-            raise InputError(
-                f"{options.feedback}: feedback {row.id!r} has other options than item {row.item!r} "
-                f"in {options.items}: write the same ones in the same order"
-            )
-    if not asked:
-        raise InputError(
-            f'{options.feedback}: no row\'s item is an id of {options.items}: write it as "item"'
-        )
-    for name in dict.fromkeys(row.perspective for row in asked):
-        if not any(name in item.distributions for item in items.rows):
-            raise InputError(
-                f"{options.items}: no item has a distribution of {name!r}: without one, what is "
-                "predicted for it cannot be compared with anything"
-            )
-    return Task(
-        name="own",
-        items=tuple(items.rows),
-        wording=SURVEY_WORDING,
-        metrics=OPINION_METRICS,
-        feedback=tuple(asked),
-        ordinal=ordinal_items(items.rows),
-    )
-
-
-def _chosen(task: Task, perspectives: str) -> Task:
-    """The task of the first so many perspectives, or of those named."""
-    text = perspectives.strip()
-    if text.isdecimal():
-        if int(text) < 1:
-            raise InputError(f"--perspectives is {text}: ask for 1 or more, or give names")
-        return task.only(task.perspectives[: int(text)])
-    if text in task.perspectives:
-        return task.only([text])
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise InputError("--perspectives is empty: give a number or names")
-    return task.only(names)
+def _perspectives(words: list[str], task: Task) -> int | list[str]:
+    """Names; or how many, where the only word is a number and nobody's name."""
+    if len(words) == 1 and words[0].isdecimal() and words[0] not in task.perspectives:
+        return int(words[0])
+    return words

@@ -40,7 +40,6 @@ def run(options: Options) -> None:
     """Select features and explain the strongest."""
     from saepd.cli.show import show_evidence
     from saepd.common.files import write_json
-    from saepd.evaluation.report import evidence_dict
     from saepd.features.encode import encode_pairs
     from saepd.features.evidence import explain
     from saepd.features.select import overlap, select_features
@@ -57,7 +56,7 @@ def run(options: Options) -> None:
         ]
     shared = {f"{a} / {b}": share for (a, b), share in overlap(chosen).items()}
     found = {
-        "features": [evidence_dict(e) for group in evidence for e in group],
+        "features": [e.to_dict() for group in evidence for e in group],
         "overlap": shared,
     }
     if options.out is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,10 +16,10 @@ from saepd.common.messages import shortened
 from saepd.evaluation.config import DrawConfig
 from saepd.evaluation.item_cache import ItemCache
 from saepd.feedback.schema import Feedback, Item, fingerprint
-from saepd.feedback.splits import question_key, split_questions
+from saepd.feedback.splits import split_questions
 from saepd.feedback.targets import answered
 from saepd.tasks import Task, draw_feedback
-from saepd.tasks.draws import DrawKind
+from saepd.tasks.draws import rows_to_draw
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -103,10 +104,17 @@ def make_draws(task: Task, config: DrawConfig) -> list[Draw]:
     """Split whole questions and draw feedback from the training side, once for each seed.
 
     Raises:
-        InputError: a perspective has answered too few questions, or there are none to test on.
+        InputError: a perspective has given too few answers, or there are no questions to test on.
     """
-    answers = _answers(task, config.feedback_kind)
-    _check_enough(task, answers, config.n_feedback)
+    answers = rows_to_draw(task, config.feedback_kind)
+    total = sum(answers.values(), Counter())
+    for name in task.perspectives:
+        if total[name] < config.n_feedback:
+            raise InputError(
+                f"perspective {shortened(name)} of the task {task.name} has {total[name]} "
+                f"{config.feedback_kind}(s), which is too few for n_feedback {config.n_feedback}: "
+                "draw fewer, or leave it out of the perspectives"
+            )
     return [_draw(task, config, answers, config.seed + number) for number in range(config.draws)]
 
 
@@ -131,7 +139,9 @@ def fold_of(draw: Draw, task: Task, cache: ItemCache, few_shot_tokens: int) -> F
     )
 
 
-def _draw(task: Task, config: DrawConfig, answers: Mapping[str, set[str]], seed: int) -> Draw:
+def _draw(
+    task: Task, config: DrawConfig, answers: Mapping[str, Mapping[str, int]], seed: int
+) -> Draw:
     train, test = split_questions(
         task.items,
         config.test_share,
@@ -150,28 +160,3 @@ def _draw(task: Task, config: DrawConfig, answers: Mapping[str, set[str]], seed:
     kept = set(chosen[: config.limit])
     feedback = draw_feedback(task, train, config.n_feedback, config.feedback_kind, seed)
     return Draw(seed, tuple(train), tuple(i for i in test if i in kept), tuple(feedback))
-
-
-def _answers(task: Task, kind: DrawKind) -> dict[str, set[str]]:
-    """Item id -> perspectives of whom `draw_feedback` can draw a row about it."""
-    found = {item.id: set(item.distributions) for item in task.items}
-    written = [row for row in task.feedback if row.answer or row.comment]
-    if kind == "answer":
-        writers = {row.perspective for row in written}
-        found = {id_: names - writers for id_, names in found.items()}
-        for row in written:
-            found[row.item].add(row.perspective)
-    return found
-
-
-def _check_enough(task: Task, answers: Mapping[str, set[str]], n_feedback: int) -> None:
-    for name in task.perspectives:
-        n = len(
-            {question_key(task.by_id[i].prompt) for i, names in answers.items() if name in names}
-        )
-        if n < n_feedback:
-            raise InputError(
-                f"perspective {shortened(name)} of the task {task.name} has answered {n} "
-                f"question(s), which is too few for n_feedback {n_feedback}: draw fewer, or leave "
-                "it out of the perspectives"
-            )

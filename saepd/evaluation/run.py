@@ -58,7 +58,7 @@ def evaluate(
         task: Questions and answers; all of its perspectives take part.
         config: Settings.
         out: The folder.
-        methods: Names in `METHODS`, or ``all``; those that the task allows and that are not costly
+        methods: Ids in `METHODS`, or ``all``; those that the task allows and that are not costly
             if None.
         progress: Called with what is being done, the step, and the number of steps.
 
@@ -71,7 +71,7 @@ def evaluate(
     """
     chosen = methods_of(task, methods)
     check_task(task)
-    draws = make_draws(task, config.draws)
+    draws = make_draws(task, config.draw)
     settings = _settings(model, sae, task, config)
     parts = Parts(out, settings)
     cache = _cache(model, sae, task, draws, parts)
@@ -96,12 +96,10 @@ def evaluate(
         seconds[f"{number}: {name}"] = round(time.perf_counter() - start, 2)
     report("done", len(steps), len(steps))
     found = [row for number, name in steps for row in parts.read(number, name)]
-    nulls = [name for name, method in chosen.items() if method.null]
     effects = {
         name: [parts.side_effects(number, name) for number in range(len(draws))] for name in chosen
     }
-    controls = {name: method.controls for name, method in chosen.items()}
-    rows = summary_rows(found, task, nulls, config.draws.seed, effects, controls)
+    rows = summary_rows(found, chosen, task, config.draw.seed, effects)
     summary = {
         "rows": rows,
         "methods": {name: method.description for name, method in chosen.items()},
@@ -118,18 +116,39 @@ def evaluate(
     return summary
 
 
+def first_fold(
+    model: TransformerBridge, sae: SAE[Any], task: Task, config: EvaluationConfig, out: Path
+) -> Fold:
+    """What methods saw of the first draw, to look at one by one; arguments as of `evaluate`.
+
+    Raises:
+        InputError: as `evaluate`.
+    """
+    check_task(task)
+    draws = make_draws(task, config.draw)
+    cache = _cache(model, sae, task, draws, Parts(out, _settings(model, sae, task, config)))
+    return fold_of(draws[0], task, cache, config.few_shot_tokens)
+
+
 def check_task(task: Task) -> None:
     """Refuse what would fail only after a long time.
 
     Raises:
-        InputError: a perspective has the name of everybody, an item has no options, or pandas or
-            pyarrow is not installed.
+        InputError: a perspective has the name of everybody or is not known to have answered
+            anything, an item has no options, or pandas or pyarrow is not installed.
     """
     if EVERYBODY in task.perspectives:
         raise InputError(
             f"a perspective is called {EVERYBODY!r}, which stands for all of them in the "
             "results: rename it"
         )
+    known = {name for item in task.items for name in item.distributions}
+    for name in task.perspectives:
+        if name not in known:
+            raise InputError(
+                f"no item of the task {task.name} has a distribution of {name!r}: without one, "
+                "what is predicted for it cannot be compared with anything"
+            )
     for item in task.items:
         if not item.options:
             raise InputError(f"item {item.id!r} has no options to compare: leave it out")
@@ -175,7 +194,7 @@ def _settings(
         "task": task.name,
         "task_sha256": digest.hexdigest(),
         "perspectives": list(task.perspectives),
-        **asdict(config.draws),
+        **asdict(config.draw),
         "few_shot_tokens": config.few_shot_tokens,
         "model": str(model.cfg.model_name),
         "model_fingerprint": weights_fingerprint(model),

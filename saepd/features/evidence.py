@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -50,6 +51,16 @@ class LatentEvidence:
     stability: float
     density: float
     output_score: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The evidence as JSON values; None where a score was never computed."""
+        contexts = [{"text": text, "activation": value} for text, value in self.contexts]
+        # JSON knows no NaN, which is what latents that were not screened have.
+        scores = {
+            name: value if math.isfinite(value) else None
+            for name, value in (("score", self.score), ("stability", self.stability))
+        }
+        return asdict(self) | {"contexts": contexts} | scores
 
 
 def logit_lens(

@@ -11,9 +11,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-
-import numpy as np
+from collections.abc import Mapping, Sequence
 
 from saepd.common.errors import InputError
 from saepd.feedback.schema import Item, fingerprint
@@ -27,34 +25,6 @@ def question_key(prompt: str) -> str:
     return re.sub(r"[\W_]+", " ", text).strip() or text
 
 
-def folds(items: Sequence[Item], n_folds: int, seed: int) -> list[list[str]]:
-    """Split items for cross-validation by whole questions, every topic spread over all folds.
-
-    Args:
-        items: Questions with ids that differ.
-        n_folds: 2 or more, and no more than the smallest topic has questions.
-        seed: Any integer from 0.
-
-    Returns:
-        The item ids of each fold. Folds differ by one question at most, in each topic as in all.
-
-    Raises:
-        InputError: n_folds is out of range.
-    """
-    topics: dict[str, list[list[str]]] = {}
-    for question in _questions(items, _NO_GROUPS):
-        topics.setdefault(question[0].topic, []).append([item.id for item in question])
-    most = min(map(len, topics.values()), default=0)
-    if not 2 <= n_folds <= most:
-        raise InputError(
-            f"cannot split into {n_folds} folds: use 2 or more, and at most {most}, the number of "
-            "questions of the smallest topic"
-        )
-    rng = np.random.default_rng(seed)
-    dealt = [ids[i] for ids in topics.values() for i in rng.permutation(len(ids))]
-    return [[id_ for ids in dealt[start::n_folds] for id_ in ids] for start in range(n_folds)]
-
-
 def split_questions(
     items: Sequence[Item],
     test_share: float,
@@ -62,7 +32,7 @@ def split_questions(
     groups: Mapping[str, str] = _NO_GROUPS,
     *,
     keep: int = 0,
-    answered: Mapping[str, Collection[str]] | None = None,
+    answered: Mapping[str, Mapping[str, int]] | None = None,
 ) -> tuple[list[str], list[str]]:
     """Split items in two by whole questions, every topic on both sides in the same proportion.
 
@@ -75,9 +45,9 @@ def split_questions(
         groups: Item id -> name of a group that must stay together, as ``Task.groups``; an item
             that is not in it is held together with items of the same prompt only.
         keep: A question is for testing only while every perspective that answered it keeps this
-            many others on the training side; items with the same prompt count once.
-        answered: Item id -> perspectives that ``keep`` is about; those with a gold distribution of
-            the item if None.
+            many answers to others on the training side.
+        answered: Item id -> perspective -> answers of its to the item, which ``keep`` counts; if
+            None, one for each prompt of which there is a gold distribution.
 
     Returns:
         (training ids, test ids), each in the items' order. Without ``keep`` the test side has
@@ -118,14 +88,12 @@ def split_questions(
 
 
 def _answers(
-    question: Sequence[Item], answered: Mapping[str, Collection[str]] | None
+    question: Sequence[Item], answered: Mapping[str, Mapping[str, int]] | None
 ) -> Counter[str]:
-    """Perspective -> how many of the prompts in here it has answered."""
-    pairs = {
-        (name, question_key(item.prompt))
-        for item in question
-        for name in (item.distributions if answered is None else answered.get(item.id, ()))
-    }
+    """Perspective -> how many answers of its there are to the prompts in here."""
+    if answered is not None:
+        return sum((Counter(answered.get(item.id, {})) for item in question), Counter())
+    pairs = {(name, question_key(i.prompt)) for i in question for name in i.distributions}
     return Counter(name for name, _ in pairs)
 
 

@@ -7,13 +7,10 @@ respondent. ``data/README.md`` in the package says where they come from and how 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
 
-import numpy as np
-
-from saepd.common.errors import InputError
 from saepd.feedback.schema import Feedback, Item
 
 SURVEY_PERSPECTIVES = ("Democrat", "Independent", "Republican")
@@ -43,34 +40,6 @@ def survey_feedback() -> Iterator[Feedback]:
                     options=item.options,
                     answer=item.options[int(cells[item.id])],
                 )
-
-
-def folds(items: Sequence[Item], n_folds: int, seed: int) -> list[list[str]]:
-    """Split items for cross-validation by whole questions, every topic spread over all folds.
-
-    Args:
-        items: Questions with ids that differ.
-        n_folds: 2 or more, and no more than the smallest topic has questions.
-        seed: Any integer from 0.
-
-    Returns:
-        The item ids of each fold. Folds differ in size by one at most, in each topic as in all.
-
-    Raises:
-        InputError: n_folds is out of range.
-    """
-    topics: dict[str, list[str]] = {}
-    for item in items:
-        topics.setdefault(item.topic, []).append(item.id)
-    most = min(map(len, topics.values()), default=0)
-    if not 2 <= n_folds <= most:
-        raise InputError(
-            f"cannot split into {n_folds} folds: use 2 or more, and at most {most}, the number of "
-            "questions of the smallest topic"
-        )
-    rng = np.random.default_rng(seed)
-    dealt = [ids[i] for ids in topics.values() for i in rng.permutation(len(ids))]
-    return [dealt[start::n_folds] for start in range(n_folds)]
 
 
 def _data(name: str) -> Traversable:

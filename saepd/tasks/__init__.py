@@ -15,12 +15,13 @@ from saepd.common.messages import nearest, shortened
 from saepd.tasks.draws import draw_feedback
 from saepd.tasks.task import Task, Wording
 
-__all__ = ["TASK_NAMES", "Task", "Wording", "draw_feedback", "load_task"]
+__all__ = ["PACKAGED_TASK", "TASK_NAMES", "Task", "Wording", "draw_feedback", "load_task"]
 
-# Name -> (module of this package, function from a path to a task).
+# Name -> (module of this package, function from a path to a task; of nothing, where packaged).
 _LOADERS = {
     "claims": ("published.claims", "load_claims"),
     "globalopinionqa": ("published.global_opinion_qa", "load_global_opinion_qa"),
+    "gss": ("packaged", "packaged_survey"),
     "hatecheck": ("published.hatecheck", "load_hatecheck"),
     "hs-brexit": ("published.lewidi", "load_lewidi_groups"),
     "hs-brexit-annotators": ("published.lewidi", "load_lewidi_annotators"),
@@ -31,16 +32,23 @@ _LOADERS = {
     "own": ("own", "load_own_data"),
 }
 TASK_NAMES = tuple(_LOADERS)
+# The task that comes with the installation and needs no file.
+PACKAGED_TASK = "gss"
 
 
-def load_task(name: str, path: str | Path, perspectives: Collection[str] | None = None) -> Task:
+def load_task(
+    name: str,
+    path: str | Path | None = None,
+    perspectives: int | Collection[str] | None = None,
+) -> Task:
     """Load a task from its source's own file.
 
     Args:
         name: One of `TASK_NAMES`.
         path: The file; for ``hs-brexit`` and ``liar`` also a folder with several splits, for
-            ``own`` also a folder with items and feedback.
-        perspectives: Keep these only, and the items that one of them has answered; all if None.
+            ``own`` also a folder with items and feedback; None for ``gss``, which is packaged.
+        perspectives: Keep these only (names, or how many: those with most items), and the items
+            that one of them has answered; all if None.
 
     Raises:
         InputError: an unknown name or perspective, or the file is missing or malformed.
@@ -50,9 +58,8 @@ def load_task(name: str, path: str | Path, perspectives: Collection[str] | None 
         raise InputError(f"there is no task {shortened(name)}: {advice}")
     module, function = _LOADERS[name]
     load = getattr(import_module(f"saepd.tasks.{module}"), function)
-    task: Task = load(Path(path))
-    if perspectives is None:
-        return task
-    if isinstance(perspectives, str) or not perspectives:
-        raise InputError(f"perspectives is {shortened(perspectives)}: give a list of names")
-    return task.only(perspectives)
+    if (path is None) != (name == PACKAGED_TASK):
+        wanted = "is packaged and takes no file" if path else "needs its file or folder: name it"
+        raise InputError(f"the task {name} {wanted}")
+    task: Task = load() if path is None else load(Path(path))
+    return task if perspectives is None else task.only(perspectives)

@@ -1,9 +1,15 @@
-"""Draw sparse feedback for a task: a few answers of each perspective to the questions given."""
+"""Draw sparse feedback for a task: a few answers of each perspective to the questions given.
+
+A row is drawn for each question in turn; only where all questions have had their turn and more rows
+are asked for, a question gets a second one, of somebody else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Literal
+import itertools
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -24,11 +30,11 @@ def draw_feedback(
     seed: int,
     perspectives: Sequence[str] | None = None,
 ) -> list[Feedback]:
-    """Draw n rows of feedback of each perspective, each about another question.
+    """Draw n rows of feedback of each perspective, spread over the questions.
 
     A perspective's draw depends on the questions it may be about and the seed only: not on their
     order, nor on which other perspectives there are. A smaller draw is the beginning of a larger
-    one, and a question's place in it does not depend on which other questions there are.
+    one, and a question's place among the questions does not depend on which others there are.
 
     Args:
         task: Where the answers come from.
@@ -42,15 +48,14 @@ def draw_feedback(
         perspectives: Whose rows to draw, in which order; everybody's, in the task's order, if None.
 
     Returns:
-        n rows of the first perspective, then n of the next. Items with the same prompt count as
-        one question, of which one item is drawn.
+        n rows of the first perspective, then n of the next. Items with the same prompt are one
+        question.
 
     Raises:
-        InputError: an unknown kind, item or perspective, n below 1, or a perspective has answered
-            fewer than n of the questions.
+        InputError: an unknown kind, item or perspective, n below 1, or a perspective has fewer
+            than n rows (see `rows_to_draw`) about the questions.
     """
-    if kind not in ("answer", "distribution"):
-        raise InputError(f"unknown kind of feedback {kind!r}: use answer or distribution")
+    check_kind(kind)
     if n < 1:
         raise InputError(f"cannot draw {n} rows of feedback: draw at least 1 per perspective")
     if unknown := set(item_ids) - task.by_id.keys():
@@ -58,52 +63,88 @@ def draw_feedback(
             f"the task {task.name} has no item {shortened(min(unknown))}: use ids of its items"
         )
     task.check_perspectives(perspectives or ())
-    rows = _written(task, set(item_ids))
-    written_by = {row.perspective for row in task.feedback if row.answer or row.comment}
+    rows = _written(task, kind, set(item_ids))
     drawn: list[Feedback] = []
     for perspective in task.perspectives if perspectives is None else perspectives:
-        real = kind == "answer" and perspective in written_by
-        if real:
-            asked = [item for name, item in rows if name == perspective]
+        if perspective in rows:
+            queues = _queues(task, rows[perspective], seed, perspective)
         else:
-            asked = [i for i in set(item_ids) if perspective in task.by_id[i].distributions]
-        chosen = _different_questions(task, asked, n, seed, perspective)
-        if len(chosen) < n:
+            golds = {
+                id_: [_from_gold(task.by_id[id_], perspective, kind, seed)]
+                for id_ in set(item_ids)
+                if perspective in task.by_id[id_].distributions
+            }
+            queues = _queues(task, golds, seed, perspective)
+        found = _in_turn(queues, n)
+        if len(found) < n:
             raise InputError(
-                f"cannot draw {n} questions of perspective {shortened(perspective)}: it has "
-                f"{'an answer' if kind == 'answer' else 'a distribution'} to {len(chosen)} of "
-                "those given; draw fewer, or give more items"
+                f"cannot draw {n} rows of perspective {shortened(perspective)}: there are "
+                f"{len(found)} {kind}s of its to the questions given; draw fewer, or give more "
+                "items"
             )
-        for item in chosen:
-            if real:
-                # The smallest hash is a fair draw that more rows of others do not change.
-                own = rows[perspective, item.id]
-                drawn.append(min(own, key=lambda row: fingerprint(str(seed), "row", row.id)))
-            else:
-                drawn.append(_from_gold(item, perspective, kind, seed))
+        drawn += found
     return drawn
 
 
-def _written(task: Task, item_ids: Collection[str]) -> dict[tuple[str, str], list[Feedback]]:
-    """(perspective, item id) -> what people said; a row that is a distribution is nobody's own."""
-    rows: dict[tuple[str, str], list[Feedback]] = {}
+def check_kind(kind: str) -> None:
+    """Refuse an unknown kind of feedback.
+
+    Raises:
+        InputError: naming the two that there are.
+    """
+    if kind not in get_args(DrawKind):
+        raise InputError(
+            f"unknown kind of feedback {shortened(kind)}: use {' or '.join(get_args(DrawKind))}"
+        )
+
+
+def rows_to_draw(task: Task, kind: DrawKind) -> dict[str, Counter[str]]:
+    """Item id -> perspective -> how many rows `draw_feedback` can draw of its about the item."""
+    rows = _written(task, kind, task.by_id.keys())
+    counts = {
+        item.id: Counter(name for name in item.distributions if name not in rows)
+        for item in task.items
+    }
+    for name, of_each in rows.items():
+        for id_, own in of_each.items():
+            counts[id_][name] = len(own)
+    return counts
+
+
+def _written(
+    task: Task, kind: DrawKind, item_ids: Collection[str]
+) -> dict[str, dict[str, list[Feedback]]]:
+    """Perspective -> item id -> its people's own rows, for those of whom there are any.
+
+    A row that is a distribution is nobody's own.
+    """
+    if kind == "distribution":
+        return {}
+    rows: dict[str, dict[str, list[Feedback]]] = {}
     for row in task.feedback:
-        if row.item in item_ids and (row.answer or row.comment):
-            rows.setdefault((row.perspective, row.item), []).append(row)
+        if row.answer or row.comment:
+            own = rows.setdefault(row.perspective, {})
+            if row.item in item_ids:
+                own.setdefault(row.item, []).append(row)
     return rows
 
 
-def _different_questions(
-    task: Task, asked: Sequence[str], n: int, seed: int, perspective: str
-) -> list[Item]:
-    """At most n of the items, in an order of the seed's, no question twice."""
-    chosen: dict[str, Item] = {}
-    for id_ in sorted(asked, key=lambda id_: (fingerprint(str(seed), perspective, id_), id_)):
-        item = task.by_id[id_]
-        chosen.setdefault(question_key(item.prompt), item)
-        if len(chosen) == n:
-            break
-    return list(chosen.values())
+def _queues(
+    task: Task, rows: Mapping[str, Sequence[Feedback]], seed: int, perspective: str
+) -> list[list[Feedback]]:
+    """Of each question, in an order of the seed's, its rows in another order of the seed's."""
+    queues: dict[str, list[Feedback]] = {}
+    for id_ in sorted(rows, key=lambda id_: (fingerprint(str(seed), perspective, id_), id_)):
+        # The smallest hash is a fair draw that more rows of others do not change.
+        own = sorted(rows[id_], key=lambda row: fingerprint(str(seed), "row", row.id))
+        queues.setdefault(question_key(task.by_id[id_].prompt), []).extend(own)
+    return list(queues.values())
+
+
+def _in_turn(queues: Sequence[Sequence[Feedback]], n: int) -> list[Feedback]:
+    """At most n rows: the first of every queue, then every second one, and so on."""
+    rounds = itertools.zip_longest(*queues)
+    return list(itertools.islice((row for turn in rounds for row in turn if row), n))
 
 
 def _from_gold(item: Item, perspective: str, kind: DrawKind, seed: int) -> Feedback:

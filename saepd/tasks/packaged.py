@@ -7,7 +7,7 @@ from saepd.tasks.ordinal import ordinal_items
 from saepd.tasks.task import OPINION_METRICS, SURVEY_WORDING, Task
 
 
-def packaged_task() -> Task:
+def packaged_survey() -> Task:
     """25 questions of the General Social Survey with every respondent's answers."""
     items = tuple(survey_items())
     return Task(

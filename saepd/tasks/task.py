@@ -25,41 +25,42 @@ class Wording:
     Attributes:
         plain: Template of a plain text to continue.
         chat: Template of a user's turn.
-        named_plain: As ``plain``, naming the perspective: a baseline that needs no feedback.
-        named_chat: As ``chat``, naming the perspective.
+        persona: Template of a plain text to continue that asks for one perspective's answer.
         names: What a perspective is called in a prompt, where its own name would not read well.
+
+    Raises:
+        InputError: a template does not say where the prompt or the perspective goes.
     """
 
     plain: str
     chat: str
-    named_plain: str
-    named_chat: str
+    persona: str
     names: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("plain", "chat", "named_plain", "named_chat"):
-            wanted = ["{prompt}"] + ["{perspective}"] * name.startswith("named")
+        for name in ("plain", "chat", "persona"):
+            wanted = ["{prompt}"] + ["{perspective}"] * (name == "persona")
             if missing := [slot for slot in wanted if slot not in getattr(self, name)]:
                 raise InputError(f"the wording {name} has no {missing[0]}: put it into the text")
 
-    def text(self, prompt: str, style: Style = "plain", perspective: str = "") -> str:
-        """The text an item's prompt becomes; one that names the perspective if there is one.
+    def text(self, prompt: str, style: Style = "plain") -> str:
+        """The text an item's prompt becomes, which names no perspective.
 
         For the chat style this is the user's turn only: `saepd.models.prompts.chat` puts it into
         the model's own template.
         """
-        if not perspective:
-            return rendered(self.chat if style == "chat" else self.plain, prompt=prompt)
-        template = self.named_chat if style == "chat" else self.named_plain
+        return rendered(self.chat if style == "chat" else self.plain, prompt=prompt)
+
+    def persona_text(self, prompt: str, perspective: str) -> str:
+        """The text to continue that asks for the answer of one perspective."""
         name = self.names.get(perspective, perspective)
-        return rendered(template, prompt=prompt, perspective=name)
+        return rendered(self.persona, prompt=prompt, perspective=name)
 
 
 SURVEY_WORDING = Wording(
     plain=SURVEY_TEMPLATE,
     chat="A survey asked: {prompt} What did people answer?",
-    named_plain="A survey of {perspective} asked: {prompt}\nMost of them answered:",
-    named_chat="A survey of {perspective} asked: {prompt} What did they answer?",
+    persona="A survey of {perspective} asked: {prompt}\nMost of them answered:",
 )
 
 
@@ -149,12 +150,21 @@ class Task:
                     + nearest(name, self.perspectives)
                 )
 
-    def only(self, perspectives: Collection[str]) -> Task:
-        """The task with these perspectives, and the items that one of them has answered.
+    def only(self, perspectives: int | Collection[str]) -> Task:
+        """The task with some perspectives, and the items that one of them has answered.
+
+        Args:
+            perspectives: Names, or how many: those with most items.
 
         Raises:
-            InputError: there is no such perspective.
+            InputError: there is no such perspective, or none is asked for.
         """
+        if isinstance(perspectives, int):
+            if perspectives < 1:
+                raise InputError(f"perspectives is {perspectives}: ask for 1 or more, or names")
+            perspectives = self.perspectives[:perspectives]
+        if isinstance(perspectives, str) or not perspectives:
+            raise InputError(f"perspectives is {shortened(perspectives)}: give a list of names")
         self.check_perspectives(perspectives)
         feedback = tuple(row for row in self.feedback if row.perspective in perspectives)
         asked = {row.item for row in feedback}

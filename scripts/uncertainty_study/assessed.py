@@ -15,7 +15,7 @@ from jaxtyping import Float
 from saepd.directions.direction import Direction
 from saepd.evaluation.fold import Fold, Options
 from saepd.evaluation.methods.merged import merged
-from saepd.evaluation.methods.steered import KL_BUDGET, branch_scores, fold_directions, fold_pairs
+from saepd.evaluation.methods.steered import KL_BUDGET, branch_scores, fold_fit
 from saepd.features.config import FeatureConfig
 from saepd.feedback.schema import Item
 from saepd.feedback.splits import question_key
@@ -69,11 +69,10 @@ def assess_fold(fold: Fold) -> Assessed:
     # Without other perspectives to differ from, a direction is what tells options apart.
     contrast = "others" if len(fold.perspectives) > 1 else "options"
     config = FitConfig(FeatureConfig(contrast=contrast))
-    found = fold_directions(fold, config)
-    pairs = fold_pairs(fold, config)
-    others = [random_latents(direction, pairs, fold.seed) for direction in found]
-    budgeted = fit_kl_budget(fold.model, [*found, *others], KL_BUDGET)
-    chosen, random = budgeted[: len(found)], budgeted[len(found) :]
+    fit = fold_fit(fold, config)
+    others = [random_latents(direction, fit.pairs, fold.seed) for direction in fit.directions]
+    budgeted = fit_kl_budget(fold.model, [*fit.directions, *others], KL_BUDGET)
+    chosen, random = budgeted[: len(others)], budgeted[len(others) :]
     items = tuple(fold.task.by_id[id_] for id_ in fold.test)
     settings = AssessmentConfig(
         readout=ReadoutConfig(template=fold.task.wording.plain), kl_budget=0.0

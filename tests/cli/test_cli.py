@@ -307,7 +307,7 @@ def items(tmp_path):
 
 
 EVALUATED = ("--n-feedback", 3, "--draws", 2, "--few-shot-tokens", 80)
-METHODS = "uniform,zero-shot,train-mean, pooled,few-shot prompt"
+METHODS = ("uniform", "zero-shot", "train-mean-pooled", "few-shot")
 
 
 @pytest.fixture
@@ -327,19 +327,20 @@ FOUR = [feedback_row(i, p) for p in ("left", "right") for i in range(8)]
 
 def test_evaluate_compares_and_writes(evaluated, run, files, where, items, tmp_path):
     out = tmp_path / "out"
-    done = evaluated(FOUR, "--methods", METHODS, "--json")
+    done = evaluated(FOUR, "--methods", *METHODS, "--json")
     assert done.code == 0, done.err
     found = json.loads(done.out)
     assert found == json.loads((out / "summary.json").read_text())
     methods = {row["method"] for row in found["rows"]}
-    assert methods == {"uniform", "zero-shot", "train-mean, pooled", "few-shot prompt"}
+    assert methods == set(METHODS)
     assert found["config"]["perspectives"] == ["left", "right"]
     assert {row["perspective"] for row in found["rows"]} == {"all", "left", "right"}
     table = (out / "table.md").read_text()
     assert table.endswith("|\n")
-    assert all(f"| {method} |" in table for method in methods)
+    titles = ("uniform", "zero-shot", "train-mean, pooled", "few-shot prompt")
+    assert all(f"| {title} |" in table for title in titles)
     # Again, it only reads what is there; in words, it says where that is.
-    again = evaluated(FOUR, "--methods", METHODS)
+    again = evaluated(FOUR, "--methods", *METHODS)
     assert again.code == 0, again.err
     assert "own, questions held out" in again.out
     assert f"results in {out}" in again.out.replace("\n", "")
@@ -350,7 +351,7 @@ def test_evaluate_compares_and_writes(evaluated, run, files, where, items, tmp_p
     (folder / "items.jsonl").write_text((tmp_path / "items.jsonl").read_text())
     (folder / "feedback.jsonl").write_text((tmp_path / "feedback.jsonl").read_text())
     asked = ("evaluate", "--task", "own", "--data", folder, "--out", out, *EVALUATED)
-    done = run(*asked, "--methods", METHODS, "--json", *where)
+    done = run(*asked, "--methods", *METHODS, "--json", *where)
     assert done.code == 0, done.err
     assert json.loads(done.out) == found
 
@@ -362,15 +363,27 @@ def test_evaluate_takes_perspectives_by_number_or_name(evaluated):
     refused(done, "holds an evaluation with perspectives ['right'], not ['left']")
 
 
+def test_feedback_of_an_unknown_item_is_linked_by_what_it_asks(evaluated):
+    """Ids that are written otherwise in the items file cost no row, and change no number."""
+    asked = ("--methods", "train-mean", "few-shot", "--json")
+    known = json.loads(evaluated(FOUR, *asked).out)
+    other = [row | {"item": row["item"].upper()} for row in FOUR]
+    without = [{k: v for k, v in row.items() if k != "item"} for row in FOUR]
+    for rows in (other, without):
+        done = evaluated(rows, *asked)
+        assert done.code == 0, done.err
+        assert json.loads(done.out)["rows"] == known["rows"]
+
+
 def test_evaluate_needs_items_and_feedback_that_belong_together(evaluated, tmp_path):
     turned = [row | {"options": OPTIONS[::-1]} for row in FOUR]
-    refused(evaluated(turned), "'left0' has other options than item 'q0'")
-    refused(
-        evaluated([row | {"item": f"other {row['item']}"} for row in FOUR]),
-        "no row's item is an id of",
-    )
+    refused(evaluated(turned), "'left0' has other options than its item 'q0'")
+    strange = [
+        row | {"item": "q9", "prompt": "Q9?"} if row["id"] == "left3" else row for row in FOUR
+    ]
+    refused(evaluated(strange), "'left3' is about no item's prompt and options")
     third = feedback_row(0, "third")
-    refused(evaluated([*FOUR, third]), "no item has a distribution of 'third'")
+    refused(evaluated([*FOUR, third]), "the task own has a distribution of 'third'")
     assert not (tmp_path / "out").exists()
 
 
@@ -378,13 +391,14 @@ def test_evaluate_needs_items_and_feedback_that_belong_together(evaluated, tmp_p
     ("arguments", "message"),
     [
         (("--methods", "unifrom"), "unknown method 'unifrom': did you mean 'uniform'?"),
-        (("--methods", ","), "no methods: name at least one of uniform"),
-        (("--methods", "linear probe, latents"), "needs a positive class, which the task own"),
-        (("--n-feedback", 5), "has answered 4 question(s), which is too few for n_feedback 5"),
+        (("--methods",), "no methods: name at least one of uniform"),
+        (("--methods", "linear-probe-latents"), "needs a positive class, which the task own"),
+        (("--n-feedback", 9), "has 8 answer(s), which is too few for n_feedback 9"),
         (("--draws", 0), "draws is 0: it must be at least 1"),
+        (("--test-share", 7), "test_share is 7.0: it must be between 0 and 1"),
         (("--perspectives", "lefd"), "no perspective 'lefd': did you mean 'left'?"),
-        (("--perspectives", 0), "--perspectives is 0: ask for 1 or more"),
-        (("--perspectives", ","), "--perspectives is empty"),
+        (("--perspectives", 0), "perspectives is 0: ask for 1 or more"),
+        (("--perspectives",), "perspectives is []: give a list of names"),
         (("--task", "liar"), "give --task and --data, or --items and --feedback, not both"),
     ],
 )
@@ -399,7 +413,7 @@ def test_evaluate_refuses_what_it_cannot_compare(evaluated, tmp_path, arguments,
         ((), "nothing to evaluate on: give --task (one of claims, globalopinionqa"),
         (("--task", "opinionq"), "there is no task 'opinionq': did you mean 'opinionqa'?"),
         (("--task", "opinionqa"), "--task opinionqa needs --data: name its file or folder"),
-        (("--items", "i.jsonl"), "--items and --feedback go together"),
+        (("--feedback", "f.jsonl"), "give --items as well"),
     ],
 )
 def test_evaluate_needs_something_to_evaluate_on(run, tmp_path, arguments, message):
@@ -438,7 +452,7 @@ def test_triage_ranks_asks_and_its_answers_are_feedback(
     assert [row["item"] for row in questions] == [row["id"] for row in ranked]
     # Unanswered, they are refused; answered, they are fitted on with what there was before.
     empty = run("fit", "--feedback", out / "questions.jsonl", "--out", tmp_path / "no", *where)
-    assert empty.code == 2 and "line 3, answer: missing: give an answer" in empty.err
+    assert empty.code == 2 and "answer: missing: give an answer" in empty.err
     answered = [
         row | {"perspective": "left", "answer": (row["options"] or ["So."])[0]} for row in questions
     ]

@@ -51,36 +51,55 @@ def test_a_fold_does_not_know_what_people_said_about_its_test_items(opinion_fold
     }
 
 
+def said(item, person):
+    return Feedback(
+        id=f"{item.id}-{person}",
+        perspective="north",
+        item=item.id,
+        prompt=item.prompt,
+        options=item.options,
+        answer=item.options[0],
+    )
+
+
 def test_rows_that_people_wrote_decide_what_can_be_held_out(opinions):
     asked = opinions.items[:7]
-    rows = tuple(
-        Feedback(
-            id=f"{item.id}-{n}",
-            perspective="north",
-            item=item.id,
-            prompt=item.prompt,
-            options=item.options,
-            answer=item.options[0],
-        )
-        for item in asked
-        for n in range(2)
-    )
-    task = replace(opinions, feedback=rows)
-    for draw in make_draws(task, replace(ASKED, n_feedback=6)):
+    task = replace(opinions, feedback=tuple(said(item, n) for item in asked for n in range(2)))
+    # One question less leaves twelve rows of six questions.
+    for draw in make_draws(task, replace(ASKED, n_feedback=11)):
         assert len({i.id for i in asked} & set(draw.test)) <= 1
-    with pytest.raises(InputError, match="'north' of the task soups has answered 7 question"):
-        make_draws(task, replace(ASKED, n_feedback=8))
+        mine = [row for row in draw.feedback if row.perspective == "north"]
+        assert len({row.id for row in mine}) == 11
+        assert {row.item for row in mine} <= set(draw.train)
+    with pytest.raises(InputError, match=r"'north' of the task soups has 14 answer\(s\), .* 15"):
+        make_draws(task, replace(ASKED, n_feedback=15))
+
+
+def test_equal_prompts_under_other_ids_never_stand_on_both_sides(opinions):
+    twins = [
+        item.model_copy(update={"id": f"{item.id} again", "prompt": f"  {item.prompt.upper()}"})
+        for item in opinions.items
+    ]
+    task = replace(opinions, items=(*opinions.items, *twins))
+    for draw in make_draws(task, replace(ASKED, n_feedback=6, draws=8)):
+        assert len(draw.test) > 1
+        for id_ in draw.test:
+            twin = id_.removesuffix(" again") if id_.endswith(" again") else f"{id_} again"
+            assert twin not in draw.train
+            assert twin not in {row.item for row in draw.feedback}
 
 
 @pytest.mark.parametrize(
     ("setting", "match"),
     [
-        ({"n_feedback": 15}, "has answered 14 question.*too few for n_feedback 15"),
+        ({"n_feedback": 15}, "has 14 answer.*too few for n_feedback 15"),
         ({"n_feedback": 14}, "keeps 14 for training, leaves one side empty"),
         ({"n_feedback": 0}, "n_feedback is 0"),
         ({"draws": 0}, "draws is 0"),
         ({"limit": 0}, "limit is 0"),
         ({"test_share": 1.0}, "test_share is 1.0"),
+        ({"test_share": 7}, "test_share is 7"),
+        ({"seed": -1}, "seed is -1"),
         ({"feedback_kind": "essay"}, "unknown kind of feedback 'essay'"),
     ],
 )

@@ -17,7 +17,7 @@ from saepd.evaluation.run import evaluate
 CONFIG = EvaluationConfig(
     DrawConfig(n_feedback=6, draws=2, feedback_kind="distribution"), few_shot_tokens=150
 )
-NAMES = ("uniform", "zero-shot", "train-mean", "temperature and position bias", "few-shot prompt")
+NAMES = ("uniform", "zero-shot", "train-mean", "position-bias", "few-shot")
 # What no two runs may differ in.
 RESULTS = ("summary.json", "table.md", "predictions.parquet", "config.json")
 
@@ -122,7 +122,7 @@ def test_a_folder_of_another_configuration_is_refused(run, tmp_path, changes, ma
     run(names=["uniform"])
     before = written(tmp_path / "out")
     with pytest.raises(InputError, match=match):
-        run(names=["uniform"], config=replace(CONFIG, draws=replace(CONFIG.draws, **changes)))
+        run(names=["uniform"], config=replace(CONFIG, draw=replace(CONFIG.draw, **changes)))
     assert written(tmp_path / "out") == before
     (tmp_path / "out" / "config.json").write_text("{")
     with pytest.raises(InputError, match=r"config\.json is not what an evaluation wrote"):
@@ -142,7 +142,7 @@ def test_answers_that_cannot_be_read_are_counted_and_count_as_uniform(run, monke
     def silent(fold):
         return fold.predict(lambda item, _: np.full(len(item.options), np.nan))
 
-    monkeypatch.setitem(METHODS, "silent", Method(silent, "says nothing", null=False))
+    monkeypatch.setitem(METHODS, "silent", Method("silent", silent, "says nothing", null=False))
     rows = {(r["method"], r["perspective"]): r for r in run(names=["uniform", "silent"])["rows"]}
     for name in ("all", "north"):
         silent, uniform = rows["silent", name], rows["uniform", name]
@@ -157,20 +157,20 @@ def test_half_a_prediction_and_missing_ones_are_defects(run, monkeypatch):
     def half(fold):
         return fold.predict(lambda item, _: np.array([np.nan, *np.ones(len(item.options) - 1)]))
 
-    monkeypatch.setitem(METHODS, "half", Method(half, "half a number"))
+    monkeypatch.setitem(METHODS, "half", Method("half", half, "half a number"))
     with pytest.raises(InputError, match="the method half gives"):
         run("half", ["half"])
-    monkeypatch.setitem(METHODS, "none", Method(lambda fold: {}, "nothing"))
+    monkeypatch.setitem(METHODS, "none", Method("none", lambda fold: {}, "nothing"))
     with pytest.raises(RuntimeError, match="did not predict exactly what it was asked"):
         run("none", ["none"])
 
 
 def test_labelled_tasks_have_their_own_metrics(run, labels):
     draws = DrawConfig(n_feedback=10, draws=2, feedback_kind="distribution")
-    names = ["uniform", "train-mean", "zero-shot", "few-shot prompt", "linear probe, residual"]
+    names = ["uniform", "train-mean", "zero-shot", "few-shot", "linear-probe-residual"]
     summary = run(names=names, config=EvaluationConfig(draws, 150), task=labels)
     rows = {(r["method"], r["perspective"]): r for r in summary["rows"]}
-    probe = rows["linear probe, residual", "north"]
+    probe = rows["linear-probe-residual", "north"]
     # The text itself says what this perspective answers.
     assert probe["auroc"] == 1
     assert rows["uniform", "north"]["auroc"] == 0.5
@@ -190,7 +190,7 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(run, opi
     with pytest.raises(InputError, match="no methods"):
         run(names=[])
     with pytest.raises(InputError, match="too few for n_feedback 20"):
-        run(config=replace(CONFIG, draws=DrawConfig(n_feedback=20)))
+        run(config=replace(CONFIG, draw=DrawConfig(n_feedback=20)))
     assert not (tmp_path / "out").exists()
 
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from saepd.common.errors import InputError
 from saepd.feedback.reading import load_feedback, write_feedback
 from saepd.feedback.sample import sample_feedback
-from saepd.feedback.survey import SURVEY_PERSPECTIVES, folds, survey_feedback, survey_items
+from saepd.feedback.survey import SURVEY_PERSPECTIVES, survey_feedback, survey_items
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "build_gss.py"
 
@@ -64,25 +63,6 @@ def test_the_perspectives_disagree_where_they_are_known_to(items):
             for k, v in by_id[id_].distributions.items()
         }
         assert share[democrats] > share[republicans] + 0.2
-
-
-@pytest.mark.parametrize("n_folds", [2, 5, 7])
-def test_folds_partition_the_items_and_spread_the_topics(items, n_folds):
-    split = folds(items, n_folds, seed=3)
-    assert sorted(id_ for fold in split for id_ in fold) == sorted(item.id for item in items)
-    topic = {item.id: item.topic for item in items}
-    for name in ("spending", "abortion"):
-        sizes = [sum(topic[id_] == name for id_ in fold) for fold in split]
-        assert min(sizes) >= 1
-        assert max(sizes) - min(sizes) <= 1
-    assert max(map(len, split)) - min(map(len, split)) <= 1
-    assert folds(items, n_folds, seed=3) == split != folds(items, n_folds, seed=4)
-
-
-@pytest.mark.parametrize("n_folds", [1, 8])
-def test_folds_out_of_range(items, n_folds):
-    with pytest.raises(InputError, match="at most 7"):
-        folds(items, n_folds, seed=0)
 
 
 def test_the_embedded_files_are_small():

@@ -98,7 +98,7 @@ def test_the_numbers_are_those_of_an_evaluation(sweep_of, tmp_path, files):
     from saepd.evaluation.item_cache import ItemCache
     from saepd.evaluation.methods.merged import base_readout, branch_log_probs, merged
     from saepd.evaluation.methods.nulls import temperature_and_position_bias
-    from saepd.evaluation.methods.steered import fold_directions, steer
+    from saepd.evaluation.methods.steered import fold_fit, steer
     from saepd.merge.config import MergeConfig
     from saepd.metrics.distances import js_distance
     from saepd.models.load import load_model
@@ -113,7 +113,7 @@ def test_the_numbers_are_those_of_an_evaluation(sweep_of, tmp_path, files):
     sae = load_sae(files["sae"], model=model)
     ids = [item.id for item in asked_items(task, draw)]
     fold = fold_of(draw, task, ItemCache(model, sae, task, ids, draw.test), 0)
-    own = {d.perspective: [d] for d in fold_directions(fold, config.fit)}
+    own = {d.perspective: [d] for d in fold_fit(fold, config.fit).directions}
     steered = steer(fold, {"own": own})["own"]
     base = base_readout(fold)
     gold = [task.by_id[id_].distributions[p] for id_, p in fold.asked]

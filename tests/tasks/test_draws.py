@@ -8,6 +8,7 @@ from hypothesis import given
 from saepd.common.errors import InputError
 from saepd.feedback.schema import Feedback, Item
 from saepd.tasks import Task, draw_feedback
+from saepd.tasks.draws import rows_to_draw
 from saepd.tasks.task import SURVEY_WORDING
 
 OPTIONS = ("Yes", "No", "Unsure")
@@ -108,15 +109,34 @@ def test_items_with_the_same_prompt_are_one_question():
     twins.append(twins[0].model_copy(update={"id": "again", "prompt": "IS 0 a lot"}))
     drawn = draw_feedback(task(twins), ["i0", "i1", "again"], 2, "answer", 0)
     assert len({row.prompt.lower().strip("?") for row in drawn}) == 2
-    with pytest.raises(InputError, match="an answer to 2 of those given"):
-        draw_feedback(task(twins), ["i0", "i1", "again"], 3, "answer", 0)
+    # Only where every question has had its turn does one get a second row.
+    more = draw_feedback(task(twins), ["i0", "i1", "again"], 3, "answer", 0)
+    assert more[:2] == drawn
+    assert {row.item for row in more} == {"i0", "i1", "again"}
+    with pytest.raises(InputError, match="there are 3 answers of its to the questions given"):
+        draw_feedback(task(twins), ["i0", "i1", "again"], 4, "answer", 0)
+
+
+def test_a_question_gets_a_second_row_of_somebody_else_once_all_have_one():
+    asked = items(4, "North")
+    rows = [said(item, "North", person) for item in asked for person in ("Ann", "Bea", "Cleo")]
+    some = task(asked, rows)
+    drawn = draw_feedback(some, some.by_id, 10, "answer", 0)
+    assert len({row.id for row in drawn}) == 10
+    assert drawn[:6] == draw_feedback(some, some.by_id, 6, "answer", 0)
+    for turn in (drawn[:4], drawn[4:8]):
+        assert {row.item for row in turn} == {"i0", "i1", "i2", "i3"}
+    total = sum(rows_to_draw(some, "answer").values(), Counter())
+    assert total == {"North": 12}
+    with pytest.raises(InputError, match="cannot draw 13 rows of perspective 'North'"):
+        draw_feedback(some, some.by_id, 13, "answer", 0)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"n": 0}, "at least 1"),
-        ({"n": 3}, "cannot draw 3 questions of perspective 'North': it has a distribution to 2"),
+        ({"n": 3}, "cannot draw 3 rows of perspective 'North': there are 2 distributions"),
         ({"kind": "votes"}, "unknown kind of feedback 'votes'"),
         ({"item_ids": ["i0", "x"]}, "has no item 'x'"),
         ({"perspectives": ["nort"]}, "no perspective 'nort': did you mean 'North'"),

@@ -4,6 +4,7 @@ import pytest
 
 from saepd.common.errors import InputError
 from saepd.tasks import draw_feedback, load_task
+from saepd.tasks.own import own_task
 
 ITEM = {"id": "soup", "prompt": "Is soup good?", "options": ["Better", "Worse", "The same"]}
 GOLD = {"perspective": "North", "distribution": [0.5, 0.25, 0.25]}
@@ -43,18 +44,49 @@ def test_csv_is_read_where_there_is_no_jsonl(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "problem"),
     [
-        {"prompt": "Is tea good?"},
-        {"item": "soup", "prompt": "Tea?"},
-        {"item": "tea", "prompt": "T"},
+        ({"prompt": "Is tea good?"}, "'r1' is about no item's prompt and options"),
+        ({"item": "tea", "prompt": "T"}, "'r1' is about no item's prompt and options"),
+        ({"item": "soup", "prompt": "Tea?"}, "'r1' has another prompt than its item 'soup'"),
+        (
+            {"item": "soup", "options": ["Worse", "Better", "The same"]},
+            "'r1' has other options than its item 'soup'",
+        ),
     ],
 )
-def test_feedback_on_no_item_is_refused(tmp_path, change):
+def test_feedback_on_no_item_is_refused(tmp_path, change, problem):
     write(tmp_path / "items.jsonl", ITEM | GOLD)
     write(tmp_path / "feedback.jsonl", SAID | change)
-    with pytest.raises(InputError, match=r"feedback.jsonl: feedback 'r1' is about no item"):
+    with pytest.raises(InputError, match=rf"feedback.jsonl: feedback {problem}: write the id"):
         load_task("own", tmp_path)
+
+
+def test_every_row_is_linked_or_named(tmp_path):
+    write(tmp_path / "items.jsonl", ITEM | GOLD)
+    rows = [SAID | {"id": f"r{i}", "item": "SOUP"} for i in range(3)]
+    write(tmp_path / "feedback.jsonl", *rows)
+    task = own_task(tmp_path / "items.jsonl", tmp_path / "feedback.jsonl")
+    assert [(row.id, row.item) for row in task.feedback] == [(f"r{i}", "soup") for i in range(3)]
+    strange = [SAID | {"id": f"s{i}", "prompt": "Tea?"} for i in range(7)]
+    write(tmp_path / "feedback.jsonl", *rows, *strange)
+    with pytest.raises(InputError, match=r"'s0' .*; 's4' is about .*; and 2 rows more"):
+        load_task("own", tmp_path)
+    write(tmp_path / "items.jsonl", ITEM | GOLD, ITEM | {"id": "again"})
+    write(tmp_path / "feedback.jsonl", SAID)
+    with pytest.raises(InputError, match="'r1' may be about 'soup' and 'again', which ask the"):
+        load_task("own", tmp_path)
+
+
+def test_bad_rows_are_left_out_and_counted_where_that_is_asked_for(tmp_path):
+    files = [tmp_path / "items.jsonl", tmp_path / "feedback.jsonl"]
+    write(files[0], ITEM | GOLD, {"id": "half"})
+    write(files[1], SAID, SAID | {"id": "r2", "answer": "Perhaps"}, {})
+    with pytest.raises(InputError, match="line 2"):
+        own_task(*files)
+    task = own_task(*files, skip_bad=True)
+    assert len(task.items) == len(task.feedback) == 1
+    assert task.left_out == {f"bad rows of {files[0]}": 1, f"bad rows of {files[1]}": 2}
 
 
 def test_bad_files_are_reported_as_ever(tmp_path):

@@ -8,7 +8,7 @@ from saepd.common.errors import InputError
 from saepd.feedback.schema import Feedback, Item
 from saepd.models.prompts import item_prompt
 from saepd.models.wording import ReadoutConfig
-from saepd.tasks import TASK_NAMES, Task, Wording, load_task
+from saepd.tasks import PACKAGED_TASK, TASK_NAMES, Task, Wording, load_task
 from saepd.tasks.task import SURVEY_WORDING
 
 
@@ -70,18 +70,16 @@ def test_tasks_that_cannot_be(items, changes, message):
 
 def test_wording_fills_its_templates_whatever_the_texts_hold():
     names = {"gold": "experts"}
-    wording = Wording(
-        "{prompt} A:", "{prompt}", "{perspective}: {prompt} A:", "{perspective} {prompt}", names
-    )
+    wording = Wording("{prompt} A:", "{prompt}", "{perspective}: {prompt} A:", names)
     assert wording.text("{x}?") == "{x}? A:"
     assert wording.text("{x}?", "chat") == "{x}?"
-    assert wording.text("x?", perspective="{North}") == "{North}: x? A:"
-    assert wording.text("x?", "chat", "gold") == "experts x?"
+    assert wording.persona_text("x?", "{North}") == "{North}: x? A:"
+    assert wording.persona_text("x?", "gold") == "experts: x? A:"
     for bad in (("A", "{prompt}"), ("{prompt}", "{perspective}")):
         with pytest.raises(InputError, match=r"has no \{prompt\}"):
-            Wording(bad[0], bad[0], bad[1], bad[1])
-    with pytest.raises(InputError, match=r"named_plain has no \{perspective\}"):
-        Wording(*["{prompt}"] * 4)
+            Wording(bad[0], bad[1], "{perspective} {prompt}")
+    with pytest.raises(InputError, match=r"persona has no \{perspective\}"):
+        Wording(*["{prompt}"] * 3)
 
 
 def test_the_survey_wording_is_the_readouts_own():
@@ -96,7 +94,18 @@ def test_unknown_tasks_are_named_with_the_nearest(tmp_path):
         load_task("zzz", tmp_path)
 
 
-@pytest.mark.parametrize("name", TASK_NAMES)
+def test_the_packaged_task_needs_no_file_and_the_others_do(tmp_path):
+    task = load_task(PACKAGED_TASK)
+    assert len(task.items) == 25
+    assert set(task.perspectives) == {"Democrat", "Independent", "Republican"}
+    assert load_task(PACKAGED_TASK, perspectives=2).perspectives == task.perspectives[:2]
+    with pytest.raises(InputError, match="the task gss is packaged and takes no file"):
+        load_task(PACKAGED_TASK, tmp_path)
+    with pytest.raises(InputError, match="the task liar needs its file or folder: name it"):
+        load_task("liar")
+
+
+@pytest.mark.parametrize("name", sorted(set(TASK_NAMES) - {PACKAGED_TASK}))
 def test_every_task_refuses_a_missing_file_and_a_wrong_suffix(tmp_path, name):
     with pytest.raises(InputError, match="No such file"):
         load_task(name, tmp_path / "none.csv")

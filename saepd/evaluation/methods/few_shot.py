@@ -17,7 +17,7 @@ from saepd.readout.softmax import softmax
 _ITEMS_PER_PASS = 16
 
 
-def few_shot_prompt(fold: Fold) -> Predictions:
+def few_shot(fold: Fold) -> Predictions:
     """Likelihood of each option's text after examples, as many as fit.
 
     The examples run once for several items: each item's question and option are one continuation of
@@ -61,6 +61,6 @@ def examples(fold: Fold, rows: Sequence[Feedback]) -> str:
     if not text:
         raise InputError(
             f"not one example fits into {fold.few_shot_tokens} tokens: allow more with "
-            "few_shot_tokens, or leave out the method few-shot prompt"
+            "few_shot_tokens, or leave out the method few-shot"
         )
     return text

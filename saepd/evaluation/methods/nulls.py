@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from saepd.branches.run import score_continuations
 from saepd.evaluation.fold import Fold, Options, Predictions
-from saepd.evaluation.methods import baselines
 from saepd.feedback.schema import Feedback, Item
 from saepd.feedback.targets import answered
 from saepd.readout.options import fit_temperature
@@ -32,27 +32,41 @@ OFFSET_RIDGE = 0.1
 
 def uniform(fold: Fold) -> Predictions:
     """The same probability for every option."""
-    return fold.predict(lambda item, _: baselines.uniform(item))
+    return fold.predict(lambda item, _: _even(item))
 
 
 def train_mean(fold: Fold) -> Predictions:
     """Mean of the perspective's feedback on items with as many options."""
-    return fold.predict(lambda item, name: baselines.train_mean(fold.feedback, name, item))
+    return fold.predict(lambda item, name: _mean_answer(fold.rows(name), item))
 
 
 def train_mean_pooled(fold: Fold) -> Predictions:
     """Mean of everybody's feedback on items with as many options."""
 
-    def mean(item: Item, _: str) -> Options:
-        same = [answered(r) for r in fold.feedback if len(r.options) == len(item.options)]
-        return np.mean(same, axis=0) if same else baselines.uniform(item)
-
-    return fold.predict(mean)
+    return fold.predict(lambda item, _: _mean_answer(fold.feedback, item))
 
 
 def zero_shot(fold: Fold) -> Predictions:
     """The base model's likelihood of each option's text."""
     return fold.predict(lambda item, _: softmax(fold.cache.text_scores[item.id]))
+
+
+def zero_shot_persona(fold: Fold) -> Predictions:
+    """The same likelihood, in the task's wording that asks for the answer of the perspective."""
+    items = [fold.task.by_id[id_] for id_, _ in fold.asked]
+    scored = score_continuations(
+        fold.model,
+        [
+            fold.task.wording.persona_text(item.prompt, name)
+            for item, (_, name) in zip(items, fold.asked, strict=True)
+        ],
+        [item.options for item in items],
+        [],
+    )
+    return {
+        pair: softmax(scores[0].double().numpy())
+        for pair, (scores, _) in zip(fold.asked, scored, strict=True)
+    }
 
 
 def zero_shot_letters(fold: Fold) -> Predictions:
@@ -65,7 +79,7 @@ def zero_shot_letters_over_orders(fold: Fold) -> Predictions:
     return fold.predict(lambda item, _: softmax(fold.cache.letter_scores_over_orders[item.id]))
 
 
-def contextually_calibrated(fold: Fold) -> Predictions:
+def contextual_calibration(fold: Fold) -> Predictions:
     """Text scores less their mean over the feedback's questions with the same options.
 
     After Zhao et al. 2021 (arXiv 2102.09690), with the questions of everybody's feedback in the
@@ -93,18 +107,18 @@ def temperature(fold: Fold) -> Predictions:
     return fold.predict(lambda item, name: softmax(fold.cache.text_scores[item.id] / found[name]))
 
 
-def temperature_and_position_bias(fold: Fold) -> Predictions:
+def position_bias(fold: Fold) -> Predictions:
     """Text scores at a temperature plus a bias per option position, of the perspective's own."""
     return _predict_biased(fold, lambda name: fit_biases(fold, fold.rows(name), OWN_RIDGE))
 
 
-def temperature_and_position_bias_pooled(fold: Fold) -> Predictions:
+def position_bias_pooled(fold: Fold) -> Predictions:
     """The same temperature and biases for all, fitted on everybody's feedback."""
     pooled = fit_biases(fold, fold.feedback, POOLED_RIDGE)
     return _predict_biased(fold, lambda _: pooled)
 
 
-def temperature_and_position_bias_pooled_and_own(fold: Fold) -> Predictions:
+def position_bias_pooled_and_own(fold: Fold) -> Predictions:
     """Everybody's temperature and biases, and how the perspective's own differ from these."""
     pooled = fit_biases(fold, fold.feedback, POOLED_RIDGE)
     own = partial(fit_biases, fold, ridge=OFFSET_RIDGE, start=pooled)
@@ -154,6 +168,16 @@ def fit_readout(
 def read_biased(scores: Options, weights: Weights) -> Options:
     """Probabilities of options with the weights of `fit_biases`."""
     return softmax(option_features(scores, len(weights) - 2) @ weights)
+
+
+def _even(item: Item) -> Options:
+    return np.full(len(item.options), 1 / len(item.options))
+
+
+def _mean_answer(rows: Sequence[Feedback], item: Item) -> Options:
+    """Mean of the feedback on items with as many options as this one; uniform without any."""
+    same = [answered(row) for row in rows if len(row.options) == len(item.options)]
+    return np.mean(same, axis=0) if same else _even(item)
 
 
 def _predict_biased(fold: Fold, fit: Callable[[str], Weights]) -> Predictions:

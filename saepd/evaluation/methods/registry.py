@@ -1,4 +1,4 @@
-"""The methods that can be compared, by name.
+"""The methods that can be compared, by id.
 
 To add one, write a function from a `Fold` to the probabilities of every pair in ``fold.asked``, and
 an entry below. A method must use no more of what people said than ``fold.feedback``.
@@ -24,6 +24,7 @@ class Method:
     """How one row of the table comes about.
 
     Attributes:
+        title: What tables call it.
         predict: From a fold to its predictions.
         description: One line.
         null: It is what others have to beat, rather than a claim of this project.
@@ -31,9 +32,10 @@ class Method:
         costly: It is left out unless it is named, or all methods are asked for.
         branches: From a fold to the branch of each perspective, where the method has any that can
             be run on other text.
-        controls: Names of methods that are the same but for the one thing it claims to use.
+        controls: Ids of methods that are the same but for the one thing it claims to use.
     """
 
+    title: str
     predict: Callable[[Fold], Predictions]
     description: str
     null: bool = True
@@ -43,96 +45,129 @@ class Method:
     controls: tuple[str, ...] = ()
 
 
-# Instead of names: every method that the task allows.
+# Instead of ids: every method that the task allows.
 ALL = "all"
 
 METHODS: dict[str, Method] = {
-    "uniform": Method(nulls.uniform, "the same probability for every option"),
+    "uniform": Method("uniform", nulls.uniform, "the same probability for every option"),
     "train-mean": Method(
-        nulls.train_mean, "mean of the perspective's feedback on items with as many options"
+        "train-mean",
+        nulls.train_mean,
+        "mean of the perspective's feedback on items with as many options",
     ),
-    "train-mean, pooled": Method(
-        nulls.train_mean_pooled, "mean of everybody's feedback on items with as many options"
+    "train-mean-pooled": Method(
+        "train-mean, pooled",
+        nulls.train_mean_pooled,
+        "mean of everybody's feedback on items with as many options",
     ),
-    "zero-shot": Method(nulls.zero_shot, "base model, likelihood of each option's text"),
-    "zero-shot, letters": Method(
-        nulls.zero_shot_letters, "base model, probability of each option's letter"
+    "zero-shot": Method(
+        "zero-shot", nulls.zero_shot, "base model, likelihood of each option's text"
     ),
-    "zero-shot, letters over orders": Method(
+    "zero-shot-persona": Method(
+        "zero-shot, persona prompt",
+        nulls.zero_shot_persona,
+        "the same after a prompt that names the perspective",
+    ),
+    "zero-shot-letters": Method(
+        "zero-shot, letters",
+        nulls.zero_shot_letters,
+        "base model, probability of each option's letter",
+    ),
+    "zero-shot-letters-over-orders": Method(
+        "zero-shot, letters over orders",
         nulls.zero_shot_letters_over_orders,
         "letters, averaged over cyclic orders of the options",
         costly=True,
     ),
-    "contextually calibrated": Method(
-        nulls.contextually_calibrated, "text scores less their mean over the feedback's questions"
+    "contextual-calibration": Method(
+        "contextual calibration",
+        nulls.contextual_calibration,
+        "text scores less their mean over the feedback's questions",
     ),
-    "temperature": Method(nulls.temperature, "text scores at a temperature fitted on own feedback"),
-    "temperature and position bias": Method(
-        nulls.temperature_and_position_bias,
+    "temperature": Method(
+        "temperature",
+        nulls.temperature,
+        "text scores at a temperature fitted on own feedback",
+    ),
+    "position-bias": Method(
+        "temperature and position bias",
+        nulls.position_bias,
         "text scores at a temperature plus a bias per option position, fitted on own feedback",
     ),
-    "temperature and position bias, pooled": Method(
-        nulls.temperature_and_position_bias_pooled, "the same, fitted on everybody's feedback"
+    "position-bias-pooled": Method(
+        "temperature and position bias, pooled",
+        nulls.position_bias_pooled,
+        "the same, fitted on everybody's feedback",
     ),
-    "temperature and position bias, pooled + own": Method(
-        nulls.temperature_and_position_bias_pooled_and_own,
+    "position-bias-pooled-and-own": Method(
+        "temperature and position bias, pooled + own",
+        nulls.position_bias_pooled_and_own,
         "the pooled fit, and how own feedback differs from it",
     ),
-    "few-shot prompt": Method(
-        few_shot.few_shot_prompt, "text scores after examples of own feedback"
+    "few-shot": Method(
+        "few-shot prompt", few_shot.few_shot, "text scores after examples of own feedback"
     ),
-    "SAE reconstruction only": Method(
+    "sae-reconstruction": Method(
+        "SAE reconstruction only",
         steered.predict_reconstruction,
         "no steering, the reconstruction in the activation's place",
         costly=True,
         branches=steered.reconstruction,
     ),
-    "dense difference in means": Method(
+    "difference-in-means": Method(
+        "dense difference in means",
         partial(steered.predict_mean_difference, kind="dense"),
         "mean difference of the residual, without an SAE",
         costly=True,
         branches=partial(steered.mean_difference_branches, kind="dense"),
     ),
-    "random latents": Method(
+    "random-latents": Method(
+        "random latents",
         partial(steered.predict_mean_difference, kind="random"),
         "as many latents as selected, drawn at random",
         costly=True,
         branches=partial(steered.mean_difference_branches, kind="random"),
     ),
-    "shuffled labels": Method(
+    "shuffled-labels": Method(
+        "shuffled labels",
         partial(steered.predict_mean_difference, kind="shuffled"),
         "latents selected on feedback whose perspectives were shuffled",
         costly=True,
     ),
-    "paper's recipe": Method(
+    "paper": Method(
+        "paper's recipe",
         steered.predict_paper,
         "all latents, mean difference, coefficient 1, error term kept, scores as they are",
         null=False,
         costly=True,
         branches=lambda fold: steered.paper(fold).directions,
     ),
-    "paper's recipe, no error term": Method(
+    "paper-without-error-term": Method(
+        "paper's recipe, no error term",
         steered.predict_paper_without_error,
         "the same with the reconstruction in the activation's place",
         null=False,
         costly=True,
         branches=steered.paper_without_error,
     ),
-    "paper's recipe, calibrated": Method(
+    "paper-calibrated": Method(
+        "paper's recipe, calibrated",
         steered.predict_paper_calibrated,
         "the paper's recipe, read at a fitted temperature and position bias",
         null=False,
         costly=True,
     ),
-    "selected latents": Method(
+    "selected-latents": Method(
+        "selected latents",
         partial(steered.predict_mean_difference, kind="selected"),
         "stable latents, mean difference, coefficient chosen on own feedback",
         null=False,
         costly=True,
         branches=partial(steered.mean_difference_branches, kind="selected"),
-        controls=("random latents", "shuffled labels", "dense difference in means"),
+        controls=("random-latents", "shuffled-labels", "difference-in-means"),
     ),
-    "selected latents, KL budget": Method(
+    "selected-latents-kl-budget": Method(
+        "selected latents, KL budget",
         partial(steered.predict_mean_difference, kind="budget"),
         f"the same at the largest coefficient within {steered.KL_BUDGET} nats on neutral text",
         null=False,
@@ -140,7 +175,8 @@ METHODS: dict[str, Method] = {
         branches=partial(steered.mean_difference_branches, kind="budget"),
     ),
     **{
-        f"merged, {operator}": Method(
+        f"merged-{operator}": Method(
+            f"merged, {operator}",
             partial(merged.merge_perspectives, config=MergeConfig(operator)),
             f"selected latents of all perspectives and the base, {operator}: one answer for all",
             null=False,
@@ -149,7 +185,8 @@ METHODS: dict[str, Method] = {
         for operator in merged.OPERATORS
     },
     **{
-        f"merged with base, {operator}": Method(
+        f"merged-with-base-{operator}": Method(
+            f"merged with base, {operator}",
             partial(merged.merge_with_base, config=MergeConfig(operator)),
             f"own selected latents and the base, {operator}",
             null=False,
@@ -157,52 +194,60 @@ METHODS: dict[str, Method] = {
         )
         for operator in merged.OPERATORS
     },
-    "fitted scales": Method(
+    "fitted-scales": Method(
+        "fitted scales",
         partial(fitted.predict_fitted, kind="latents"),
         "directions of the SAE's latents, scales learned from everybody's and own feedback",
         null=False,
         branches=partial(fitted.fitted_directions, kind="latents"),
         controls=(
-            "fitted scales, random latents",
-            "fitted scales, shuffled labels",
-            "fitted dense vector",
+            "fitted-scales-random-latents",
+            "fitted-scales-shuffled-labels",
+            "fitted-dense-vector",
         ),
     ),
-    "fitted scales, random latents": Method(
+    "fitted-scales-random-latents": Method(
+        "fitted scales, random latents",
         partial(fitted.predict_fitted, kind="random"),
         "control: the same with latents drawn at random",
         null=False,
     ),
-    "fitted scales, shuffled labels": Method(
+    "fitted-scales-shuffled-labels": Method(
+        "fitted scales, shuffled labels",
         partial(fitted.predict_fitted, kind="shuffled"),
         "control: the same on feedback whose perspectives were shuffled",
         null=False,
     ),
-    "fitted dense vector": Method(
+    "fitted-dense-vector": Method(
+        "fitted dense vector",
         partial(fitted.predict_fitted, kind="vector"),
         "a vector of the residual stream learned alike, without a dictionary",
         null=False,
         branches=partial(fitted.fitted_directions, kind="vector"),
     ),
-    "gated directions": Method(
+    "gated-directions": Method(
+        "gated directions",
         gated.gated_directions,
         "a direction whose amount is read from the item's own latents, over the prompt",
         null=False,
         for_labels=True,
-        controls=("gated directions, shuffled answers",),
+        controls=("gated-directions-shuffled-answers",),
     ),
-    "gated directions, shuffled answers": Method(
+    "gated-directions-shuffled-answers": Method(
+        "gated directions, shuffled answers",
         gated.gated_shuffled,
         "control: gates fitted on answers dealt to other items",
         null=False,
         for_labels=True,
     ),
-    "linear probe, residual": Method(
+    "linear-probe-residual": Method(
+        "linear probe, residual",
         probes.probe_residuals,
         "logistic regression on the residual, mean over the prompt",
         for_labels=True,
     ),
-    "linear probe, latents": Method(
+    "linear-probe-latents": Method(
+        "linear probe, latents",
         probes.probe_latents,
         "logistic regression on the SAE's latents, mean over the prompt",
         for_labels=True,
@@ -210,42 +255,28 @@ METHODS: dict[str, Method] = {
 }
 
 
-def methods_of(task: Task, names: Sequence[str] | None = None) -> dict[str, Method]:
-    """The named methods, or all that the task allows and that are not costly.
+def methods_of(task: Task, ids: Sequence[str] | None = None) -> dict[str, Method]:
+    """The methods with these ids, or all that the task allows and that are not costly.
 
     Raises:
-        InputError: no names, an unknown one, or one that needs a positive class the task lacks.
+        InputError: no ids, an unknown one, or one that needs a positive class the task lacks.
     """
-    if names is None:
-        return {name: m for name, m in _allowed(task).items() if not m.costly}
-    if list(names) == [ALL]:
+    if ids is None:
+        return {id_: method for id_, method in _allowed(task).items() if not method.costly}
+    if list(ids) == [ALL]:
         return _allowed(task)
-    if not names:
-        raise InputError(f"no methods: name at least one of {', '.join(METHODS)}")
-    for name in names:
-        if name not in METHODS:
-            raise InputError(f"unknown method {shortened(name)}: {nearest(name, METHODS, 99)}")
-        if METHODS[name].for_labels and not task.positive:
+    if not ids:
+        raise InputError(f"no methods: name at least one of {', '.join(METHODS)}, or {ALL}")
+    for id_ in ids:
+        if id_ not in METHODS:
+            raise InputError(f"unknown method {shortened(id_)}: {nearest(id_, METHODS, 99)}")
+        if METHODS[id_].for_labels and not task.positive:
             raise InputError(
-                f"the method {name} needs a positive class, which the task {task.name} does not "
+                f"the method {id_} needs a positive class, which the task {task.name} does not "
                 "have: leave it out"
             )
-    return {name: METHODS[name] for name in dict.fromkeys(names)}
+    return {id_: METHODS[id_] for id_ in dict.fromkeys(ids)}
 
 
 def _allowed(task: Task) -> dict[str, Method]:
-    return {name: m for name, m in METHODS.items() if task.positive or not m.for_labels}
-
-
-def parse_methods(text: str) -> list[str]:
-    """Names from a list with commas, of which names may hold some themselves.
-
-    The longest name that is known wins: "a, b" is one method where there is one of that name.
-    """
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    names: list[str] = []
-    while parts:
-        longest = next((n for n in range(len(parts), 0, -1) if ", ".join(parts[:n]) in METHODS), 1)
-        names.append(", ".join(parts[:longest]))
-        parts = parts[longest:]
-    return names
+    return {id_: m for id_, m in METHODS.items() if task.positive or not m.for_labels}

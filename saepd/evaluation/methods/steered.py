@@ -31,7 +31,7 @@ from saepd.fit.controls import (
     reconstruction_only,
     shuffled_labels,
 )
-from saepd.fit.recipe import fit_pairs
+from saepd.fit.recipe import Fit, fit_pairs
 from saepd.models.wording import ReadoutConfig
 from saepd.readout.softmax import softmax
 
@@ -76,7 +76,7 @@ def mean_differences(fold: Fold) -> dict[str, Steered]:
     """
 
     def compute() -> dict[str, Steered]:
-        config, pairs, own = fit_config(fold), fold_pairs(fold), fold_directions(fold)
+        config, pairs, own = fit_config(fold), fold_pairs(fold), fold_fit(fold).directions
         contrast = config.features.contrast
         shuffled = fit_pairs(fold.model, fold.sae, shuffled_labels(pairs, fold.seed), config)
         return steer(
@@ -117,7 +117,7 @@ def paper(fold: Fold) -> Steered:
     """The paper's recipe, its error term kept."""
 
     def compute() -> Steered:
-        branches = {d.perspective: [d] for d in fold_directions(fold, PAPER)}
+        branches = {d.perspective: [d] for d in fold_fit(fold, PAPER).directions}
         return steer(fold, {"paper": branches})["paper"]
 
     return fold.once("paper", compute)
@@ -134,7 +134,8 @@ def predict_paper_without_error(fold: Fold) -> Predictions:
 def paper_without_error(fold: Fold) -> Mapping[str, Branch]:
     """Perspective -> its direction, and what takes the error term away."""
     return {
-        d.perspective: [d, reconstruction_only(fold.sae, d)] for d in fold_directions(fold, PAPER)
+        d.perspective: [d, reconstruction_only(fold.sae, d)]
+        for d in fold_fit(fold, PAPER).directions
     }
 
 
@@ -146,7 +147,7 @@ def predict_reconstruction(fold: Fold) -> Predictions:
 
 def reconstruction(fold: Fold) -> Mapping[str, Branch]:
     """The reconstruction at all positions, the same for every perspective: under the first."""
-    [direction, *_] = fold_directions(fold, PAPER)
+    [direction, *_] = fold_fit(fold, PAPER).directions
     return {direction.perspective: reconstruction_only(fold.sae, direction)}
 
 
@@ -173,17 +174,15 @@ def fold_pairs(fold: Fold, config: FitConfig | None = None) -> Pairs:
     )
 
 
-def fold_directions(fold: Fold, config: FitConfig | None = None) -> list[Direction]:
-    """One direction a perspective, from the fold's feedback.
+def fold_fit(fold: Fold, config: FitConfig | None = None) -> Fit:
+    """Features and one direction of each perspective, from the fold's feedback.
 
     Raises:
         InputError: whatever `saepd.fit.recipe.fit_pairs` refuses.
     """
     own = fit_config(fold, config)
     pairs = fold_pairs(fold, config)
-    return fold.once(
-        f"directions {own}", lambda: fit_pairs(fold.model, fold.sae, pairs, own).directions
-    )
+    return fold.once(f"fit {own}", lambda: fit_pairs(fold.model, fold.sae, pairs, own))
 
 
 def branch_scores(

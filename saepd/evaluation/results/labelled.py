@@ -8,7 +8,7 @@ predicted positive from a probability of .5 on.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -18,6 +18,9 @@ from saepd.evaluation.results.parts import Prediction
 from saepd.metrics import classification
 from saepd.metrics.distances import accuracy, brier, expected_calibration_error
 from saepd.tasks import Task
+
+if TYPE_CHECKING:
+    from saepd.evaluation.methods.registry import Method
 
 THRESHOLD = 0.5
 
@@ -109,20 +112,15 @@ def flagged_at_base_rate(
 
 
 def functionality_rows(
-    table: Mapping[tuple[str, str], Sequence[Prediction]],
-    task: Task,
-    everybody: str,
-    nulls: Sequence[str],
+    predictions: Mapping[str, Sequence[Prediction]], methods: Mapping[str, Method], task: Task
 ) -> list[dict[str, Any]]:
     """HateCheck's accuracy for each kind of test case, one row per method and kind."""
     rows: list[dict[str, Any]] = []
-    for (method, perspective), own in table.items():
-        if perspective != everybody:
-            continue
+    for id_, own in predictions.items():
         kinds = [task.by_id[row.item].topic for row in own]
         of_each = classification.accuracy_by_functionality(*scores_and_labels(own, task), kinds)
         for kind in sorted(of_each):
-            row = {"method": method, "perspective": perspective, "null": method in nulls}
+            row = {"method": id_, "title": methods[id_].title, "null": methods[id_].null}
             counted = {"n_predictions": kinds.count(kind), "accuracy": of_each[kind]}
             rows.append(row | {"functionality": kind} | counted)
     return rows

@@ -15,7 +15,6 @@ from saepd.common.errors import InputError
 from saepd.common.files import write_atomically, write_json
 from saepd.common.messages import shortened
 from saepd.evaluation.fold import Options, Predictions
-from saepd.feedback.schema import fingerprint
 
 CONFIG_FILE = "config.json"
 
@@ -60,8 +59,8 @@ class Parts:
         self.folder = out / "parts" / self.key
 
     def path(self, draw: int, method: str) -> Path:
-        """Where a part is kept; the name of the method may hold any character."""
-        return self.folder / f"{draw}-{fingerprint(method):016x}.json"
+        """Where a part is kept."""
+        return self.folder / f"{draw}-{method}.json"
 
     def write(
         self,

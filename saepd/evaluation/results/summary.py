@@ -11,7 +11,7 @@ method they are of.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from saepd.evaluation.results.parts import Prediction
 from saepd.metrics.distances import js_distance, simbench_score, total_variation, wasserstein
 from saepd.metrics.intervals import Interval
 from saepd.tasks import Task
+
+if TYPE_CHECKING:
+    from saepd.evaluation.methods.registry import Method
 
 # The perspective of results over all perspectives.
 EVERYBODY = "all"
@@ -45,11 +48,10 @@ def primary_metric(task: Task) -> str:
 
 def summary_rows(
     predictions: Sequence[Prediction],
+    methods: Mapping[str, Method],
     task: Task,
-    nulls: Sequence[str],
     seed: int,
     effects: Mapping[str, Sequence[Mapping[str, SideEffects]]] | None = None,
-    controls: Mapping[str, Sequence[str]] | None = None,
 ) -> list[dict[str, Any]]:
     """Every metric of every method, over all perspectives first and then for each.
 
@@ -60,49 +62,52 @@ def summary_rows(
 
     Args:
         predictions: Of all draws and methods; every method predicts the same.
+        methods: Id -> method, of those that predicted.
         task: With the gold.
-        nulls: Names of the methods that are nulls.
         seed: Of the bootstrap.
         effects: Method -> of each draw, perspective -> what its branch does to neutral text. The
             rows tell their mean, over draws and (for everybody) perspectives.
-        controls: Method -> the methods that are its controls.
     """
     table: dict[tuple[str, str], list[Prediction]] = {}
     for row in predictions:
         for name in (EVERYBODY, row.perspective):
             table.setdefault((row.method, name), []).append(row)
-    methods = list(dict.fromkeys(method for method, _ in table))
-    names = [EVERYBODY, *(p for p in task.perspectives if (methods[0], p) in table)]
+    nulls = {id_ for id_, method in methods.items() if method.null}
+    [first, *_] = methods
+    names = [EVERYBODY, *(p for p in task.perspectives if (first, p) in table)]
     metric = primary_metric(task)
     rows: list[dict[str, Any]] = []
     best = ""
     for name in names:
-        weights = bootstrap.draw_weights([r.item for r in table[methods[0], name]], seed)
+        weights = bootstrap.draw_weights([r.item for r in table[first, name]], seed)
         found = {method: _primary(metric, table[method, name], task, weights) for method in methods}
         if name == EVERYBODY:
             best = _best(metric, {m: float(v[0]) for m, v in found.items() if m in nulls})
         base_rates = _base_rates(table.get(("train-mean", name), []), task)
         reference = _recall_of_few_shot(table, name, task, base_rates)
-        for method in methods:
-            own = table[method, name]
+        for id_, method in methods.items():
+            own = table[id_, name]
             rows.append(
                 {
-                    "method": method,
+                    "method": id_,
+                    "title": method.title,
                     "perspective": name,
-                    "null": method in nulls,
+                    "null": method.null,
                     "n_items": len({row.item for row in own}),
                     "n_predictions": len(own),
-                    **_interval_of(metric, found[method]),
+                    **_interval_of(metric, found[id_]),
                     **_metrics(own, task, reference, base_rates),
                     "unreadable": float(np.mean([not row.readable for row in own])),
                     "best_null": best,
-                    **_differences(metric, method, found, best),
-                    **_minus_controls(metric, method, found, (controls or {}).get(method, ())),
-                    **_mean_effects((effects or {}).get(method, []), name),
+                    **_differences(metric, id_, found, best),
+                    **_minus_controls(metric, id_, found, method.controls),
+                    **_mean_effects((effects or {}).get(id_, []), name),
                 }
             )
     if task.name == "hatecheck":
-        rows += labelled.functionality_rows(table, task, EVERYBODY, nulls)
+        rows += labelled.functionality_rows(
+            {id_: table[id_, EVERYBODY] for id_ in methods}, methods, task
+        )
     return [{key: _rounded(value) for key, value in row.items()} for row in rows]
 
 
@@ -202,7 +207,7 @@ def _recall_of_few_shot(
     and at a recall of 0 every method's false positive rate is 0. Then this is its recall where its
     highest scores are flagged, as large a share as is positive in the feedback.
     """
-    rows = table.get(("few-shot prompt", name))
+    rows = table.get(("few-shot", name))
     if not rows or not task.positive:
         return None
     scores, positive = labelled.scores_and_labels(rows, task)

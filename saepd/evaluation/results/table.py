@@ -38,7 +38,7 @@ def table_cells(
         rows: From `saepd.evaluation.results.summary.summary_rows`.
         short: Leave out what a terminal has no room for: all but the primary metric.
     """
-    overall = [r for r in rows if r["perspective"] == EVERYBODY and "functionality" not in r]
+    overall = _over_all_perspectives(rows)
     metric = next(name for name in PRIMARY if name in overall[0])
     interval, start, lower = PRIMARY[metric]
     shown = [n for n in _TITLES if n != metric and n in overall[0] and not short]
@@ -54,7 +54,7 @@ def table_cells(
 
     cells = [
         [
-            row["method"],
+            row["title"],
             "null" if row["null"] else "",
             _number(row[metric]),
             "" if row[interval] is None else "{:.3f} to {:.3f}".format(*row[interval]),
@@ -82,6 +82,33 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n\n".join(_markdown(*table) for table in tables)
 
 
+def finding(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One sentence: which null is best, and whether the best of the others is better."""
+    overall = _over_all_perspectives(rows)
+    metric = next(name for name in PRIMARY if name in overall[0])
+    _, start, lower = PRIMARY[metric]
+    defined = sorted(
+        (row for row in overall if row[metric] is not None),
+        key=lambda row: row[metric] if lower else -row[metric],
+    )
+    null = next((row for row in defined if row["null"]), None)
+    best = next((row for row in defined if not row["null"]), None)
+    if null is None or best is None:
+        return "There is nothing to compare: it takes a null and a method that is none."
+    told = f"The best null is {null['title']} ({_TITLES[metric]} {null[metric]:.3f})"
+    ours = f"{best['title']} ({best[metric]:.3f})"
+    difference = best.get(f"{start}_minus_best_null")
+    if difference is None:
+        return f"{told}; the best method beside the nulls is {ours}."
+    _, low, high = difference
+    if low <= 0 <= high:
+        verdict = "cannot be told apart from it"
+    else:
+        verdict = "is better" if (high < 0) == lower else "is worse"
+    interval = f"95% interval of the difference {low:+.3f} to {high:+.3f}"
+    return f"{told}; of the other methods the best, {ours}, {verdict} ({interval})."
+
+
 def _markdown(columns: list[str], cells: list[list[str]]) -> str:
     lines = [columns, ["---"] * len(columns), *cells]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -89,11 +116,12 @@ def _markdown(columns: list[str], cells: list[list[str]]) -> str:
 
 def _control_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Each method less each of its controls, over all perspectives."""
-    overall = [r for r in rows if r["perspective"] == EVERYBODY and "functionality" not in r]
+    overall = _over_all_perspectives(rows)
+    titles = {row["method"]: row["title"] for row in overall}
     metric = next(name for name in PRIMARY if name in overall[0])
     key = f"{PRIMARY[metric][1]}_minus_controls"
     cells = [
-        [row["method"], control, _difference(difference)]
+        [row["title"], titles[control], _difference(difference)]
         for row in overall
         for control, difference in row.get(key, {}).items()
     ]
@@ -102,7 +130,7 @@ def _control_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[l
 
 def _functionality_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Accuracy of every method on every kind of test case."""
-    found = {(r["functionality"], r["method"]): r for r in rows if "functionality" in r}
+    found = {(r["functionality"], r["title"]): r for r in rows if "functionality" in r}
     kinds = sorted({kind for kind, _ in found})
     methods = list(dict.fromkeys(method for _, method in found))
     cells = [
@@ -113,13 +141,17 @@ def _functionality_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], 
     return ["accuracy by functionality", "predictions", *methods], cells
 
 
+def _over_all_perspectives(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [r for r in rows if "functionality" not in r and r["perspective"] == EVERYBODY]
+
+
 def _of_each_perspective(
     rows: Sequence[Mapping[str, Any]], metric: str
 ) -> dict[str, dict[str, float | None]]:
     """Perspective -> method -> primary metric, where there are few enough to stand side by side."""
     found: dict[str, dict[str, float | None]] = {}
     for row in rows:
-        if row["perspective"] != EVERYBODY and "functionality" not in row:
+        if "functionality" not in row and row["perspective"] != EVERYBODY:
             found.setdefault(row["perspective"], {})[row["method"]] = row[metric]
     return found if 1 < len(found) <= _MOST_SIDE_BY_SIDE else {}
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 
 from saepd.evaluation.config import DrawConfig
 from saepd.evaluation.fold import Draw, make_draws
 from saepd.feedback.schema import Item
 from saepd.sweeps.point.content import Stamp, stamp_of
 from saepd.sweeps.space.parameters import TaskConfig
-from saepd.tasks import Task, load_task
-from saepd.tasks.packaged import packaged_task
+from saepd.tasks import PACKAGED_TASK, Task, load_task
 
 
 def task_of(config: TaskConfig) -> Task:
@@ -27,13 +25,7 @@ def task_of(config: TaskConfig) -> Task:
 
 @lru_cache(maxsize=4)
 def _task_of(config: TaskConfig, _: Stamp | None) -> Task:
-    if config.task is None or config.data is None:
-        task = packaged_task()
-    else:
-        task = load_task(config.task, Path(config.data))
-    if isinstance(config.perspectives, int):
-        return task.only(task.perspectives[: config.perspectives])
-    return task.only(config.perspectives)
+    return load_task(config.task or PACKAGED_TASK, config.data, config.perspectives)
 
 
 def draw_of(task: TaskConfig, draw: DrawConfig) -> Draw:

@@ -41,7 +41,6 @@ def _wording(countries: Iterable[str]) -> Wording:
     bare = {country: _SAMPLE.sub("", country) for country in countries}
     return replace(
         SURVEY_WORDING,
-        named_plain="A survey in {perspective} asked: {prompt}\nMost people answered:",
-        named_chat="A survey in {perspective} asked: {prompt} What did people answer?",
+        persona="A survey in {perspective} asked: {prompt}\nMost people answered:",
         names={country: _ABBREVIATED.get(name, name) for country, name in bare.items()},
     )

@@ -18,11 +18,9 @@ def yes_no_wording(noun: str, question: str, names: Mapping[str, str]) -> Wordin
         names: What a perspective is called in a prompt.
     """
     quoted = f'{noun}: "{{prompt}}"\n{question}'
-    named = f"{quoted} according to {{perspective}}"
     return Wording(
         plain=f"{quoted}? Answer:",
         chat=f"{quoted}? Answer Yes or No.",
-        named_plain=f"{named}? Answer:",
-        named_chat=f"{named}? Answer Yes or No.",
+        persona=f"{quoted} according to {{perspective}}? Answer:",
         names=names,
     )

@@ -50,11 +50,7 @@ _VERDICT_WORDING = Wording(
     chat=(
         'Statement: "{prompt}"\nWhat is the verdict on this statement, from Pants on fire to True?'
     ),
-    named_plain='Statement: "{prompt}"\nThe verdict of {perspective} on this statement is:',
-    named_chat=(
-        'Statement: "{prompt}"\nWhat is the verdict of {perspective} on this statement, from '
-        "Pants on fire to True?"
-    ),
+    persona='Statement: "{prompt}"\nThe verdict of {perspective} on this statement is:',
 )
 
 

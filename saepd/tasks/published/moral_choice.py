@@ -28,8 +28,7 @@ from saepd.tasks.task import OPINION_METRICS, Task, Wording
 _WORDING = Wording(
     plain="{prompt}\nWhat should be done? Answer:",
     chat="{prompt}\nWhat should be done?",
-    named_plain="{prompt}\nWhat should be done according to {perspective}? Answer:",
-    named_chat="{prompt}\nWhat should be done according to {perspective}?",
+    persona="{prompt}\nWhat should be done according to {perspective}? Answer:",
 )
 
 

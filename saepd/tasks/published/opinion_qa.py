@@ -45,7 +45,6 @@ def _wording(groups: Iterable[str]) -> Wording:
         names[group] = f"{_ATTRIBUTES[attribute]}: {value}" if attribute in _ATTRIBUTES else group
     return replace(
         SURVEY_WORDING,
-        named_plain="A survey asked Americans ({perspective}): {prompt}\nMost of them answered:",
-        named_chat="A survey asked Americans ({perspective}): {prompt} What did they answer?",
+        persona="A survey asked Americans ({perspective}): {prompt}\nMost of them answered:",
         names=names,
     )

@@ -1,9 +1,9 @@
+import re
 from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
@@ -11,10 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from saepd.branches.run import score_continuations
 from saepd.common.errors import InputError
 from saepd.evaluation.methods import nulls, probes
-from saepd.evaluation.methods.baselines import few_shot_scores
-from saepd.evaluation.methods.few_shot import examples, few_shot_prompt
-from saepd.evaluation.methods.registry import METHODS, methods_of, parse_methods
-from saepd.models.wording import ReadoutConfig
+from saepd.evaluation.methods.registry import METHODS, methods_of
 
 TEXT = [n for n, m in METHODS.items() if not m.for_labels and "letters" not in n]
 
@@ -55,7 +52,7 @@ def test_means_are_of_the_feedback_with_as_many_options(opinion_fold):
 
 
 def test_zero_shot_and_calibration_are_the_models_own(opinion_fold):
-    plain, calibrated = nulls.zero_shot(opinion_fold), nulls.contextually_calibrated(opinion_fold)
+    plain, calibrated = nulls.zero_shot(opinion_fold), nulls.contextual_calibration(opinion_fold)
     asked = {row.item: row.options for row in opinion_fold.feedback}
     counts = Counter(asked.values())
     for (item, name), p in plain.items():
@@ -104,11 +101,9 @@ def test_position_biases_are_the_penalised_optimum(opinion_fold):
     fold = opinion_fold
     pooled = penalised(fold, fold.feedback, nulls.POOLED_RIDGE)
     expected = {
-        nulls.temperature_and_position_bias: lambda name: penalised(
-            fold, own(fold, name), nulls.OWN_RIDGE
-        ),
-        nulls.temperature_and_position_bias_pooled: lambda _: pooled,
-        nulls.temperature_and_position_bias_pooled_and_own: lambda name: penalised(
+        nulls.position_bias: lambda name: penalised(fold, own(fold, name), nulls.OWN_RIDGE),
+        nulls.position_bias_pooled: lambda _: pooled,
+        nulls.position_bias_pooled_and_own: lambda name: penalised(
             fold, own(fold, name), nulls.OFFSET_RIDGE, pooled
         ),
     }
@@ -120,19 +115,18 @@ def test_position_biases_are_the_penalised_optimum(opinion_fold):
             np.testing.assert_allclose(found[item, name], by_hand, atol=2e-3)
 
 
-def test_few_shot_prompts_are_as_for_the_surveys_own_wording(opinion_fold):
-    found = few_shot_prompt(opinion_fold)
-    for name in opinion_fold.perspectives:
-        asked = [opinion_fold.task.by_id[i] for i, whose in opinion_fold.asked if whose == name]
-        expected, n = few_shot_scores(
-            opinion_fold.model, own(opinion_fold, name), asked, ReadoutConfig(), 150
-        )
-        text = examples(opinion_fold, own(opinion_fold, name))
-        assert 1 <= n == text.count("\n\n") < 6
-        for item, row in zip(asked, expected, strict=True):
-            np.testing.assert_allclose(found[item.id, name], torch.softmax(row, -1), atol=1e-4)
-    with pytest.raises(InputError, match="not one example fits into 5 tokens"):
-        few_shot_prompt(replace(opinion_fold, few_shot_tokens=5))
+def test_a_persona_prompt_names_the_perspective(opinion_fold):
+    names = {"north": "the North"}
+    wording = replace(opinion_fold.task.wording, names=names)
+    found = nulls.zero_shot_persona(
+        replace(opinion_fold, task=replace(opinion_fold.task, wording=wording))
+    )
+    assert set(found) == set(opinion_fold.asked)
+    for (id_, name), p in found.items():
+        item = opinion_fold.task.by_id[id_]
+        prompt = f"A survey of {names.get(name, name)} asked: {item.prompt}\nMost of them answered:"
+        [(expected, _)] = score_continuations(opinion_fold.model, [prompt], [item.options], [])
+        np.testing.assert_allclose(p, softmax(expected[0].double().numpy()), atol=1e-4)
 
 
 @pytest.mark.parametrize("method", [probes.probe_residuals, probes.probe_latents])
@@ -177,23 +171,18 @@ def test_a_probe_chooses_its_strength_within_the_feedback():
         assert max(sizes.values()) - min(sizes.values()) <= 1
 
 
-def test_names_may_hold_commas():
-    assert parse_methods("uniform,zero-shot, letters ,train-mean") == [
-        "uniform",
-        "zero-shot, letters",
-        "train-mean",
-    ]
-    assert parse_methods(",".join(METHODS)) == list(METHODS)
-    assert parse_methods("zero-shot, train-mean, x") == ["zero-shot", "train-mean", "x"]
+def test_ids_are_words_for_a_command_line_and_a_file_name():
+    assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", id_) for id_ in METHODS)
+    assert len({method.title for method in METHODS.values()}) == len(METHODS)
 
 
 def test_methods_are_those_that_the_task_allows(opinions, labels):
     assert set(methods_of(labels, ["all"])) == set(METHODS)
-    for_labels = {n for n in METHODS if n.startswith(("linear probe", "gated"))}
+    for_labels = {n for n in METHODS if n.startswith(("linear-probe", "gated"))}
     assert for_labels == set(METHODS) - set(methods_of(opinions, ["all"]))
     costly = {n for n, m in METHODS.items() if m.costly}
     assert set(methods_of(opinions)) == set(methods_of(opinions, ["all"])) - costly
-    assert "merged, pluralistic" in costly and "fitted scales, random latents" not in costly
+    assert "merged-pluralistic" in costly and "fitted-scales-random-latents" not in costly
     assert all("\n" not in m.description and m.description for m in METHODS.values())
     with pytest.raises(InputError, match="no methods: name at least one of uniform"):
         methods_of(opinions, [])
@@ -201,5 +190,5 @@ def test_methods_are_those_that_the_task_allows(opinions, labels):
         InputError, match=r"unknown method 'temprature': did you mean 'temperature'"
     ):
         methods_of(opinions, ["temprature"])
-    with pytest.raises(InputError, match="linear probe, latents needs a positive class"):
-        methods_of(opinions, ["linear probe, latents"])
+    with pytest.raises(InputError, match="linear-probe-latents needs a positive class"):
+        methods_of(opinions, ["linear-probe-latents"])

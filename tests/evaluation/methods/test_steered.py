@@ -33,7 +33,7 @@ def hooked(fold, item, branch):
 def test_directions_are_those_of_the_folds_feedback(fold):
     pairs = encode_pairs(fold.model, fold.sae, fold.feedback, FeatureConfig(), ReadoutConfig())
     expected = fit_pairs(fold.model, fold.sae, pairs, FitConfig()).directions
-    for ours, theirs in zip(steered.fold_directions(fold), expected, strict=True):
+    for ours, theirs in zip(steered.fold_fit(fold).directions, expected, strict=True):
         assert ours.perspective == theirs.perspective
         torch.testing.assert_close(ours.constant, theirs.constant)
 
@@ -49,7 +49,7 @@ def test_the_task_words_the_prompts(label_fold):
 def test_one_perspective_alone_is_compared_with_the_other_options(fold_on, opinions):
     alone = fold_on(opinions.only(["north"]))
     assert steered.fit_config(alone).features.contrast == "options"
-    [direction] = steered.fold_directions(alone)
+    [direction] = steered.fold_fit(alone).directions
     assert direction.perspective == "north"
 
 
@@ -57,7 +57,7 @@ def test_the_branch_is_kept_that_makes_the_feedback_likeliest(fold):
     found = steered.mean_differences(fold)["selected"]
     for name, directions in found.directions.items():
         rows = fold.rows(name)
-        [unscaled] = [d for d in steered.fold_directions(fold) if d.perspective == name]
+        [unscaled] = [d for d in steered.fold_fit(fold).directions if d.perspective == name]
         losses = {}
         for coefficient in steered.COEFFICIENTS:
             branch = unscaled.scaled(coefficient * unscaled.coefficient)
@@ -88,9 +88,9 @@ def test_groups_share_their_passes_and_nothing_else(fold, kind):
 
 
 def test_the_papers_recipe_has_every_latent_at_every_position(fold):
-    branches = METHODS["paper's recipe"].branches(fold)
-    without = METHODS["paper's recipe, no error term"].branches(fold)
-    answers = METHODS["paper's recipe"].predict(fold)
+    branches = METHODS["paper"].branches(fold)
+    without = METHODS["paper-without-error-term"].branches(fold)
+    answers = METHODS["paper"].predict(fold)
     for (id_, name), p in answers.items():
         [direction] = branches[name]
         assert direction.positions == "all" and direction.coefficient == 1

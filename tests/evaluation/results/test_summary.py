@@ -1,15 +1,16 @@
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from saepd.branches.neutral import SideEffects
-from saepd.evaluation.methods.registry import METHODS
+from saepd.evaluation.methods.registry import METHODS, Method
 from saepd.evaluation.results import bootstrap, labelled
 from saepd.evaluation.results.labelled import label_of
 from saepd.evaluation.results.parts import Prediction
 from saepd.evaluation.results.summary import primary_metric, summary_rows
-from saepd.evaluation.results.table import markdown_table
+from saepd.evaluation.results.table import finding, markdown_table
 from saepd.metrics import classification
 from saepd.metrics.distances import js_distance, total_variation, wasserstein
 from saepd.metrics.intervals import bootstrap_interval, bootstrap_metric, paired_difference
@@ -64,22 +65,49 @@ def predictions(task, methods, n_draws=2, share=0.5):
 
 
 PULLS = {"zero-shot": 0.2, "train-mean": 0.5, "ours": 0.8, "uniform": 0.0}
-NULLS = ("zero-shot", "train-mean", "uniform")
+METHODS_OF = {
+    id_: Method(id_.title(), lambda fold: {}, "a pull", null=id_ != "ours") for id_ in PULLS
+}
+
+
+def nulls_of(null, ids=PULLS):
+    """Methods of which only one is a null."""
+    return {id_: Method(id_.title(), lambda fold: {}, "a pull", null=id_ == null) for id_ in ids}
+
+
+def test_the_finding_says_whether_the_best_method_beats_the_best_null(opinions):
+    rows = summary_rows(predictions(opinions, PULLS), METHODS_OF, opinions, 0)
+    assert re.fullmatch(
+        r"The best null is Train-Mean \(JS distance 0\.\d{3}\); of the other methods the best, "
+        r"Ours \(0\.\d{3}\), is better \(95% interval of the difference -0\.\d+ to -0\.\d+\)\.",
+        finding(rows),
+    )
+    weak = {"zero-shot": 0.2, "train-mean": 0.5, "ours": 0.2, "uniform": 0.0}
+    rows = summary_rows(predictions(opinions, weak), METHODS_OF, opinions, 0)
+    assert "Ours" in finding(rows) and "is worse (95%" in finding(rows)
+    even = {"zero-shot": 0.2, "train-mean": 0.5, "ours": 0.5, "uniform": 0.0}
+    rows = summary_rows(predictions(opinions, even), METHODS_OF, opinions, 0)
+    assert "cannot be told apart from it" in finding(rows)
+    nulls = {id_: method for id_, method in METHODS_OF.items() if method.null}
+    rows = summary_rows(
+        predictions(opinions, {id_: PULLS[id_] for id_ in nulls}), nulls, opinions, 0
+    )
+    assert finding(rows).startswith("There is nothing to compare")
 
 
 def test_a_method_is_compared_with_its_own_controls(opinions):
     found = predictions(opinions, PULLS)
-    controls = {"ours": ("uniform", "not run"), "train-mean": ()}
-    rows = summary_rows(found, opinions, NULLS, 0, controls=controls)
+    ours = replace(METHODS_OF["ours"], controls=("uniform", "not-run"))
+    rows = summary_rows(found, METHODS_OF | {"ours": ours}, opinions, 0)
     [overall, *_] = [r for r in rows if r["method"] == "ours"]
     [other, *_] = [
-        r for r in summary_rows(found, opinions, ("uniform",), 0) if r["method"] == "ours"
+        r for r in summary_rows(found, nulls_of("uniform"), opinions, 0) if r["method"] == "ours"
     ]
     assert overall["js_minus_controls"] == {"uniform": other["js_minus_best_null"]}
     assert sum("js_minus_controls" in row for row in rows) == 3
     _, second = markdown_table(rows).split("\n\n")
     [_, _, line] = second.splitlines()
-    assert line.startswith("| ours | uniform | -0.")
+    assert line.startswith("| Ours | Uniform | -0.")
 
 
 def test_the_controls_of_methods_are_methods():
@@ -90,7 +118,9 @@ def test_the_controls_of_methods_are_methods():
 
 def test_rows_of_opinions_are_the_metrics_of_their_own_predictions(opinions):
     found = predictions(opinions, PULLS)
-    rows = {(r["method"], r["perspective"]): r for r in summary_rows(found, opinions, NULLS, 7)}
+    rows = {
+        (r["method"], r["perspective"]): r for r in summary_rows(found, METHODS_OF, opinions, 7)
+    }
     assert len(rows) == 4 * 3
     for (method, name), row in rows.items():
 
@@ -122,20 +152,21 @@ def test_rows_of_opinions_are_the_metrics_of_their_own_predictions(opinions):
 
 
 def test_the_table_begins_with_the_best_and_marks_nulls(opinions):
-    rows = summary_rows(predictions(opinions, PULLS), opinions, NULLS, 0)
+    rows = summary_rows(predictions(opinions, PULLS), METHODS_OF, opinions, 0)
     head, _, *lines = markdown_table(rows).splitlines()
     assert head.startswith("| method | null | JS distance | 95% interval | minus zero-shot |")
     assert [line.split(" | ")[0].strip("| ") for line in lines] == [
-        *("ours", "train-mean", "zero-shot", "uniform")
+        *("Ours", "Train-Mean", "Zero-Shot", "Uniform")
     ]
     assert ["| null |" in line for line in lines] == [False, True, True, True]
 
 
 def test_rows_of_labels(labels):
-    pulls = {"few-shot prompt": 0.1, "zero-shot": 0.6, "uniform": 0.0}
+    pulls = {"few-shot": 0.1, "zero-shot": 0.6, "uniform": 0.0}
     found = predictions(labels, pulls)
     rows = {
-        (r["method"], r["perspective"]): r for r in summary_rows(found, labels, ("uniform",), 0)
+        (r["method"], r["perspective"]): r
+        for r in summary_rows(found, nulls_of("uniform", pulls), labels, 0)
     }
     own = [r for r in found if r.method == "zero-shot" and r.perspective == "south"]
     scores = np.array([r.probabilities[1] for r in own])
@@ -151,30 +182,32 @@ def test_rows_of_labels(labels):
         classification.false_positive_rate_at_recall(scores, positive, 1.0)
     )
     assert row["best_null"] == "uniform"
-    assert "auroc_minus_zero_shot" in rows["few-shot prompt", "all"]
+    assert "auroc_minus_zero_shot" in rows["few-shot", "all"]
     head = markdown_table(list(rows.values())).splitlines()[0]
     assert "| AUROC, north | AUROC, south |" in head
     hate = replace(labels, name="hatecheck")
-    kinds = [r for r in summary_rows(found, hate, (), 0) if "functionality" in r]
+    kinds = [r for r in summary_rows(found, nulls_of("", pulls), hate, 0) if "functionality" in r]
     assert len(kinds) == 3 * 3
     assert {r["functionality"] for r in kinds} == {"kind 0", "kind 1", "kind 2"}
     assert all(0 <= r["accuracy"] <= 1 for r in kinds)
-    _, second = markdown_table(summary_rows(found, hate, (), 0)).split("\n\n")
+    _, second = markdown_table(summary_rows(found, nulls_of("", pulls), hate, 0)).split("\n\n")
     head, _, *lines = second.splitlines()
-    assert head.endswith("| few-shot prompt | zero-shot | uniform |")
+    assert head.endswith("| Few-Shot | Zero-Shot | Uniform |")
     assert [line.split(" | ")[0].strip("| ") for line in lines] == ["kind 0", "kind 1", "kind 2"]
 
 
 def test_few_shot_recall_is_read_at_the_base_rate_where_nothing_reaches_one_half(labels):
     halved = [
         r._replace(probabilities=np.array([1 - r.probabilities[1] / 4, r.probabilities[1] / 4]))
-        for r in predictions(labels, {"few-shot prompt": 0.3})
+        for r in predictions(labels, {"few-shot": 0.3})
     ]
     rates = predictions(labels, {"train-mean": 1.0})
-    [few_shot, *_] = summary_rows([*halved, *rates], labels, (), 0)
+    [few_shot, *_] = summary_rows(
+        [*halved, *rates], nulls_of("", ("few-shot", "train-mean")), labels, 0
+    )
     assert few_shot["recall"] == 0
     assert few_shot["few_shot_recall"] > 0
-    [without, *_] = summary_rows(halved, labels, (), 0)
+    [without, *_] = summary_rows(halved, nulls_of("", ("few-shot",)), labels, 0)
     assert "few_shot_recall" not in without
 
 
@@ -194,7 +227,7 @@ def test_side_effects_are_means_over_draws_and_perspectives(opinions):
             {"north": SideEffects(3.0, 4.0), "south": SideEffects(6.0, 7.0)},
         ]
     }
-    found = summary_rows(predictions(opinions, PULLS), opinions, NULLS, 0, effects)
+    found = summary_rows(predictions(opinions, PULLS), METHODS_OF, opinions, 0, effects)
     told = {
         (r["method"], r["perspective"]): (r["kl_to_base"], r["perplexity_ratio"]) for r in found
     }
@@ -210,7 +243,9 @@ def test_who_says_yes_more_often_ranks_no_item(labels):
         for r in predictions(labels, {"train-mean": 0.0})
         for yes in [0.3 + 0.3 * (r.perspective == "north") + 0.1 * r.draw]
     ]
-    assert {r["auroc"] for r in summary_rows(found, labels, ("train-mean",), 0)} == {0.5}
+    assert {
+        r["auroc"] for r in summary_rows(found, nulls_of("train-mean", ("train-mean",)), labels, 0)
+    } == {0.5}
 
 
 def test_a_tie_of_the_positive_class_is_positive():
@@ -223,6 +258,6 @@ def test_three_options_are_not_ranked_by_one_score(labels):
     metrics = tuple(name for name in labels.metrics if name != "auroc")
     three = replace(labels, metrics=metrics)
     assert primary_metric(three) == "macro_f1"
-    rows = summary_rows(predictions(labels, PULLS), three, NULLS, 0)
+    rows = summary_rows(predictions(labels, PULLS), METHODS_OF, three, 0)
     assert rows[0]["macro_f1_ci"][0] <= rows[0]["macro_f1"] <= rows[0]["macro_f1_ci"][1]
     assert "macro-F1" in markdown_table(rows)

@@ -136,10 +136,7 @@ def test_cases_of_one_template_are_one_group(tmp_path):
     assert {"1", "2", "3", "4"} <= set(train) or {"1", "2", "3", "4"} <= set(test)
     question = 'Post: "Milk."\nIs this post hate speech'
     assert task.wording.text("Milk.") == f"{question}? Answer:"
-    assert (
-        task.wording.text("Milk.", perspective="gold")
-        == f"{question} according to experts? Answer:"
-    )
+    assert task.wording.persona_text("Milk.", "gold") == f"{question} according to experts? Answer:"
 
 
 def test_bad_cases_are_named(tmp_path):

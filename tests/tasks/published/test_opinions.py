@@ -180,17 +180,17 @@ def test_bad_rows_are_named(tmp_path, row, message):
 def test_prompts_name_a_perspective_readably(tmp_path):
     row = prepared(attribute="S. Africa (Non-national sample)")
     task = load(tmp_path, [row, prepared(attribute="Northland")])
-    text = task.wording.text("Is soup good?", perspective=row["attribute"])
+    text = task.wording.persona_text("Is soup good?", row["attribute"])
     assert text == "A survey in South Africa asked: Is soup good?\nMost people answered:"
     assert (
         task.wording.text("Is soup good?") == "A survey asked: Is soup good?\nMost people answered:"
     )
     groups = ["POLPARTY_Independent", "INCOME_$30,000-$50,000", "SHOE_Large"]
     task = load(tmp_path, [prepared(attribute=group) for group in groups], "opinionqa")
-    assert [task.wording.text("Q?", "chat", group)[:52] for group in groups] == [
+    assert [task.wording.persona_text("Q?", group)[:52] for group in groups] == [
         "A survey asked Americans (political party: Independe",
         "A survey asked Americans (family income: $30,000-$50",
-        "A survey asked Americans (SHOE_Large): Q? What did t",
+        "A survey asked Americans (SHOE_Large): Q?\nMost of th",
     ]
 
 
