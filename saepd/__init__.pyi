@@ -36,6 +36,10 @@ from .features.select import select_features as select_features  # the k stronge
 
 # From feedback to directions
 from .directions.direction import Direction as Direction  # one perspective's edit at one site
+from .directions.edits import AddVector as AddVector  # an edit: add one vector
+from .directions.edits import EditLatents as EditLatents  # an edit: add, scale, clamp, ablate latents
+from .directions.edits import Reconstruct as Reconstruct  # an edit, as control: reconstruct
+from .directions.lineage import read_lineage as read_lineage  # what a folder's directions need
 from .directions.saving import load_from_disk as load_from_disk  # directions from a folder
 from .directions.saving import save_to_disk as save_to_disk  # directions into a folder
 from .fit.budget import fit_kl_budget as fit_kl_budget  # the largest strength within a KL budget

@@ -24,6 +24,7 @@ from saepd.directions.edits import AddVector, Edit
 from saepd.directions.forward_step import ForwardStep
 from saepd.directions.modes import DEFAULT_POSITIONS
 from saepd.directions.sites import check_site, hook_point, same_site
+from saepd.models.identity import weights_fingerprint
 from saepd.models.position_specs import parse_positions
 from saepd.saes.load import sae_hook_name
 
@@ -66,7 +67,7 @@ class Direction:
             if not isinstance(value := getattr(self, name), str):
                 raise InputError(f"{where}: its {name} must be text, not {value!r}")
         parse_positions(self.positions)
-        if not isinstance(self.coefficient, Real) or not isfinite(self.coefficient):
+        if not _is_finite(self.coefficient):
             raise InputError(f"{where}: the coefficient is {self.coefficient}: it must be finite")
         if not isinstance(self.edit, Edit):
             raise InputError(
@@ -137,6 +138,14 @@ class Direction:
             yield steered
 
 
+def _is_finite(value: Any) -> bool:
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
+    except OverflowError:
+        # A whole number beyond what a float holds.
+        return False
+
+
 def _sum(one: Direction, other: Direction) -> Direction:
     """The direction that adds what both add, with what their lineages have in common."""
     both = f"directions {one.perspective!r} and {other.perspective!r}"
@@ -183,11 +192,20 @@ def check_fits(model: TransformerBridge, directions: Sequence[Direction]) -> Non
         if own != width:
             raise InputError(f"{where} has width {own}, but the model's residual has {width}")
         made_for = direction.lineage.get("model")
-        if made_for is not None and made_for != model.cfg.model_name:
+        if (
+            made_for is not None
+            and made_for != model.cfg.model_name
+            and not _is_same(model, direction)
+        ):
             raise InputError(
                 f"{where} was made for {made_for!r}, not for {model.cfg.model_name!r}: "
                 "load that model, or fit new directions"
             )
+
+
+def _is_same(model: TransformerBridge, direction: Direction) -> bool:
+    """Whether a model of another name has the very weights that a direction was made with."""
+    return direction.lineage.get("model_fingerprint") == weights_fingerprint(model)
 
 
 def is_applied(model: TransformerBridge) -> bool:

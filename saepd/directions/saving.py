@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -14,38 +14,63 @@ from safetensors.torch import load, save
 
 from saepd.common.errors import InputError
 from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE, write_atomically
+from saepd.directions.accepting import Directions, as_directions
 from saepd.directions.direction import Direction, check_fits
 from saepd.directions.edits import AddVector, Edit, EditLatents, Reconstruct
-from saepd.directions.modes import EDIT_MODES, EditMode
+from saepd.directions.lineage import RECONSTRUCT, STORY_FORMAT, read_story
 from saepd.models.identity import weights_fingerprint
-from saepd.saes.load import sae_fingerprint
+from saepd.saes.load import sae_fingerprint, sae_hook_name
 
 if TYPE_CHECKING:
     from sae_lens import SAE
     from transformer_lens.model_bridge import TransformerBridge
 
-_FORMAT = 1
-_ENTRY = {
-    "perspective": str,
-    "hook_name": str,
-    "mode": str,
-    "positions": str,
-    "coefficient": (int, float),
-    "lineage": dict,
-}
+
+def made_with(model: TransformerBridge | None, sae: SAE[Any] | None) -> dict[str, Any]:
+    """What a lineage says of a model and an SAE, as JSON values: names, fingerprints, sources."""
+    story: dict[str, Any] = {}
+    loading: dict[str, Any] = {}
+    if model is not None:
+        story |= {
+            "model": str(model.cfg.model_name),
+            "model_fingerprint": weights_fingerprint(model),
+            "weight_processing": "none",
+        }
+        loading |= getattr(model.cfg, "loaded_from", {})
+    if sae is not None:
+        story |= {
+            "sae": f"{sae.cfg.metadata.model_name}/{sae_hook_name(sae)}",
+            "sae_fingerprint": sae_fingerprint(sae),
+        }
+        loading |= getattr(sae.cfg.metadata, "loaded_from", None) or {}
+    return story | {"loading": loading}
 
 
-def save_to_disk(directions: Sequence[Direction], folder: str | Path) -> None:
+def save_to_disk(
+    directions: Directions, folder: str | Path, model: TransformerBridge | None = None
+) -> None:
     """Write directions as ``steering.safetensors`` and ``steering.json``.
 
-    Latents, values and dense vectors are tensors; everything else, lineage and units included, is
-    JSON. The JSON carries a hash of the tensors.
+    Latents, values and vectors are tensors; everything else, lineage and units included, is JSON.
+    The JSON carries a hash of the tensors. Of directions that were made by hand, it records the
+    SAE, and the model if it is given.
+
+    Args:
+        directions: One direction or several, or what `saepd.fit_directions` returns.
+        folder: Where the two files go; those of an earlier call are replaced.
+        model: The model they are for, where their lineage does not say.
+
+    Raises:
+        InputError: no directions, those of several models or SAEs, or a lineage that JSON cannot
+            hold.
     """
+    directions = as_directions(directions)
     if not directions:
         raise InputError("there are no directions to save")
+    stories = _stories(directions, model)
     tensors: dict[str, torch.Tensor] = {}
     entries: list[dict[str, Any]] = []
-    for i, direction in enumerate(directions):
+    for i, (direction, story) in enumerate(zip(directions, stories, strict=True)):
         for name, value in _numbers(direction.edit).items():
             # Copied, since scaled directions share their tensors and safetensors refuses that.
             tensors[f"{i}.{name}"] = value.cpu().clone().contiguous()
@@ -55,17 +80,17 @@ def save_to_disk(directions: Sequence[Direction], folder: str | Path) -> None:
                 "hook_name": direction.hook_name,
                 "mode": _mode(direction.edit),
                 "positions": direction.positions,
-                "coefficient": direction.coefficient,
+                "coefficient": float(direction.coefficient),
                 "units": _units(direction.edit),
-                "lineage": direction.lineage,
+                "lineage": story,
             }
         )
     payload = save(tensors)
-    story = {"format": _FORMAT, "sha256": _sha256(payload), "directions": entries}
+    whole = {"format": STORY_FORMAT, "sha256": _sha256(payload), "directions": entries}
+    text = json.dumps(whole, indent=1, allow_nan=False)
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / WEIGHTS_FILE, payload)
-    write_atomically(folder / CONFIG_FILE, json.dumps(story, indent=1).encode())
+    write_atomically(folder / CONFIG_FILE, text.encode())
 
 
 def load_from_disk(
@@ -76,84 +101,120 @@ def load_from_disk(
     Args:
         folder: What `save_to_disk` wrote.
         model: The model they are for.
-        sae: The dictionary of their latents; not needed for dense directions.
+        sae: The dictionary of their latents; not needed for directions that add a vector.
 
     Raises:
         InputError: missing, damaged or foreign files, another model, weights or SAE than
             the directions were made with, or latents without an SAE.
     """
-
     folder = Path(folder)
-    try:
-        payload = (folder / WEIGHTS_FILE).read_bytes()
-        story = json.loads((folder / CONFIG_FILE).read_text())
-        tensors = load(payload)
-        entries = story["directions"]
-        matches = story["format"] == _FORMAT and story["sha256"] == _sha256(payload)
-    except OSError as error:
-        raise InputError(f"{folder} holds no directions: {error}") from error
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise InputError(f"the directions in {folder} are damaged: {error}") from error
-    if not matches:
-        raise InputError(f"the directions in {folder} are damaged: hash or format do not match")
-    if not isinstance(entries, list) or not all(map(_is_entry, entries)):
-        raise InputError(
-            f"the directions in {folder} are damaged: an entry of {CONFIG_FILE} needs "
-            f"{', '.join(_ENTRY)}"
-        )
+    story = read_story(folder)
+    tensors = _read_tensors(folder, story["sha256"])
     fingerprint = sae_fingerprint(sae) if sae is not None else None
     directions = []
-    for i, entry in enumerate(entries):
-        lineage = entry["lineage"]
-        where = f"direction {entry['perspective']!r} in {folder}"
+    for i, entry in enumerate(story["directions"]):
         numbers = {n: tensors.get(f"{i}.{n}") for n in ("latents", "values", "vector")}
-        edit = _edit(where, entry["mode"], numbers, sae, lineage)
-        if not isinstance(edit, AddVector) and lineage.get("sae_fingerprint") not in (
-            None,
-            fingerprint,
-        ):
-            raise InputError(f"{where} was made with another SAE: {lineage.get('sae')}")
-        directions.append(
-            Direction(
-                perspective=entry["perspective"],
-                hook_name=entry["hook_name"],
-                edit=edit,
-                positions=entry["positions"],
-                coefficient=entry["coefficient"],
-                lineage=lineage,
-            )
-        )
+        where = f"direction {entry['perspective']!r} in {folder}"
+        own = sae
+        if numbers["vector"] is None:
+            _check_sae(where, entry["lineage"], fingerprint)
+        else:
+            own = None
+        try:
+            directions.append(_direction(entry, numbers, own))
+        except InputError as error:
+            raise InputError(f"{where} is damaged: {error}") from error
     check_fits(model, directions)
-    made_with = {d.lineage.get("model_fingerprint") for d in directions} - {None}
-    if made_with - {weights_fingerprint(model)}:
+    weights = {d.lineage.get("model_fingerprint") for d in directions} - {None}
+    if weights and weights != {weights_fingerprint(model)}:
         raise InputError(f"the directions in {folder} were made with other weights of this model")
     return directions
 
 
-def _is_entry(entry: object) -> bool:
-    return isinstance(entry, dict) and all(
-        isinstance(entry.get(name), kind) for name, kind in _ENTRY.items()
+def _stories(
+    directions: Sequence[Direction], model: TransformerBridge | None
+) -> list[dict[str, Any]]:
+    """Lineages with what the directions show of themselves: their SAE, and the model if given."""
+    saes = {id(d.edit.sae): d.edit.sae for d in directions if not isinstance(d.edit, AddVector)}
+    told = {key: made_with(model, sae) for key, sae in saes.items()}
+    plain = made_with(model, None)
+    if len({story["sae_fingerprint"] for story in told.values()}) > 1:
+        names = " and ".join(sorted(story["sae"] for story in told.values()))
+        raise InputError(
+            f"directions of several SAEs ({names}) cannot share a folder: save those of each SAE "
+            "in a folder of its own"
+        )
+    stories = []
+    for direction in directions:
+        edit = direction.edit
+        own = plain if isinstance(edit, AddVector) else told[id(edit.sae)]
+        loading = {**direction.lineage.get("loading", {}), **own["loading"]}
+        story = {**direction.lineage, **own, "loading": loading}
+        try:
+            stories.append(json.loads(json.dumps(story, allow_nan=False)))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InputError(
+                f"direction {direction.perspective!r}: its lineage is no JSON: {error}"
+            ) from error
+    if len({story.get("model_fingerprint") for story in stories} - {None}) > 1:
+        raise InputError(
+            "directions of several models cannot share a folder: save those of each model in a "
+            "folder of its own"
+        )
+    return stories
+
+
+def _read_tensors(folder: Path, sha256: str) -> dict[str, torch.Tensor]:
+    try:
+        payload = (folder / WEIGHTS_FILE).read_bytes()
+    except OSError as error:
+        raise InputError(f"{folder} holds no directions: {error}") from error
+    if _sha256(payload) != sha256:
+        raise InputError(
+            f"the directions in {folder} are damaged: {WEIGHTS_FILE} is not the file that "
+            f"{CONFIG_FILE} was written with"
+        )
+    try:
+        return load(payload)
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise InputError(f"the directions in {folder} are damaged: {error}") from error
+
+
+def _check_sae(where: str, lineage: dict[str, Any], fingerprint: str | None) -> None:
+    """Refuse latents without the SAE that they are of."""
+    name, made_with_sae = lineage.get("sae"), lineage.get("sae_fingerprint")
+    if made_with_sae is None:
+        raise InputError(f"{where} does not say of which SAE its latents are: save it again")
+    if fingerprint is None:
+        raise InputError(f"{where} is made of SAE latents: load its SAE, {name}")
+    if made_with_sae != fingerprint:
+        raise InputError(f"{where} was made with another SAE: {name}")
+
+
+def _direction(
+    entry: dict[str, Any], numbers: dict[str, torch.Tensor | None], sae: SAE[Any] | None
+) -> Direction:
+    return Direction(
+        perspective=entry["perspective"],
+        hook_name=entry["hook_name"],
+        edit=_edit(entry["mode"], numbers, sae),
+        positions=entry["positions"],
+        coefficient=entry["coefficient"],
+        lineage=entry["lineage"],
     )
 
 
-def _edit(
-    where: str,
-    mode: str,
-    numbers: dict[str, torch.Tensor | None],
-    sae: SAE[Any] | None,
-    lineage: dict[str, Any],
-) -> Edit:
+def _edit(mode: Any, numbers: dict[str, torch.Tensor | None], sae: SAE[Any] | None) -> Edit:
     """The edit of an entry, from its numbers and the SAE that they are of."""
-    if numbers["vector"] is not None and mode == "add":
-        return AddVector(numbers["vector"])
     if sae is None:
-        raise InputError(f"{where} is made of SAE latents: load its SAE, {lineage.get('sae')}")
-    if mode == "reconstruct":
+        if numbers["vector"] is None or mode != "add":
+            raise InputError(f"a vector can only be added, and its mode is {mode}")
+        return AddVector(numbers["vector"])
+    if mode == RECONSTRUCT:
         return Reconstruct(sae)
-    if numbers["latents"] is None or mode not in EDIT_MODES:
-        raise InputError(f"{where} is damaged: it has neither a vector nor latents to {mode}")
-    values = None if mode == "ablate" else numbers["values"]
-    return EditLatents(sae, numbers["latents"], values, cast("EditMode", mode))
+    if numbers["latents"] is None:
+        raise InputError(f"it has no latents to {mode}")
+    return EditLatents(sae, numbers["latents"], numbers["values"], mode)
 
 
 def _numbers(edit: Edit) -> dict[str, torch.Tensor]:
@@ -168,7 +229,7 @@ def _numbers(edit: Edit) -> dict[str, torch.Tensor]:
 def _mode(edit: Edit) -> str:
     if isinstance(edit, EditLatents):
         return edit.mode
-    return "add" if isinstance(edit, AddVector) else "reconstruct"
+    return "add" if isinstance(edit, AddVector) else RECONSTRUCT
 
 
 def _units(edit: Edit) -> str:

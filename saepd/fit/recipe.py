@@ -10,14 +10,14 @@ import torch
 
 from saepd.directions.direction import Direction
 from saepd.directions.edits import EditLatents
+from saepd.directions.saving import made_with
 from saepd.features.encode import Pairs, encode_pairs
 from saepd.features.select import Features, select_features
 from saepd.feedback.reading import feedback_hash
 from saepd.feedback.schema import Feedback
 from saepd.fit.budget import fit_kl_budget
 from saepd.fit.config import DirectionConfig, FitConfig
-from saepd.models.identity import weights_fingerprint
-from saepd.saes.load import sae_fingerprint, sae_hook_name
+from saepd.saes.load import sae_hook_name
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -72,11 +72,7 @@ def lineage(
 
     packages = ("saepd", "torch", "transformers", "transformer-lens", "sae-lens")
     return {
-        "model": str(model.cfg.model_name),
-        "model_fingerprint": weights_fingerprint(model),
-        "weight_processing": "none",
-        "sae": f"{sae.cfg.metadata.model_name}/{sae_hook_name(sae)}",
-        "sae_fingerprint": sae_fingerprint(sae),
+        **made_with(model, sae),
         "feedback_sha256": feedback_hash(rows),
         "n_feedback": len(rows),
         "config": asdict(config),

@@ -88,7 +88,21 @@ def load_model(
     # The bridge has added modules of its own, such as zero biases and separate q, k and v.
     bridge.original_model.requires_grad_(False)
     bridge.cfg.model_name = label
+    bridge.cfg.loaded_from = _loaded_from(name, revision, torch_dtype, quantize)
     return bridge
+
+
+def _loaded_from(
+    name: str, revision: str | None, dtype: torch.dtype, quantize: str
+) -> dict[str, str]:
+    """What artefacts record so that the model can be loaded again: fields of `ModelConfig`."""
+    found = {"dtype": str(dtype).removeprefix("torch."), "quantize": quantize}
+    if revision is not None:
+        found["revision"] = revision
+    if name != DEFAULT_MODEL:
+        path = Path(name).expanduser()
+        found["model"] = str(path.resolve()) if path.exists() else name
+    return found
 
 
 def _resolve(name: str) -> tuple[str, str]:

@@ -83,10 +83,21 @@ def load_sae(
         sae = _from_folder(_shipped(int(name)) if name.isdecimal() else Path(name).expanduser())
     sae.eval()
     sae.requires_grad_(False)
+    sae.cfg.metadata.loaded_from = _loaded_from(name, sae_id, any_model)
     if model is not None:
         site_device = _check_fits(sae, model, any_model)
         device = site_device if device is None else device
     return sae if device is None else sae.to(device=str(device))
+
+
+def _loaded_from(name: str, sae_id: str | None, any_model: bool) -> dict[str, str | int | bool]:
+    """What artefacts record so that the SAE can be loaded again: fields of `ModelConfig`."""
+    found: dict[str, str | int | bool] = {"any_model": True} if any_model else {}
+    if sae_id is not None:
+        return found | {"sae": name, "sae_id": sae_id}
+    if name.isdecimal():
+        return found | {"block": int(name)}
+    return found | {"sae": str(Path(name).expanduser().resolve())}
 
 
 def sae_hook_name(sae: SAE[Any]) -> str:

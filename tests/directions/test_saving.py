@@ -1,9 +1,11 @@
+import hashlib
 import json
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from tiny import D_MODEL, SITE, save_tiny_model
 
 from saepd.branches.run import branch
@@ -68,10 +70,12 @@ def same(one, other):
     assert type(one.edit) is type(other.edit)
     same_fields(one, other)
     same_fields(one.edit, other.edit)
+    # What is saved says what it was made with, whoever made it.
+    assert other.lineage.items() <= one.lineage.items()
 
 
 def same_fields(one, other):
-    for name in one.__dataclass_fields__.keys() - {"edit"}:
+    for name in one.__dataclass_fields__.keys() - {"edit", "lineage"}:
         left, right = getattr(one, name), getattr(other, name)
         if isinstance(left, torch.Tensor):
             assert left.dtype == right.dtype, name
@@ -206,13 +210,16 @@ def test_a_story_with_holes(llama, sae, folder, change):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (
-            lambda story: story["directions"][1].update(mode="x"),
-            "nor latents to x",
-        ),
+        (lambda story: story["directions"][1].update(mode="x"), "has mode 'x': it must be one"),
         (lambda story: story["directions"][1].update(positions="x"), "unknown positions 'x'"),
-        (lambda story: story["directions"].append(story["directions"][0]), "neither a vector nor"),
-        (lambda story: story["directions"].reverse(), "neither a vector nor"),
+        (
+            lambda story: story["directions"].append(story["directions"][0]),
+            "another SAE|does not say",
+        ),
+        (
+            lambda story: story["directions"].reverse(),
+            "can only be added",
+        ),
         (
             lambda story: story["directions"][0].update(hook_name="blocks.7.hook_resid_post"),
             "no site 'blocks.7",
@@ -238,14 +245,14 @@ def test_a_flipped_bit_among_the_tensors(llama, sae, folder, where):
     payload = bytearray((folder / WEIGHTS_FILE).read_bytes())
     payload[where] ^= 1
     (folder / WEIGHTS_FILE).write_bytes(payload)
-    with pytest.raises(InputError, match="are damaged: hash or format do not match"):
+    with pytest.raises(InputError, match=r"are damaged: steering\.safetensors is not the file"):
         load_from_disk(folder, llama, sae)
 
 
 def test_tensors_of_other_directions(llama, sae, folder, dense, tmp_path):
     save_to_disk([dense.scaled(1.0), dense], tmp_path / "other")
     (folder / WEIGHTS_FILE).write_bytes((tmp_path / "other" / WEIGHTS_FILE).read_bytes())
-    with pytest.raises(InputError, match="hash or format do not match"):
+    with pytest.raises(InputError, match=r"steering\.safetensors is not the file that"):
         load_from_disk(folder, llama, sae)
 
 
@@ -289,9 +296,90 @@ def test_latents_without_their_sae_are_refused(llama, folder):
         load_from_disk(folder, llama)
 
 
-def test_directions_without_lineage_are_taken_at_their_word(tiny_bridge, random_sae, tmp_path):
-    sae = random_sae()
-    anonymous = Direction("a", SITE, EditLatents(sae, torch.arange(2), torch.ones(2)))
-    save_to_disk([anonymous], tmp_path)
-    (loaded,) = load_from_disk(tmp_path, tiny_bridge("gpt2"), sae)
-    same(loaded, anonymous)
+def test_a_direction_made_by_hand_says_what_it_was_made_with(llama, random_sae, sae, tmp_path):
+    by_hand = Direction("a", SITE, EditLatents(sae, [0, 1], [1.0, 1.0]))
+    save_to_disk(by_hand, tmp_path)
+    (loaded,) = load_from_disk(tmp_path, llama, sae)
+    same(loaded, by_hand)
+    assert loaded.lineage["sae_fingerprint"] == sae_fingerprint(sae)
+    assert loaded.lineage["sae"] == f"tiny/{SITE}"
+    with pytest.raises(InputError, match=r"'a' in .* was made with another SAE"):
+        load_from_disk(tmp_path, llama, random_sae("topk", seed=1))
+
+
+def test_a_direction_made_by_hand_for_a_model_is_not_another_models(llama, tiny_bridge, tmp_path):
+    save_to_disk([Direction("a", SITE, AddVector(torch.ones(D_MODEL)))], tmp_path, model=llama)
+    (loaded,) = load_from_disk(tmp_path, llama)
+    assert loaded.lineage["model_fingerprint"] == weights_fingerprint(llama)
+    with pytest.raises(InputError, match="made for 'llama', not for 'gpt2'"):
+        load_from_disk(tmp_path, tiny_bridge("gpt2"))
+
+
+def test_the_same_weights_under_another_name_are_the_same_model(folder, sae, tmp_path):
+    other = load_model(save_tiny_model("llama", tmp_path / "renamed"), device="cpu")
+    assert other.cfg.model_name == "renamed"
+    assert len(load_from_disk(folder, other, sae)) == 2
+
+
+def test_the_sae_of_another_site_is_refused(llama, random_sae, sae, tmp_path):
+    save_to_disk(Direction("a", SITE, EditLatents(sae, [0, 1], [1.0, 1.0])), tmp_path)
+    elsewhere = random_sae("topk", hook_name="blocks.2.hook_resid_post")
+    assert sae_fingerprint(elsewhere) == sae_fingerprint(sae)
+    with pytest.raises(InputError, match=r"trained at blocks\.2\.hook_resid_post"):
+        load_from_disk(tmp_path, llama, elsewhere)
+
+
+def test_directions_of_two_saes_are_not_saved_together(random_sae, tmp_path):
+    two = [
+        Direction(f"d{seed}", SITE, EditLatents(random_sae(seed=seed), [0], [1.0]))
+        for seed in range(2)
+    ]
+    with pytest.raises(InputError, match=r"of several SAEs .* in a folder of its own"):
+        save_to_disk(two, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    # Equal weights are one dictionary, however often they were loaded.
+    again = [Direction(f"d{i}", SITE, EditLatents(random_sae(), [i], [1.0])) for i in range(2)]
+    save_to_disk(again, tmp_path)
+
+
+def test_directions_of_two_models_are_not_saved_together(dense, tmp_path):
+    other = replace(dense, lineage={**dense.lineage, "model_fingerprint": "0123"})
+    with pytest.raises(InputError, match=r"of several models .* in a folder of its own"):
+        save_to_disk([dense, other], tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), {1, 2}, torch.ones(1), object()])
+def test_a_lineage_that_is_no_json_is_not_saved(dense, tmp_path, value):
+    with pytest.raises(InputError, match="direction 'dense': its lineage is no JSON"):
+        save_to_disk([replace(dense, lineage={"x": value})], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("given", [3, None, "text", [3], {"a": 1}])
+def test_what_is_no_direction_is_not_saved(given, tmp_path):
+    with pytest.raises(InputError, match="directions are expected"):
+        save_to_disk(given, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "match"),
+    [
+        ({"1.latents": torch.tensor([-1, 3])}, r"must be in 0\.\.47"),
+        ({"1.latents": torch.tensor([3, 48])}, r"must be in 0\.\.47"),
+        ({"1.latents": torch.tensor([3.0, 4.0])}, "whole numbers"),
+        ({"1.values": torch.tensor([1.0, float("nan")])}, "must be finite"),
+        ({"1.values": torch.ones(3)}, "2 latents but 3 values"),
+        ({"0.vector": torch.full((D_MODEL,), float("inf"))}, "must be finite"),
+        ({"0.vector": torch.ones(2, D_MODEL)}, "list of numbers"),
+        ({"1.latents": None}, "no latents to clamp"),
+        ({"1.values": None}, "needs values"),
+        ({"0.vector": None}, "no latents to add"),
+    ],
+)
+def test_numbers_that_make_no_sense(llama, sae, folder, tensors, match):
+    numbers = {**load_file(folder / WEIGHTS_FILE), **tensors}
+    payload = save({name: value for name, value in numbers.items() if value is not None})
+    (folder / WEIGHTS_FILE).write_bytes(payload)
+    edit_story(folder, lambda story: story.update(sha256=hashlib.sha256(payload).hexdigest()))
+    with pytest.raises(InputError, match=match):
+        load_from_disk(folder, llama, sae)

@@ -1,0 +1,40 @@
+"""What public functions take as directions: one, several, or a fit that holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeAlias
+
+from saepd.common.errors import InputError
+from saepd.directions.direction import Direction
+
+
+class HasDirections(Protocol):
+    """What fitting returns."""
+
+    @property
+    def directions(self) -> Sequence[Direction]:
+        """One direction for each perspective."""
+        ...
+
+
+Directions: TypeAlias = Direction | Sequence[Direction] | HasDirections
+
+
+def as_directions(given: Directions) -> list[Direction]:
+    """A list of the directions that were given, in whichever form.
+
+    Raises:
+        InputError: what is given is not made of directions.
+    """
+    if isinstance(given, Direction):
+        return [given]
+    found = getattr(given, "directions", given)
+    listed = list(found) if isinstance(found, Iterable) else [found]
+    for one in listed:
+        if not isinstance(one, Direction):
+            raise InputError(
+                f"directions are expected, and {type(one).__name__} was found: give a Direction, a "
+                "list of them, or what fit_directions returns"
+            )
+    return listed

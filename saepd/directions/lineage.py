@@ -1,0 +1,158 @@
+"""The story of a steering folder: what its directions are, and what they were made with.
+
+Reading it needs neither the model nor the SAE, and no torch: so a command can load both as the
+folder says before it reads the directions themselves.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from saepd.common.errors import InputError
+from saepd.common.files import CONFIG_FILE
+from saepd.directions.modes import EDIT_MODES
+from saepd.models.choice import ModelConfig
+
+STORY_FORMAT = 1
+RECONSTRUCT = "reconstruct"
+
+_MODES = (*EDIT_MODES, RECONSTRUCT)
+_ENTRY = {
+    "perspective": str,
+    "hook_name": str,
+    "mode": str,
+    "positions": str,
+    "coefficient": (int, float),
+    "lineage": dict,
+}
+_NAMES = ("model", "model_fingerprint", "sae", "sae_fingerprint")
+# Whether code that comes with a model may run is for each run to say, not for a folder.
+_LOADING = {
+    "model": str,
+    "revision": str,
+    "dtype": str,
+    "quantize": str,
+    "sae": str,
+    "sae_id": str,
+    "block": int,
+    "any_model": bool,
+}
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What the directions of a folder were made with.
+
+    Attributes:
+        perspectives: Names of the directions, in order.
+        model: Name of the language model; None where it was not recorded.
+        model_fingerprint: Hash of its weights; None where it was not recorded.
+        sae: Model and site of the SAE; None where no direction is made of latents.
+        sae_fingerprint: Hash of its weights; None where no direction is made of latents.
+        where: How model and SAE were loaded, so that they can be loaded again; None where one
+            of them was not loaded by `saepd.load_model` or `saepd.load_sae`.
+    """
+
+    perspectives: tuple[str, ...]
+    model: str | None
+    model_fingerprint: str | None
+    sae: str | None
+    sae_fingerprint: str | None
+    where: ModelConfig | None
+
+
+def read_lineage(folder: str | Path) -> Lineage:
+    """What the directions in a folder were made with, without loading them.
+
+    Raises:
+        InputError: missing, damaged or foreign files.
+    """
+    entries = read_story(folder)["directions"]
+    stories = [entry["lineage"] for entry in entries]
+
+    def first(name: str) -> Any:
+        return next((story[name] for story in stories if story.get(name)), None)
+
+    return Lineage(
+        tuple(entry["perspective"] for entry in entries),
+        *(first(name) for name in _NAMES),
+        where=_where(folder, first("loading") or {}, of_latents=bool(first("sae_fingerprint"))),
+    )
+
+
+def read_story(folder: str | Path) -> dict[str, Any]:
+    """What ``steering.json`` says: ``sha256`` of the numbers, and an entry for each direction.
+
+    Raises:
+        InputError: a missing file, or one that is not what `saepd.save_to_disk` writes.
+    """
+    path = Path(folder) / CONFIG_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+        story = json.loads(text, parse_constant=_refuse_constant)
+        # Half a surrogate pair, which could never be printed, is a ValueError here.
+        json.dumps(story, ensure_ascii=False).encode()
+    except OSError as error:
+        raise InputError(f"{folder} holds no directions: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"the directions in {folder} are damaged: {error}") from error
+    if wrong := _fault(story):
+        raise InputError(f"the directions in {folder} are damaged: {CONFIG_FILE} {wrong}")
+    return story
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _fault(story: Any) -> str | None:
+    """What is wrong with a story, or None."""
+    if not isinstance(story, dict) or not isinstance(story.get("sha256"), str):
+        return "is no story of directions"
+    if story.get("format") != STORY_FORMAT or isinstance(story["format"], bool):
+        return f"is of format {story.get('format')!r}, and this version reads {STORY_FORMAT}"
+    entries = story.get("directions")
+    if not isinstance(entries, list) or not entries:
+        return "needs a list of directions"
+    faults = (_entry_fault(entry) for entry in entries)
+    return next((f"has an entry that {fault}" for fault in faults if fault), None)
+
+
+def _entry_fault(entry: Any) -> str | None:
+    if not isinstance(entry, dict) or not all(
+        isinstance(entry.get(name), kind) and not isinstance(entry[name], bool)
+        for name, kind in _ENTRY.items()
+    ):
+        return f"needs {', '.join(_ENTRY)}"
+    if entry["mode"] not in _MODES:
+        return f"has mode {entry['mode']!r}: it must be one of {', '.join(_MODES)}"
+    story = entry["lineage"]
+    for name in _NAMES:
+        if not isinstance(story.get(name), str | None):
+            return f"has a lineage whose {name} is no text"
+    loading = story.get("loading", {})
+    if not isinstance(loading, dict) or not all(
+        isinstance(loading.get(name), kind | None) for name, kind in _LOADING.items()
+    ):
+        return "has a lineage whose loading is not how a model and an SAE are loaded"
+    return None
+
+
+def _where(folder: str | Path, loading: dict[str, Any], *, of_latents: bool) -> ModelConfig | None:
+    """The configuration that loads model and SAE again, where both say how they were loaded."""
+    if "dtype" not in loading or (of_latents and not loading.keys() & {"sae", "block"}):
+        return None
+    known = {name: loading[name] for name in _LOADING if loading.get(name) is not None}
+    if "block" in known and "model" in known:
+        # A configuration takes the shipped SAEs for the packaged model's only.
+        known["sae"] = str(known.pop("block"))
+    try:
+        return ModelConfig(**known)
+    except InputError as error:
+        raise InputError(
+            f"the directions in {folder} are damaged: {CONFIG_FILE} says that model and SAE were "
+            f"loaded as {known}: {error}"
+        ) from error
