@@ -214,7 +214,7 @@ def test_a_story_with_holes(llama, sae, folder, change):
         (lambda story: story["directions"][1].update(positions="x"), "unknown positions 'x'"),
         (
             lambda story: story["directions"].append(story["directions"][0]),
-            "another SAE|does not say",
+            "no latents to add",
         ),
         (
             lambda story: story["directions"].reverse(),
