@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 ARCHITECTURES = ("llama", "qwen2", "gemma2", "gpt2")
 D_MODEL = 32
@@ -22,10 +23,18 @@ _CHAT = (
 )
 
 
-def tiny_tokenizer() -> transformers.PreTrainedTokenizerFast:
-    """Byte-level, no merges: one token a byte, and three special tokens."""
+def tiny_tokenizer(
+    *, opens: bool = True, merges: Sequence[tuple[str, str]] = ()
+) -> transformers.PreTrainedTokenizerFast:
+    """Byte-level: one token a byte but for the merges asked for, and three special tokens.
+
+    Args:
+        opens: Put the beginning of text in front, as Llama's and Gemma's tokenizers do.
+        merges: Pairs of characters that are one token, in the byte-level alphabet (a blank is Ġ).
+    """
     vocab = {c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    vocab |= {a + b: len(vocab) + i for i, (a, b) in enumerate(merges)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=list(merges)))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     fast = transformers.PreTrainedTokenizerFast(
@@ -35,13 +44,20 @@ def tiny_tokenizer() -> transformers.PreTrainedTokenizerFast:
         pad_token="<|pad|>",
     )
     fast.chat_template = _CHAT
+    if opens:
+        fast.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single="<|start|> $A", special_tokens=[("<|start|>", fast.bos_token_id)]
+        )
     return fast
 
 
 def save_tiny_model(architecture: str, folder: Path, seed: int = 0) -> Path:
-    """A random model of the architecture in the Hugging Face folder layout."""
+    """A random model of the architecture in the Hugging Face folder layout.
+
+    Of the four, those whose real tokenizers put a beginning in front of texts do so here.
+    """
     torch.manual_seed(seed)
-    tokenizer = tiny_tokenizer()
+    tokenizer = tiny_tokenizer(opens=architecture in ("llama", "gemma2"))
     ids = {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,

@@ -59,7 +59,7 @@ class Options:
 def run(options: Options) -> None:
     """Generate and print, a single merged text as it comes."""
     from saepd.directions.saving import load_from_disk
-    from saepd.models.prompts import chat
+    from saepd.models.chat import chat
 
     if options.trace is not None and options.per_perspective:
         raise InputError("--trace says how the merged text came about: drop --per-perspective")

@@ -21,8 +21,8 @@ from saepd.branches.gradients import option_gradients
 from saepd.branches.run import score_continuations
 from saepd.common.files import write_atomically
 from saepd.feedback.schema import Item
-from saepd.models.prompts import prompt_ids
 from saepd.models.sites import SiteBatch, read_site
+from saepd.models.tokens import prompt_ids
 from saepd.models.wording import ReadoutConfig
 from saepd.readout.options import MIN_LETTER_MASS, read_options
 from saepd.saes.load import sae_hook_name

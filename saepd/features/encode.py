@@ -21,8 +21,9 @@ from torch import Tensor
 from saepd.common.errors import InputError
 from saepd.features.config import Contrast, FeatureConfig, ReadAt
 from saepd.feedback.schema import Feedback
-from saepd.models.prompts import item_prompt, prompt_ids
+from saepd.models.prompts import item_prompt
 from saepd.models.sites import SiteBatch, read_site
+from saepd.models.tokens import prompt_ids
 from saepd.models.wording import ReadoutConfig
 from saepd.saes.load import sae_hook_name
 

@@ -17,8 +17,8 @@ from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector, decoder_rows
 from saepd.features.encode import Pairs
 from saepd.features.select import Features
-from saepd.models.prompts import prompt_ids
 from saepd.models.sites import SiteBatch, read_site
+from saepd.models.tokens import prompt_ids
 
 if TYPE_CHECKING:
     from sae_lens import SAE

@@ -74,16 +74,15 @@ def load_model(
         model.to(target)
     model.eval()
     model.requires_grad_(False)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
     # device moves the wrapped model, so for a dispatched one it must stay unset.
     bridge = TransformerBridge.boot_transformers(
         source,
         hf_model=model,
-        tokenizer=tokenizer,
+        tokenizer=_no_tokenizer(),
         dtype=torch_dtype,
         device=None if device_map is not None else target,
     )
+    _give_tokenizer(bridge, tokenizer)
     bridge.eval()
     # The bridge has added modules of its own, such as zero biases and separate q, k and v.
     bridge.original_model.requires_grad_(False)
@@ -121,6 +120,32 @@ def _resolve(name: str) -> tuple[str, str]:
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise InputError(f"no such model folder: {path}")
     return name, name
+
+
+def _no_tokenizer() -> Any:
+    """A tokenizer of one letter, to boot a bridge with.
+
+    Of a real one the bridge would load a copy that puts a token in front of every text, whether
+    or not the model's own does.
+    """
+    from tokenizers import Tokenizer
+    from tokenizers.models import BPE
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE({"a": 0}, [])))
+
+
+def _give_tokenizer(bridge: TransformerBridge, tokenizer: Any) -> None:
+    """Make a bridge read text as the model's own tokenizer does."""
+    if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
+        tokenizer.pad_token = tokenizer.eos_token
+    # The bridge takes a first tokenizer as it is, and would change a second one.
+    bridge.tokenizer = None
+    bridge.tokenizer = tokenizer
+    ids = tokenizer("a").input_ids
+    opens = len(ids) > 1 and ids[0] in (tokenizer.bos_token_id, tokenizer.cls_token_id)
+    bridge.cfg.tokenizer_prepends_bos = bridge.cfg.default_prepend_bos = opens
+    bridge.cfg.tokenizer_appends_eos = len(ids) > 1 and ids[-1] == tokenizer.eos_token_id
 
 
 def _torch_dtype(dtype: str | torch.dtype) -> torch.dtype:

@@ -21,7 +21,7 @@ from torch import Tensor
 from saepd.common.errors import InputError
 from saepd.models.batching import bytes_per_token, in_packs
 from saepd.models.positions import prompt_mask
-from saepd.models.prompts import PromptBatch, check_lengths, pad_left
+from saepd.models.tokens import PromptBatch, check_lengths, pad_left
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

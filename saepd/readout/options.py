@@ -23,7 +23,8 @@ from saepd.branches.engine.plan import Branch
 from saepd.branches.run import next_token_log_probs, score_continuations
 from saepd.common.errors import InputError
 from saepd.feedback.schema import Item
-from saepd.models.prompts import continuation_ids, item_prompt, letters
+from saepd.models.prompts import item_prompt, letters
+from saepd.models.tokens import continuation_ids
 from saepd.models.wording import ReadoutConfig
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Float
 
 from saepd.common.errors import InputError, first_line
-from saepd.models.prompts import prompt_ids
 from saepd.models.sites import read_site
+from saepd.models.tokens import prompt_ids
 
 if TYPE_CHECKING:
     from sae_lens import SAE

@@ -22,7 +22,7 @@ from saepd.common.errors import InputError
 from saepd.common.files import write_json
 from saepd.models.identity import weights_fingerprint
 from saepd.models.load import load_model
-from saepd.models.prompts import prompt_ids
+from saepd.models.tokens import prompt_ids
 from saepd.saes.activations import ActivationCache, cache_activations
 from saepd.saes.card import write_card
 from saepd.saes.checkpoints import is_finished, keep_only, resume, save

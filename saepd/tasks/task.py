@@ -46,7 +46,7 @@ class Wording:
     def text(self, prompt: str, style: Style = "plain") -> str:
         """The text an item's prompt becomes, which names no perspective.
 
-        For the chat style this is the user's turn only: `saepd.models.prompts.chat` puts it into
+        For the chat style this is the user's turn only: `saepd.models.chat.chat` puts it into
         the model's own template.
         """
         return rendered(self.chat if style == "chat" else self.plain, prompt=prompt)

@@ -23,7 +23,8 @@ from saepd.branches.writing.generate import generate_branches
 from saepd.directions.direction import Direction
 from saepd.feedback.schema import Feedback, Item
 from saepd.feedback.targets import answered
-from saepd.models.prompts import continuation_ids, item_prompt, letters
+from saepd.models.prompts import item_prompt, letters
+from saepd.models.tokens import continuation_ids
 from saepd.models.wording import ReadoutConfig
 from saepd.readout.options import fit_temperature, option_offsets, read_options
 from saepd.uncertainty.asking_again import (

@@ -6,7 +6,7 @@ from saepd.branches.gradients import option_gradients
 from saepd.branches.run import score_continuations
 from saepd.evaluation import item_cache
 from saepd.evaluation.item_cache import ItemCache
-from saepd.models.prompts import prompt_ids
+from saepd.models.tokens import prompt_ids
 from saepd.readout.options import OptionScores
 
 

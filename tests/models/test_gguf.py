@@ -38,6 +38,7 @@ def write_tiny_gguf(folder, path):
     special = set(tokenizer.all_special_ids)
     writer.add_token_types([3 if i in special else 1 for i in range(len(tokens))])
     writer.add_token_merges(["q x"])
+    writer.add_add_bos_token(True)
     writer.add_bos_token_id(tokenizer.bos_token_id)
     writer.add_eos_token_id(tokenizer.eos_token_id)
     writer.add_pad_token_id(tokenizer.pad_token_id)

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from saepd.branches.engine.texts import TextTree
+from saepd.models.tokens import padding_id
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -32,7 +33,7 @@ class Columns:
     """Left-padded prompts, and behind each of them the texts that may follow it.
 
     Attributes:
-        tokens: Ids; padding holds the tokenizer's padding token.
+        tokens: Ids; padding holds one that the embedding has a row for.
         real: Whether a column holds a token.
         until: The first column behind each that does not continue it; ``NEVER`` for the prompt's.
         n_prompt: Columns of the prompts; the rest are the texts'.
@@ -131,7 +132,7 @@ def prompt_columns(
     """
     n_prompt = max(map(len, rows))
     n = n_prompt + max((len(tree.tokens) for tree in trees or ()), default=0)
-    tokens = torch.full((len(rows), n), int(model.tokenizer.pad_token_id))
+    tokens = torch.full((len(rows), n), padding_id(model))
     real = torch.zeros(len(rows), n, dtype=torch.bool)
     until = torch.full((len(rows), n), NEVER)
     for i, row in enumerate(rows):

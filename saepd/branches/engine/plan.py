@@ -13,7 +13,7 @@ from saepd.branches.engine.native import try_native
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction, check_fits, is_applied
 from saepd.directions.sites import hook_point
-from saepd.models.prompts import check_lengths, continuation_ids, prompt_ids
+from saepd.models.tokens import check_lengths, continuation_ids, prompt_ids
 
 if TYPE_CHECKING:
     from transformer_lens.hook_points import HookPoint

@@ -24,7 +24,7 @@ from saepd.common.errors import InputError
 from saepd.merge.config import MergeConfig
 from saepd.models.batching import in_packs, logit_cost
 from saepd.models.position_specs import parse_positions
-from saepd.models.prompts import check_lengths
+from saepd.models.tokens import check_lengths
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

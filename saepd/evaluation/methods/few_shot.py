@@ -9,7 +9,7 @@ from saepd.common.errors import InputError
 from saepd.evaluation.fold import Fold, Options, Predictions
 from saepd.feedback.schema import Feedback
 from saepd.feedback.targets import answered
-from saepd.models.prompts import prompt_ids
+from saepd.models.tokens import prompt_ids
 from saepd.readout.softmax import softmax
 
 # Questions behind one copy of the examples. More of them share its cost, but each also looks at

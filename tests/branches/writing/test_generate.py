@@ -21,7 +21,7 @@ from saepd.merge.config import MergeConfig
 from saepd.merge.operators import OPERATORS, merge_branches
 from saepd.models import batching
 from saepd.models.load import load_model
-from saepd.models.prompts import prompt_ids
+from saepd.models.tokens import prompt_ids
 
 SITE = "blocks.1.hook_resid_post"
 LAST_SITE = f"blocks.{N_LAYERS - 1}.hook_resid_post"

@@ -8,7 +8,7 @@ from scipy.special import softmax
 from saepd.common.errors import InputError
 from saepd.evaluation.methods.few_shot import examples, few_shot
 from saepd.feedback.targets import answered
-from saepd.models.prompts import prompt_ids
+from saepd.models.tokens import prompt_ids
 
 
 def worded(row):
