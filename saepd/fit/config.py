@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from saepd.common.checks import check_choice, check_number, check_numbers, check_part
 from saepd.common.errors import InputError
-from saepd.directions.modes import DEFAULT_POSITIONS, EditMode
+from saepd.directions.modes import DEFAULT_POSITIONS, EDIT_MODES, EditMode
 from saepd.features.config import FeatureConfig
 from saepd.models.position_specs import parse_positions
 from saepd.models.wording import ReadoutConfig
@@ -16,13 +17,13 @@ class DirectionConfig:
     """How chosen latents become an edit.
 
     Attributes:
-        mode: ``add`` the mean difference; ``clamp`` latents to their mean at the positives;
-            ``scale`` them by ``factor``; or ``ablate`` them.
-        positions: Where the edit acts; see `saepd.models.positions`.
-        coefficient: Multiplies the edit, where no KL budget is set.
-        kl_budget: Nats; finds the largest coefficient whose mean KL on neutral prompts stays
-            under it. 0 keeps ``coefficient``.
-        factor: For mode ``scale``.
+        mode: What is done to the chosen latents: ``add`` their mean difference, ``clamp`` them to
+            their mean at the positives, ``scale`` them by the factor, or ``ablate`` them.
+        positions: Where the edit acts: all, prompt, generated, answer, last(n) or after("text").
+        coefficient: Number that multiplies the edit, where no KL budget is set.
+        kl_budget: Nats that a direction may move the next token after neutral prompts, on average;
+            the largest coefficient within it is found. 0 keeps the given coefficient.
+        factor: What latents are multiplied by in mode ``scale``.
     """
 
     mode: EditMode = "add"
@@ -32,31 +33,46 @@ class DirectionConfig:
     factor: float = 2.0
 
     def __post_init__(self) -> None:
+        check_choice("mode", self.mode, EDIT_MODES)
         parse_positions(self.positions)
-        if self.kl_budget < 0:
-            raise InputError(f"the KL budget is {self.kl_budget}: it must be 0 or more")
+        check_number("the coefficient", self.coefficient)
+        check_number("the KL budget", self.kl_budget, at_least=0)
+        check_number("the factor", self.factor)
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """All that turns feedback into directions."""
+    """All that turns feedback into directions.
+
+    Attributes:
+        features: How latents are chosen.
+        direction: How chosen latents become an edit.
+        readout: How options are read.
+    """
 
     features: FeatureConfig = field(default_factory=FeatureConfig)
     direction: DirectionConfig = field(default_factory=DirectionConfig)
     readout: ReadoutConfig = field(default_factory=ReadoutConfig)
 
+    def __post_init__(self) -> None:
+        check_part("features", self.features, FeatureConfig)
+        check_part("direction", self.direction, DirectionConfig)
+        check_part("readout", self.readout, ReadoutConfig)
+
 
 @dataclass(frozen=True)
 class ScaleConfig:
-    """What is tried.
+    """What learning of scales tries, to choose among by cross-validation.
 
     Attributes:
-        n_latents: Numbers of latents, those with the strongest first-order effect on the loss.
-        shared: Ridge penalties of the shared part; a question's effects are scaled so that their
-            mean square over the chosen units sums to 1.
-        own: Ridge penalties of each perspective's own part.
-        readout: Ridge penalties of the shared biases, and of each perspective's own readout.
-        n_folds: Of the cross-validation over questions.
+        n_latents: Numbers of latents to try: those with the strongest first-order effect on the
+            loss.
+        shared: Ridge penalties to try for the part of the scales that all perspectives share; a
+            question's effects are scaled so that their mean square over the chosen units sums to 1.
+        own: Ridge penalties to try for the part of the scales that is each perspective's own.
+        readout: Two ridge penalties: of the position biases that all perspectives share, and of
+            each perspective's own temperature and biases.
+        n_folds: Number of folds of the cross-validation over questions.
     """
 
     n_latents: tuple[int, ...] = (32, 128, 512)
@@ -64,3 +80,14 @@ class ScaleConfig:
     own: tuple[float, ...] = (0.005, 0.02, 0.08)
     readout: tuple[float, float] = (0.01, 0.1)
     n_folds: int = 5
+
+    def __post_init__(self) -> None:
+        check_numbers("n_latents", self.n_latents, at_least=1, whole=True)
+        check_numbers("shared", self.shared, above=0)
+        check_numbers("own", self.own, above=0)
+        check_numbers("readout", self.readout, at_least=0)
+        if len(self.readout) != 2:
+            raise InputError(
+                f"readout is {self.readout}: it must be two penalties, a shared one and an own one"
+            )
+        check_number("n_folds", self.n_folds, at_least=2, whole=True)

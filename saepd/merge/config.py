@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection
 from dataclasses import dataclass
 
+from saepd.common.checks import check_choice, check_number, check_numbers
 from saepd.common.errors import InputError
-from saepd.common.messages import nearest, shortened
 
 OPERATOR_NAMES = (
     "pluralistic",
@@ -28,12 +26,16 @@ class MergeConfig:
     """Which operator, and the numbers it takes.
 
     Attributes:
-        operator: A name in `OPERATOR_NAMES`.
-        alpha: Strength, 0 or more; read by pluralistic, cad, saepd-released (default there: 0.2).
-        tau: Plausibility, a ratio of probabilities in (0, 1]; read by pluralistic.
-        reading: What step two of pluralistic means, a name in ``READINGS``.
-        weights: One per branch, the base first, 0 or more, summing to 1; weighted needs them and
-            every other operator refuses them.
+        operator: Name of the merge: pluralistic, mixture, product, cad, dcd, weighted or
+            saepd-released.
+        alpha: Strength of the merges pluralistic, cad and saepd-released (whose authors' default
+            is 0.2); 0 or more.
+        tau: Plausibility limit of the merge pluralistic: the ratio, in (0, 1], of a token's
+            probability to the best token's.
+        reading: What the second step of the merge pluralistic means: magnitude-sized, magnitude
+            or softmax.
+        weights: Weights of the merge weighted, one for each branch, the base first; 0 or more,
+            summing to 1.
 
     Raises:
         InputError: a name is unknown or a number is out of range.
@@ -46,21 +48,14 @@ class MergeConfig:
     weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_name("merge operator", self.operator, OPERATOR_NAMES)
-        _check_name("reading", self.reading, READINGS)
-        if not 0 <= self.alpha < math.inf:
-            raise InputError(f"alpha is {self.alpha}: it must be finite and not negative")
-        if not 0 < self.tau <= 1:
-            raise InputError(f"tau is {self.tau}: it is a ratio of probabilities, in (0, 1]")
+        check_choice("merge operator", self.operator, OPERATOR_NAMES)
+        check_choice("reading", self.reading, READINGS)
+        check_number("alpha", self.alpha, at_least=0)
+        check_number("tau", self.tau, above=0, at_most=1)
         if bool(self.weights) != (self.operator == "weighted"):
             wanted = "takes no weights" if self.weights else "needs weights"
             raise InputError(f"the merge operator {self.operator!r} {wanted}")
-        if self.weights and not (
-            min(self.weights, default=-1) >= 0 and abs(sum(self.weights) - 1) <= SUM_TOLERANCE
-        ):
-            raise InputError(f"weights are {self.weights}: none may be negative, the sum must be 1")
-
-
-def _check_name(kind: str, name: str, known: Collection[str]) -> None:
-    if name not in known:
-        raise InputError(f"unknown {kind} {shortened(name)}: {nearest(name, known, len(known))}")
+        if self.weights:
+            check_numbers("weights", self.weights, at_least=0)
+            if abs(sum(self.weights) - 1) > SUM_TOLERANCE:
+                raise InputError(f"weights are {self.weights}: their sum must be 1")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from saepd.common.errors import InputError
+from saepd.common.checks import check_number, check_part
 from saepd.models.wording import ReadoutConfig
 
 
@@ -15,13 +13,13 @@ class EpistemicConfig:
     """How free-text answers are sampled and matched; the defaults are the paper's (section 6).
 
     Attributes:
-        n_samples: Answers sampled to the plain prompt, the paper's k.
-        temperature: Of that sampling.
-        similarity: Two answers are the same if their token F1 is at least this, the paper's tau.
-        gamma1: Added to the joint probability in the estimate, 0 or more.
-        gamma2: Added to the product of the marginals, 0 or more. The paper's algorithm names 1 / k
-            as typical of both, for the mass of answers that were never sampled; its experiments
-            set both to 0.
+        n_samples: Number of answers sampled to the plain prompt, the paper's k.
+        temperature: Temperature at which free-text answers are sampled.
+        similarity: Token F1 from which two free-text answers count as the same, the paper's tau.
+        gamma1: Number, 0 or more, that is added to the joint probability in the estimate.
+        gamma2: Number, 0 or more, that is added to the product of the marginals. The paper's
+            algorithm names 1 / k as typical of gamma1 and gamma2, for the mass of answers that were
+            never sampled; its experiments set both to 0.
 
     Raises:
         InputError: a number is out of range.
@@ -34,17 +32,11 @@ class EpistemicConfig:
     gamma2: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.n_samples < 2:
-            raise InputError(f"n_samples is {self.n_samples}: it must be at least 2")
-        if not self.temperature > 0:
-            raise InputError(f"the temperature is {self.temperature}: it must be positive")
-        if not 0 < self.similarity <= 1:
-            raise InputError(f"the similarity is {self.similarity}: it must be in (0, 1]")
-        if not (0 <= self.gamma1 < np.inf and 0 <= self.gamma2 < np.inf):
-            raise InputError(
-                f"gamma1 is {self.gamma1} and gamma2 {self.gamma2}: both must be finite and not "
-                "negative"
-            )
+        check_number("n_samples", self.n_samples, at_least=2, whole=True)
+        check_number("the temperature", self.temperature, above=0)
+        check_number("the similarity", self.similarity, above=0, at_most=1)
+        check_number("gamma1", self.gamma1, at_least=0)
+        check_number("gamma2", self.gamma2, at_least=0)
 
 
 @dataclass(frozen=True)
@@ -53,11 +45,14 @@ class AssessmentConfig:
 
     Attributes:
         readout: How options are read, and free text is asked for.
-        kl_budget: Nats on neutral prompts; how strongly a direction may sway answers. 0 keeps each
-            direction's own coefficient as its budget.
+        kl_budget: Nats on neutral prompts that limit how strongly a direction may sway answers. 0
+            keeps each direction's own coefficient as its budget.
         epistemic: How free text is sampled and clustered.
-        max_new_tokens: Of each sampled text, which also ends with its line.
-        seed: Of the sampling.
+        max_new_tokens: Most tokens of each sampled text, which also ends with its line.
+        seed: Seed of the sampling of texts.
+
+    Raises:
+        InputError: a number is out of range.
     """
 
     readout: ReadoutConfig = field(default_factory=ReadoutConfig)
@@ -65,3 +60,10 @@ class AssessmentConfig:
     epistemic: EpistemicConfig = field(default_factory=EpistemicConfig)
     max_new_tokens: int = 24
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_part("readout", self.readout, ReadoutConfig)
+        check_number("the KL budget", self.kl_budget, at_least=0)
+        check_part("epistemic", self.epistemic, EpistemicConfig)
+        check_number("max_new_tokens", self.max_new_tokens, at_least=1, whole=True)
+        check_number("the seed", self.seed, at_least=0, whole=True)

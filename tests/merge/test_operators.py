@@ -263,7 +263,7 @@ BAD_CONFIGS = [
     *(({"tau": tau}, "tau") for tau in (0.0, 1.1, -0.5, math.nan)),
     ({"operator": "weighted"}, "needs weights"),
     ({"weights": (0.5, 0.5)}, "takes no weights"),
-    *(({"operator": "weighted", "weights": w}, "weights are") for w in UNUSABLE_WEIGHTS),
+    *(({"operator": "weighted", "weights": w}, "weights") for w in UNUSABLE_WEIGHTS),
 ]
 
 
