@@ -61,6 +61,9 @@ def sweep_of(files):
 
     def make(method="grid", metric="gain", run_cap=None, name="tiny", **values):
         parameters = {k: {"value": v} for k, v in files.items()}
+        # What is None here is left at its default.
+        parameters = {k: v for k, v in parameters.items() if values.get(k, 0) is not None}
+        values = {k: v for k, v in values.items() if v is not None}
         for key, value in values.items():
             entry = {"values": value} if isinstance(value, list) else value
             parameters[key] = entry if isinstance(entry, dict) else {"value": entry}

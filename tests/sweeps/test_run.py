@@ -97,7 +97,7 @@ def test_the_numbers_are_those_of_an_evaluation(sweep_of, tmp_path, files):
     from saepd.evaluation.fold import fold_of
     from saepd.evaluation.item_cache import ItemCache
     from saepd.evaluation.methods.merged import base_readout, branch_log_probs, merged
-    from saepd.evaluation.methods.nulls import temperature_and_position_bias
+    from saepd.evaluation.methods.nulls import position_bias
     from saepd.evaluation.methods.steered import fold_fit, steer
     from saepd.merge.config import MergeConfig
     from saepd.metrics.distances import js_distance
@@ -125,7 +125,7 @@ def test_the_numbers_are_those_of_an_evaluation(sweep_of, tmp_path, files):
         return merged(branch_log_probs(item, steered, base, names), MergeConfig())
 
     [row] = read_sweep(tmp_path).itertuples()
-    null = temperature_and_position_bias(fold)
+    null = position_bias(fold)
     at_null = distance(lambda item, p: null[item.id, p])
     at_own = distance(lambda item, p: steered.probabilities(item.id, p))
     at_merge = distance(lambda item, p: merge(item, list(steered.directions)))

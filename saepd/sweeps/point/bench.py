@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     """A model and an SAE that fits it, with what names both by content."""
 
     model: TransformerBridge
@@ -34,7 +34,7 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class Prefix:
+class PointPrefix:
     """A point's questions and the neutral prompts, run as far as no direction changes them."""
 
     questions: CapturedPrompts
@@ -47,10 +47,10 @@ class Bench:
 
     def __init__(self) -> None:
         self._config: ModelConfig | None = None
-        self._loaded: Loaded | None = None
-        self._prefix: tuple[str, Prefix] | None = None
+        self._loaded: LoadedModel | None = None
+        self._prefix: tuple[str, PointPrefix] | None = None
 
-    def load(self, config: ModelConfig) -> Loaded:
+    def load(self, config: ModelConfig) -> LoadedModel:
         """The model and SAE of a point; the model is not loaded again for another SAE.
 
         Raises:
@@ -68,17 +68,17 @@ class Bench:
         sae = load_sae(config.sae_source, config.sae_id, model=model, any_model=config.any_model)
         self._config = config
         of_sae = f"{sae_fingerprint(sae)} {_how_it_encodes(sae)}"
-        self._loaded = Loaded(model, sae, fingerprint, of_sae, sae_hook_name(sae))
+        self._loaded = LoadedModel(model, sae, fingerprint, of_sae, sae_hook_name(sae))
         return self._loaded
 
     def prefix(
         self,
         key: str,
-        loaded: Loaded,
+        loaded: LoadedModel,
         items: Sequence[Item],
         prompts: Sequence[str],
         positions: str,
-    ) -> tuple[Prefix, bool]:
+    ) -> tuple[PointPrefix, bool]:
         """The captured questions, and whether they were captured before."""
         if self._prefix is not None and self._prefix[0] == key:
             return self._prefix[1], True
@@ -91,7 +91,7 @@ class Bench:
             neutral = capture_prompts(
                 loaded.model, NEUTRAL_PROMPTS, loaded.hook_name, positions=_within_any(positions)
             )
-        found = Prefix(questions, neutral, len(calls))
+        found = PointPrefix(questions, neutral, len(calls))
         self._prefix = key, found
         return found, False
 

@@ -10,7 +10,7 @@ from saepd.sweeps.point.dependencies import STAGES
 from saepd.sweeps.space.parameters import PointConfig
 
 # Parameters that may name a file or a folder.
-FILE_PARAMETERS = ("data", "model", "sae")
+FILE_PARAMETERS = ("data", "items", "feedback", "model", "sae")
 
 
 def point_key(config: PointConfig) -> str:

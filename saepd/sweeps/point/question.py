@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 
 from saepd.evaluation.config import DrawConfig
 from saepd.evaluation.fold import Draw, make_draws
@@ -12,6 +13,9 @@ from saepd.feedback.schema import Item
 from saepd.sweeps.point.content import Stamp, stamp_of
 from saepd.sweeps.space.parameters import TaskConfig
 from saepd.tasks import PACKAGED_TASK, Task, load_task
+from saepd.tasks.own import own_task
+
+Stamps = tuple[Stamp | None, ...]
 
 
 def task_of(config: TaskConfig) -> Task:
@@ -20,11 +24,14 @@ def task_of(config: TaskConfig) -> Task:
     Raises:
         InputError: whatever `load_task` refuses, or an unknown perspective.
     """
-    return _task_of(config, stamp_of(config.data))
+    return _task_of(config, _stamps(config))
 
 
 @lru_cache(maxsize=4)
-def _task_of(config: TaskConfig, _: Stamp | None) -> Task:
+def _task_of(config: TaskConfig, _: Stamps) -> Task:
+    if config.items is not None:
+        feedback = None if config.feedback is None else Path(config.feedback)
+        return own_task(Path(config.items), feedback).only(config.perspectives)
     return load_task(config.task or PACKAGED_TASK, config.data, config.perspectives)
 
 
@@ -34,12 +41,16 @@ def draw_of(task: TaskConfig, draw: DrawConfig) -> Draw:
     Raises:
         InputError: too few questions for the feedback that is asked for.
     """
-    return _draw_of(task, stamp_of(task.data), draw)
+    return _draw_of(task, _stamps(task), draw)
 
 
 @lru_cache(maxsize=256)
-def _draw_of(task: TaskConfig, _: Stamp | None, draw: DrawConfig) -> Draw:
+def _draw_of(task: TaskConfig, _: Stamps, draw: DrawConfig) -> Draw:
     return make_draws(task_of(task), replace(draw, draws=1))[0]
+
+
+def _stamps(config: TaskConfig) -> Stamps:
+    return tuple(stamp_of(name) for name in (config.data, config.items, config.feedback))
 
 
 def asked_items(task: Task, draw: Draw) -> list[Item]:

@@ -35,10 +35,11 @@ class WorkSettings:
 
     Attributes:
         cache: Folder of stages; shared by all workers where they share a disk.
-        cache_gb: Its size cap, 10^9 bytes.
-        metric: What the sweep is about; refused where the task does not define it.
-        tracking: Of each point as a W&B run.
-        varied: Names of the parameters that tell points apart, for the runs' names.
+        cache_gb: Size that the folder of stages may grow to, in units of 10^9 bytes.
+        metric: Name of the metric that points are compared by; refused where the task does not
+            define it.
+        tracking: Whether and where each point is recorded as a W&B run.
+        varied: Names of the parameters that tell points apart, for the names of W&B runs.
     """
 
     cache: Path

@@ -30,7 +30,7 @@ from saepd.feedback.schema import Item
 from saepd.fit.config import FitConfig
 from saepd.fit.recipe import fit_pairs, lineage
 from saepd.models.wording import ReadoutConfig
-from saepd.sweeps.point.bench import Bench, Loaded, counting_forwards, for_neutral
+from saepd.sweeps.point.bench import Bench, LoadedModel, counting_forwards, for_neutral
 from saepd.sweeps.point.dependencies import STAGES, fit_ingredients, stage_keys
 from saepd.sweeps.point.question import asked_items, draw_of, task_of
 from saepd.sweeps.point.stage_cache import StageCache, StageResult, Tensors
@@ -118,7 +118,7 @@ def score_point(bench: Bench, cache: StageCache, config: PointConfig) -> ScoredP
 
 
 def keys_by_content(
-    loaded: Loaded, items: Sequence[Item], prompts: Sequence[str], draw: Draw, fit: FitConfig
+    loaded: LoadedModel, items: Sequence[Item], prompts: Sequence[str], draw: Draw, fit: FitConfig
 ) -> dict[str, str]:
     """Kind -> key of each stage whose result is kept.
 
@@ -139,7 +139,7 @@ def keys_by_content(
 
 
 def _fit(
-    loaded: Loaded, cache: StageCache, keys: Mapping[str, str], draw: Draw, fit: FitConfig
+    loaded: LoadedModel, cache: StageCache, keys: Mapping[str, str], draw: Draw, fit: FitConfig
 ) -> tuple[Tensors, int]:
     """Directions at a coefficient of 1, or at the one that the KL budget allows."""
 
@@ -165,7 +165,7 @@ def _fit(
 
 
 def _unpacked(
-    tensors: Tensors, loaded: Loaded, draw: Draw, task: Task, fit: FitConfig
+    tensors: Tensors, loaded: LoadedModel, draw: Draw, task: Task, fit: FitConfig
 ) -> list[Direction]:
     story = lineage(loaded.model, loaded.sae, draw.feedback, fit)
     scale = 1.0 if fit.direction.kl_budget else fit.direction.coefficient

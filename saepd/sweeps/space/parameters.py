@@ -17,6 +17,10 @@ from saepd.features.config import FeatureConfig
 from saepd.fit.config import DirectionConfig, FitConfig
 from saepd.merge.config import MergeConfig
 from saepd.models.choice import ModelConfig
+from saepd.tasks import PACKAGED_TASK, TASK_NAMES
+
+# The task that is read from files of the user's own.
+OWN_TASK = "own"
 
 
 @dataclass(frozen=True)
@@ -24,21 +28,48 @@ class TaskConfig:
     """What is asked, and whose answers count.
 
     Attributes:
-        task: A name in `saepd.tasks.TASK_NAMES`; the packaged survey if None.
-        data: The task's own file or folder.
-        perspectives: How many (those with most items), or names.
+        task: Name of the task, one of `saepd.tasks.TASK_NAMES`; the packaged survey if None. For
+            questions of your own it is own, with their files as items and feedback.
+        data: File or folder that a published task is read from; for task own, a folder with items
+            and feedback in place of the two files.
+        items: File of your own questions, for task own.
+        feedback: File of people's answers to these questions, for task own; answers are drawn from
+            the questions' distributions if None.
+        perspectives: How many perspectives take part (those with most items), or their names.
     """
 
     task: str | None = None
     data: str | None = None
+    items: str | None = None
+    feedback: str | None = None
     perspectives: int | tuple[str, ...] = 10
 
     def __post_init__(self) -> None:
-        if (self.task is None) != (self.data is None):
+        if self.task is not None and self.task not in TASK_NAMES:
+            raise InputError(
+                f"there is no task {shortened(self.task)}: {nearest(self.task, TASK_NAMES, 99)}"
+            )
+        if self.task != OWN_TASK and (self.items or self.feedback):
+            given = "items" if self.items else "feedback"
+            raise InputError(f"{given} is a file of your own: give it with task own")
+        if self.task == OWN_TASK:
+            if bool(self.items) == bool(self.data):
+                raise InputError(
+                    "task own needs your questions: give their file as items, or a folder with "
+                    "items and feedback as data"
+                )
+            if self.feedback and not self.items:
+                raise InputError("feedback is given without items: give both files, or a folder")
+        elif (self.task in (None, PACKAGED_TASK)) != (self.data is None):
             given, missing = ("task", "data") if self.data is None else ("data", "task")
             raise InputError(f"{given} is given without {missing}: give both, or neither")
-        if isinstance(self.perspectives, int) and self.perspectives < 1:
-            raise InputError(f"perspectives is {self.perspectives}: ask for at least one")
+        if isinstance(self.perspectives, int):
+            if self.perspectives < 1:
+                raise InputError(f"perspectives is {self.perspectives}: ask for at least one")
+        elif not self.perspectives or len(set(self.perspectives)) < len(self.perspectives):
+            raise InputError(
+                f"perspectives is {shortened(self.perspectives)}: name one or more, each once"
+            )
 
 
 @dataclass(frozen=True)
@@ -46,6 +77,13 @@ class PointConfig:
     """One point of a sweep: all that its numbers depend on.
 
     The draws are one: to repeat a point on other questions and feedback, sweep over ``seed``.
+
+    Attributes:
+        task: What is asked, and whose answers count.
+        where: The model and the SAE.
+        draw: What is held out, and how much feedback there is.
+        fit: How feedback becomes directions.
+        merge: How branches become one answer.
     """
 
     task: TaskConfig = field(default_factory=TaskConfig)

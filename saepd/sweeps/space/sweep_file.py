@@ -66,10 +66,12 @@ def load_sweep(path: str | Path, fixed: Mapping[str, Any] | None = None) -> Swee
 
     Raises:
         InputError: no such file, no UTF-8, no YAML or YAML that people read otherwise (see
-            `read_yaml`), or whatever `parse_sweep` refuses; the file is named.
+            `read_yaml`), code of a model that a file may not switch on, or whatever `parse_sweep`
+            refuses; the file is named.
     """
     path = Path(path)
     content = read_yaml(read_text(path), str(path))
+    _check_no_code(content, path)
     if fixed and isinstance(content, Mapping) and isinstance(content.get("parameters"), Mapping):
         entries = {name: {"value": value} for name, value in fixed.items()}
         content = {**content, "parameters": {**content["parameters"], **entries}}
@@ -139,6 +141,16 @@ def _metric(entry: Any) -> tuple[str, Goal]:
             f"{'smaller' if GOALS[name] == 'minimize' else 'larger'} it is, so use {GOALS[name]}"
         )
     return name, goal
+
+
+def _check_no_code(content: Any, path: Path) -> None:
+    """Refuse a file that would run the code that comes with a model: only a person may."""
+    entries = content.get("parameters") if isinstance(content, Mapping) else None
+    if isinstance(entries, Mapping) and "trust_remote_code" in entries:
+        raise InputError(
+            f"{path}: parameter trust_remote_code would run code that comes with a model, which a "
+            "file may not decide: take it out, and give it where the sweep is started"
+        )
 
 
 def _check_ends(parameters: Mapping[str, Space]) -> None:

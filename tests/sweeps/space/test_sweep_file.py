@@ -170,6 +170,24 @@ def test_samples_stay_within_their_range(low, width, log, step, seed):
         (ranged(min=0, max=1, distribution="q_uniform", q=float("nan")), "q is nan"),
         (with_parameter("mode", {"values": ["ad"]}), "parameter mode is 'ad'"),
         (with_parameter("task", {"value": "opinionqa"}), "task is given without data"),
+        (with_parameter("data", {"value": "a.json"}), "data is given without task"),
+        (with_parameter("task", {"value": "opinonqa"}), "did you mean 'opinionqa'"),
+        (with_parameter("task", {"value": "own"}), "give their file as items, or a folder"),
+        (with_parameter("items", {"value": "a.jsonl"}), "give it with task own"),
+        (
+            GOOD
+            | {
+                "parameters": {
+                    "task": {"value": "own"},
+                    "data": {"value": "folder"},
+                    "feedback": {"value": "f.csv"},
+                }
+            },
+            "feedback is given without items",
+        ),
+        (with_parameter("perspectives", {"value": []}), "name one or more, each once"),
+        (with_parameter("perspectives", {"value": ["A", "A"]}), "name one or more, each once"),
+        (with_parameter("perspectives", {"value": 0}), "ask for at least one"),
         (with_parameter("features", {"parameters": {}}), "there is no parameter 'features'"),
     ],
 )
@@ -220,6 +238,17 @@ def test_values_can_be_fixed_from_outside(tmp_path):
     assert len(sweep_points(load_sweep(file))) == 2
     [point] = sweep_points(load_sweep(file, {"k": 7}))
     assert point.config.fit.features.k == 7
+
+
+def test_a_file_does_not_switch_on_code_of_others(tmp_path):
+    file = tmp_path / "sweep.yaml"
+    text = "method: grid\nmetric: {name: gain}\nparameters: {trust_remote_code: {value: true}}\n"
+    file.write_text(text)
+    with pytest.raises(InputError, match="trust_remote_code would run code"):
+        load_sweep(file)
+    file.write_text(text.replace("trust_remote_code: {value: true}", "k: {value: 2}"))
+    [point] = sweep_points(load_sweep(file, {"trust_remote_code": True}))
+    assert point.config.where.trust_remote_code
 
 
 def test_every_parameter_goes_where_its_dataclass_is():
