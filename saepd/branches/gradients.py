@@ -22,6 +22,7 @@ from saepd.branches.proof import is_proven
 from saepd.directions.modes import DEFAULT_POSITIONS
 from saepd.directions.sites import check_site, hook_point
 from saepd.models.batching import in_packs
+from saepd.models.in_use import using
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -108,4 +109,8 @@ def option_gradients(
             found += gradients_of(one.scores, vector)
         return found
 
-    return in_packs(model, pack_costs(model, rows, texts, [positions], 2), run)
+    def run_alone(indices: list[int]) -> list[OptionGradients]:
+        with using(model):
+            return run(indices)
+
+    return in_packs(model, pack_costs(model, rows, texts, [positions], 2), run_alone)

@@ -66,6 +66,7 @@ def is_proven(model: TransformerBridge, longest: int) -> bool:
     Raises:
         InputError: even the reference cannot run the model.
     """
+    try_native(model)
     window = _window(model)
     kinds = ["short"] if window is None or longest <= window else ["short", "long"]
     verdicts = _verdicts.setdefault(model, {})
@@ -119,7 +120,6 @@ def _code() -> str:
 
 def _difference(model: TransformerBridge, kind: str) -> str:
     """Run the probes both ways; says how they differ, or nothing."""
-    try_native(model)
     tolerance = _TOLERANCE.get(next(model.original_model.parameters()).dtype, 1e-4)
     probes = _short_probes(model) if kind == "short" else _long_probes(model)
     for name, fast, reference in probes:
@@ -248,7 +248,7 @@ def _residual_norm(model: TransformerBridge) -> float:
     try:
         with torch.inference_mode():
             ids = torch.tensor([_tokens(model, 8)], device=device)
-            _run(lambda: [hf_model(input_ids=ids, use_cache=False).logits], model)
+            _run(lambda: [hf_model(input_ids=ids).logits], model)
     finally:
         handle.remove()
     return norms[0]

@@ -29,6 +29,7 @@ from saepd.common.errors import InputError
 from saepd.directions.modes import DEFAULT_POSITIONS
 from saepd.directions.sites import check_site
 from saepd.models.batching import in_packs
+from saepd.models.in_use import using
 from saepd.models.position_specs import parse_positions
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ class CapturedPrompts:
         """
         plan = make_plan(self._model, directions)
         found: dict[int, Tensor] = {}
-        with torch.inference_mode():
-            for indices, pack in self._packs:
+        for indices, pack in self._packs:
+            with using(self._model), torch.inference_mode():
                 found.update(zip(indices, pack.log_probs(plan).cpu(), strict=True))
         return torch.stack([found[i] for i in range(len(found))])
 
@@ -85,10 +86,10 @@ class CapturedPrompts:
         """
         plan = make_plan(self._model, directions)
         found: dict[int, Scores] = {}
-        with torch.inference_mode():
-            for indices, pack in self._packs:
-                if pack.texts is None:
-                    raise InputError("these prompts were captured without continuations: give them")
+        for indices, pack in self._packs:
+            if pack.texts is None:
+                raise InputError("these prompts were captured without continuations: give them")
+            with using(self._model), torch.inference_mode():
                 found.update(zip(indices, _scores(pack, plan), strict=True))
         return [found[i] for i in range(len(found))]
 
@@ -132,7 +133,7 @@ def next_token_log_probs(
 
     def run(indices: list[int]) -> Sequence[Tensor]:
         chosen = [rows[i] for i in indices]
-        with torch.inference_mode():
+        with using(model), torch.inference_mode():
             kind = ReferencePack if reference else pack_kind(model, max(map(len, chosen)))
             pack = kind.capture(
                 model,
@@ -168,7 +169,7 @@ def score_continuations(
     texts = check_continuations(model, prompts, rows, continuations)
 
     def run(indices: list[int]) -> list[Scores]:
-        with torch.inference_mode():
+        with using(model), torch.inference_mode():
             chosen, own = [rows[i] for i in indices], [texts[i] for i in indices]
             pack = pack_kind(model, longest(chosen, own)).capture(
                 model,
@@ -215,8 +216,9 @@ def capture_prompts(
     def run(indices: list[int]) -> list[int]:
         own = None if texts is None else [texts[i] for i in indices]
         chosen = [rows[i] for i in indices]
-        kind = pack_kind(model, longest(chosen, own))
-        packs.append((indices, kind.capture(model, chosen, own, block, [positions])))
+        with using(model):
+            kind = pack_kind(model, longest(chosen, own))
+            packs.append((indices, kind.capture(model, chosen, own, block, [positions])))
         return indices
 
     # How many branches will follow is not known: packs of a few leave them room.

@@ -25,14 +25,12 @@ from saepd.directions.forward_step import ForwardStep
 from saepd.directions.modes import DEFAULT_POSITIONS
 from saepd.directions.sites import check_site, hook_point, same_site
 from saepd.models.identity import weights_fingerprint
+from saepd.models.in_use import steering
 from saepd.models.position_specs import parse_positions
 from saepd.saes.load import sae_hook_name
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
-
-
-_applied: list[TransformerBridge] = []
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -208,11 +206,6 @@ def _is_same(model: TransformerBridge, direction: Direction) -> bool:
     return direction.lineage.get("model_fingerprint") == weights_fingerprint(model)
 
 
-def is_applied(model: TransformerBridge) -> bool:
-    """Whether some direction is being applied to the model by `apply_all`."""
-    return any(applied is model for applied in _applied)
-
-
 @contextmanager
 def apply_all(
     model: TransformerBridge, directions: Sequence[Direction]
@@ -221,12 +214,14 @@ def apply_all(
 
     Afterwards, also after an exception, the model is as it was: every hook is removed by its
     handle, and hooks of the user's own stay.
+
+    Raises:
+        InputError: a direction that does not fit, or a model that another thread is steering.
     """
     check_fits(model, directions)
     step = ForwardStep(model)
     with ExitStack() as stack:
-        _applied.append(model)
-        stack.callback(_applied.remove, model)
+        stack.enter_context(steering(model))
         stack.enter_context(step.watching())
         points = [hook_point(model, d.hook_name) for d in directions]
         # By hook point, because one may have several names.

@@ -1,115 +1,289 @@
-"""Watch the model's forward passes from outside: which tokens of each are the prompt's."""
+"""Watch the model's forward passes from outside: which tokens of each are the prompt's.
+
+A direction's positions mean the same however text is generated: by the bridge's methods or by
+transformers' ``generate``, with a cache or without, the prompt whole or in chunks, padded, in
+beams, several sequences a prompt, or several tokens a step as assisted decoding proposes them.
+While one of these runs, its prompt is known. In forward passes of one's own the prompt is what is
+given at once, and what follows it in a cache, one token at a time, is generated.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
 
 from saepd.common.errors import InputError
+from saepd.models.position_specs import parse_positions
 from saepd.models.positions import generated_mask, prompt_mask
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+_OF_THE_BRIDGE = ("generate", "generate_stream", "hf_generate")
+# Transformers' continuous batching, which packs several texts into a row.
+_OF_MANY_TEXTS = (
+    "generate_batch",
+    "init_continuous_batching",
+    "continuous_batching_context_manager",
+)
+# Settings of transformers' generate that read other texts beside the prompt, or run foreign code.
+_UNTRIED = ("guidance_scale", "negative_prompt_ids", "custom_generate", "penalty_alpha")
+_UNTRIED = (*_UNTRIED, "dola_layers", "token_healing")
+
+
+@dataclass
+class _Generation:
+    """A call of ``generate`` that is running.
+
+    Attributes:
+        prompt: Its prompt, as soon as it is known.
+        attention: 1 where a column of the prompt holds a token.
+        end: Columns that the passes so far have read.
+    """
+
+    prompt: Int[Tensor, "batch prompt"] | None = None
+    attention: Int[Tensor, "batch prompt"] | None = None
+    end: int = 0
+
+
+@dataclass
+class _Pass:
+    """What one forward pass was given.
+
+    Attributes:
+        tokens: Its input.
+        real: Whether each column holds a token, from the text's start on.
+        past: Columns before these.
+        prompt: Of each row, from the text's start; None where it has run and is not known.
+        prompt_attention: 1 where a column of the prompt holds a token.
+        boundary: How many of the input's columns belong to the prompt.
+        is_chunk: Whether what is fed behind a cache might be prompt or not.
+    """
+
+    tokens: Int[Tensor, "batch seq"]
+    real: Bool[Tensor, "batch past_and_seq"]
+    past: int
+    prompt: Int[Tensor, "batch prompt"] | None
+    prompt_attention: Int[Tensor, "batch prompt"] | None
+    boundary: int
+    is_chunk: bool
+    masks: dict[str, Bool[Tensor, "batch seq"]] = field(default_factory=dict)
+
+
+class _Seen(threading.local):
+    """What the passes of one thread were given: a model may be run from several."""
+
+    generation: _Generation | None = None
+    latest: _Pass | None = None
+
 
 class ForwardStep:
-    """What one forward pass was given, seen from a hook: which of its tokens are the prompt's.
-
-    Tokens are generated if a cache already holds earlier ones, or if a running ``generate`` call
-    has seen a shorter input before; everything else is prompt.
-    """
+    """What one forward pass was given, seen from a hook: which of its tokens are the prompt's."""
 
     def __init__(self, model: TransformerBridge) -> None:
         self.model = model
-        self._generating = False
-        self._prompt_length: int | None = None
-        self._tokens = self._attention = torch.zeros(1, 0, dtype=torch.long)
-        self._past = 0
-        self._masks: dict[str, torch.Tensor] = {}
+        self._seen = _Seen()
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Take note of every forward pass inside the block."""
+        hf_model: Any = self.model.original_model
         with ExitStack() as stack:
-            handle = self.model.original_model.register_forward_pre_hook(
-                self._note, with_kwargs=True
-            )
+            handle = hf_model.register_forward_pre_hook(self._note, with_kwargs=True)
             stack.callback(handle.remove)
-            for name in ("generate", "generate_stream", "hf_generate"):
-                stack.enter_context(self._noting_generation(name))
+            drivers = [(self.model, name) for name in _OF_THE_BRIDGE] + [(hf_model, "generate")]
+            for owner, name in drivers:
+                stack.enter_context(self._replaced(owner, name, self._noting(owner, name)))
+            for name in _OF_MANY_TEXTS:
+                stack.enter_context(self._replaced(hf_model, name, _refused))
             yield
 
+    @staticmethod
     @contextmanager
-    def _noting_generation(self, name: str) -> Iterator[None]:
-        # The bridge's own method is wrapped on the instance, since no hook tells that it runs.
-        method = getattr(self.model, name)
-
-        def start(*args: Any, **kwargs: Any) -> Any:
-            self._generating, self._prompt_length = True, None
-            return method(*args, **kwargs)
-
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            try:
-                return start(*args, **kwargs)
-            finally:
-                self._generating = False
-
-        def wrapped_stream(*args: Any, **kwargs: Any) -> Any:
-            try:
-                yield from start(*args, **kwargs)
-            finally:
-                self._generating = False
-
-        stream = name == "generate_stream"
+    def _replaced(owner: Any, name: str, method: Callable[..., Any]) -> Iterator[None]:
+        """A method wrapped on the instance, since no hook tells that it runs."""
         # An enclosing `apply` has wrapped it already; its wrapper comes back afterwards.
-        outer = vars(self.model).get(name)
-        object.__setattr__(self.model, name, wrapped_stream if stream else wrapped)
+        outer = vars(owner).get(name)
+        object.__setattr__(owner, name, method)
         try:
             yield
         finally:
             if outer is None:
-                object.__delattr__(self.model, name)
+                object.__delattr__(owner, name)
             else:
-                object.__setattr__(self.model, name, outer)
+                object.__setattr__(owner, name, outer)
+
+    def _noting(self, owner: Any, name: str) -> Callable[..., Any]:
+        method = getattr(owner, name)
+
+        def generate(*args: Any, **kwargs: Any) -> Any:
+            with self._generating(args, kwargs):
+                return method(*args, **kwargs)
+
+        def stream(*args: Any, **kwargs: Any) -> Any:
+            # Between two pieces the model may be asked for something else.
+            generation, pieces = _Generation(), iter(method(*args, **kwargs))
+            while True:
+                before, self._seen.generation = self._seen.generation, generation
+                try:
+                    piece = next(pieces)
+                except StopIteration:
+                    return
+                finally:
+                    self._seen.generation = before
+                yield piece
+
+        return stream if name == "generate_stream" else generate
+
+    @contextmanager
+    def _generating(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[None]:
+        _refuse_untried(kwargs)
+        outer = self._seen.generation
+        # One method may call another: the bridge's calls transformers'.
+        running = outer or _Generation()
+        given = [*args[:1], kwargs.get("input_ids"), kwargs.get("inputs")]
+        tokens = next((value for value in given if isinstance(value, Tensor)), None)
+        if running.prompt is None and tokens is not None and tokens.ndim == 2:
+            running.prompt, running.attention = tokens, kwargs.get("attention_mask")
+        self._seen.generation = running
+        try:
+            yield
+        finally:
+            self._seen.generation = outer
 
     def _note(self, _module: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         tokens = args[0] if args else kwargs.get("input_ids")
-        if not isinstance(tokens, torch.Tensor):
+        if not isinstance(tokens, Tensor):
             raise InputError("steering needs token ids: the model was called with embeddings")
-        cache = kwargs.get("past_key_values")
-        self._past = int(cache.get_seq_length()) if cache is not None else 0
-        if self._generating and self._prompt_length is None:
-            self._prompt_length = self._past + tokens.shape[1]
-        attention = kwargs.get("attention_mask")
-        if attention is None:
-            attention = _guess_attention(tokens, self.model.tokenizer)
-        self._tokens, self._attention = tokens, attention[:, -tokens.shape[1] :].long()
-        self._masks = {}
-
-    def mask(self, spec: str) -> torch.Tensor:
-        """Positions [batch, seq] of the current input that a spec selects."""
-        if spec not in self._masks:
-            tokenizer, length = self.model.tokenizer, self._tokens.shape[1]
-            boundary = 0 if self._past else length
-            if self._generating and self._prompt_length is not None:
-                boundary = min(length, max(0, self._prompt_length - self._past))
-            parts = []
-            if boundary:
-                parts.append(
-                    prompt_mask(
-                        spec, self._tokens[:, :boundary], self._attention[:, :boundary], tokenizer
-                    )
+        running, n = self._seen.generation, tokens.shape[1]
+        past = self._columns_before(kwargs, n)
+        given = kwargs.get("attention_mask")
+        mask = given if isinstance(given, Tensor) and given.ndim == 2 else None
+        if given is not None and mask is None and running is None:
+            raise InputError(
+                "steering needs an attention mask of 0 and 1, [batch, tokens]: leave out the mask "
+                "of attention scores, or give it as the model's padding"
+            )
+        if running is None:
+            attention = _guess_attention(tokens, self.model.tokenizer) if mask is None else mask
+            prompt = None if past else tokens
+            own = attention[:, -n:].long()
+            real = torch.cat([attention.new_ones(len(tokens), past), own], 1)
+            if attention.shape[1] == past + n:
+                real = attention
+            self._seen.latest = _Pass(
+                tokens, real.bool(), past, prompt, own, 0 if past else n, bool(past) and n > 1
+            )
+            return
+        if running.prompt is None:
+            if past:
+                raise InputError(
+                    "steering needs the whole prompt: generate was given a cache and only the rest"
                 )
-            if boundary < length:
-                parts.append(generated_mask(spec, self._tokens[:, boundary:], tokenizer))
-            self._masks[spec] = torch.cat(parts, dim=1)
-        return self._masks[spec]
+            running.prompt, running.attention = tokens, mask
+        running.end = past + n
+        prompt = running.prompt
+        copies, rest = divmod(len(tokens), len(prompt))
+        if rest:
+            raise InputError(
+                f"steering cannot tell the {len(tokens)} texts of this step from its "
+                f"{len(prompt)} prompts: generate in another way"
+            )
+        if running.attention is None and mask is not None and mask.shape[1] >= prompt.shape[1]:
+            running.attention = mask[::copies, : prompt.shape[1]]
+        attention = running.attention
+        if attention is None:
+            guess = _guess_attention if mask is None else _inferred_attention
+            attention = guess(prompt, self.model.tokenizer)
+        prompt = prompt.to(tokens.device).repeat_interleave(copies, 0)
+        attention = attention.to(tokens.device).long().repeat_interleave(copies, 0)
+        n_prompt = prompt.shape[1]
+        behind = attention.new_ones(len(tokens), max(0, past + n - n_prompt))
+        real = torch.cat([attention, behind], 1)[:, : past + n].bool()
+        boundary = min(n, max(0, n_prompt - past))
+        self._seen.latest = _Pass(tokens, real, past, prompt, attention, boundary, False)
+
+    def _columns_before(self, kwargs: dict[str, Any], n: int) -> int:
+        cache = kwargs.get("past_key_values")
+        if getattr(cache, "is_compileable", False):
+            raise InputError(
+                "the bridge reads the empty places of a static cache as text, steered or not: use "
+                "the default cache"
+            )
+        if cache is not None and hasattr(cache, "get_seq_length"):
+            return int(cache.get_seq_length())
+        running = self._seen.generation
+        if running is not None:
+            # A model that keeps a state says nothing of its length. Without one, inputs grow.
+            return running.end if 0 < n <= running.end else 0
+        state = kwargs.get("cache_params", cache)
+        return 0 if state is None else 1
+
+    def mask(self, spec: str) -> Bool[Tensor, "batch seq"]:
+        """Positions of the current input that a spec selects.
+
+        Raises:
+            InputError: positions that need to know where the prompt ends, and it cannot be known.
+        """
+        now, tokenizer = self._seen.latest, self.model.tokenizer
+        assert now is not None
+        if spec not in now.masks:
+            n, kind = now.tokens.shape[1], parse_positions(spec).kind
+            if now.is_chunk and kind != "all":
+                raise InputError(
+                    f"{n} tokens behind a cache may be prompt or answer, which positions {spec!r} "
+                    "must know: feed the prompt at once and the rest one by one, or use generate"
+                )
+            parts = []
+            if now.boundary:
+                assert now.prompt is not None and now.prompt_attention is not None
+                whole = prompt_mask(spec, now.prompt, now.prompt_attention, tokenizer)
+                parts.append(whole[:, now.past : now.past + now.boundary])
+            if now.boundary < n:
+                behind = generated_mask(spec, now.tokens[:, now.boundary :], tokenizer)
+                if kind == "all":
+                    # A row whose padding reaches this far starts here.
+                    later = now.real & (now.real.cumsum(-1) > 1)
+                    behind = behind & later[:, now.past + now.boundary :]
+                parts.append(behind)
+            now.masks[spec] = torch.cat(parts, dim=1)
+        return now.masks[spec]
 
 
-def _guess_attention(tokens: torch.Tensor, tokenizer: Any) -> torch.Tensor:
+def _refused(*_args: Any, **_kwargs: Any) -> Any:
+    raise InputError(
+        "continuous batching runs other texts beside each other, which `apply` cannot steer: "
+        "use generate"
+    )
+
+
+def _refuse_untried(kwargs: dict[str, Any]) -> None:
+    config = kwargs.get("generation_config")
+    for name in _UNTRIED:
+        value = kwargs.get(name, getattr(config, name, None))
+        is_off = value is None or value is False or (name == "guidance_scale" and value == 1)
+        if not is_off:
+            raise InputError(
+                f"generate with {name} reads more than the prompt and its answer, which `apply` "
+                "cannot steer: leave it out"
+            )
+
+
+def _inferred_attention(tokens: Tensor, tokenizer: Any) -> Int[Tensor, "batch seq"]:
+    """The mask that transformers' generate makes where none was given."""
+    if tokenizer is None or tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+        return torch.ones_like(tokens)
+    return (tokens != tokenizer.pad_token_id).long()
+
+
+def _guess_attention(tokens: Tensor, tokenizer: Any) -> Int[Tensor, "batch seq"]:
     """Mask for a batch that came without one: trailing runs of the padding token are padding.
 
     A single row is never padded. (The bridge pads lists of strings on the right and passes no

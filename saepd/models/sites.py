@@ -20,6 +20,7 @@ from torch import Tensor
 
 from saepd.common.errors import InputError
 from saepd.models.batching import bytes_per_token, in_packs
+from saepd.models.in_use import using
 from saepd.models.positions import prompt_mask
 from saepd.models.tokens import PromptBatch, check_lengths, pad_left
 
@@ -98,7 +99,7 @@ def read_site(
 
     def run(indices: list[int]) -> list[_Result]:
         results: list[_Result] = []
-        with torch.inference_mode():
+        with using(model, steered=True), torch.inference_mode():
             for chosen in _run_together(model, indices, rows):
                 prompts = pad_left(model, [rows[i] for i in chosen])
                 held = _held(model, hook_names, prompts)

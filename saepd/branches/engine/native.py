@@ -27,7 +27,7 @@ _parts_of: weakref.WeakKeyDictionary[Any, _Parts] = weakref.WeakKeyDictionary()
 
 def try_native(model: TransformerBridge) -> None:
     """Find out, once for a model, which of its modules may run unwrapped."""
-    if model not in _parts_of and not _is_equal(model, _parts(model)):
+    if model not in _parts_of and not _is_equal(model):
         _parts_of[model] = []
 
 
@@ -64,7 +64,7 @@ def _parts(model: TransformerBridge) -> _Parts:
     return parts
 
 
-def _is_equal(model: TransformerBridge, parts: _Parts) -> bool:
+def _is_equal(model: TransformerBridge) -> bool:
     """Whether the model says the same on a few tokens, wrapped or not."""
     weight: torch.Tensor = next(model.original_model.parameters())
     vocab = int(model.cfg.d_vocab)
@@ -73,7 +73,7 @@ def _is_equal(model: TransformerBridge, parts: _Parts) -> bool:
     try:
         with torch.inference_mode():
             wrapped = hf_model(input_ids=tokens, use_cache=False).logits.float()
-            _parts_of[model] = parts
+            _parts_of[model] = _parts(model)
             with native_modules(model):
                 unwrapped = hf_model(input_ids=tokens, use_cache=False).logits.float()
     except Exception:

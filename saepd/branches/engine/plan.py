@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 from jaxtyping import Float
 from torch import Tensor
 
-from saepd.branches.engine.native import try_native
 from saepd.common.errors import InputError
-from saepd.directions.direction import Direction, check_fits, is_applied
+from saepd.directions.direction import Direction, check_fits
 from saepd.directions.sites import hook_point
+from saepd.models.in_use import using
 from saepd.models.tokens import check_lengths, continuation_ids, prompt_ids
 
 if TYPE_CHECKING:
@@ -100,16 +100,10 @@ def make_plan(model: TransformerBridge, directions: Sequence[Branch]) -> Plan:
             is steering.
     """
     branches = [[b] if isinstance(b, Direction) else list(b) for b in directions]
-    if is_applied(model):
-        # Prompts run in parts here, which a direction acting from outside would misread.
-        raise InputError(
-            "the model is being steered by `apply` already: leave that block, and give its "
-            "directions as a branch"
-        )
     if not all(branches):
         raise InputError("a branch has no directions: give it at least one")
-    try_native(model)
-    return Plan(model, branches)
+    with using(model):
+        return Plan(model, branches)
 
 
 def check_prompts(model: TransformerBridge, prompts: Sequence[str]) -> list[list[int]]:

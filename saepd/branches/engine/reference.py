@@ -171,7 +171,8 @@ def whole(
         masks = {spec: _mask(model, spec, ids[:1], n_prompt) for spec in plan.specs}
         with hooked_rows(plan, rows, masks):
             hf_model: Any = model.original_model
-            logits = hf_model(input_ids=ids, use_cache=False, **_logits_to_keep(hf_model, read))
+            # As the model itself would be called: some of the bridge's modules cannot run uncached.
+            logits = hf_model(input_ids=ids, **_logits_to_keep(hf_model, read))
         parts.append(logits.logits[:, -read:].float().log_softmax(-1))
     return torch.cat(parts)
 

@@ -23,6 +23,7 @@ from saepd.branches.writing.trace import Generated, Recorder, Step
 from saepd.common.errors import InputError
 from saepd.merge.config import MergeConfig
 from saepd.models.batching import in_packs, logit_cost
+from saepd.models.in_use import using
 from saepd.models.position_specs import parse_positions
 from saepd.models.tokens import check_lengths
 
@@ -151,13 +152,14 @@ def started(
 ) -> Rows:
     """Prompts that have been read, by all branches together, or by each apart if none merges."""
     n, longest = plan.n_branches, max(map(len, rows)) + sampling.max_new_tokens
-    if is_proven(plan.model, longest):
-        state = start(plan, prompt_columns(plan.model, rows))
-        return Rows(separate(state) if merge is None else state, merge)
     readers = [[branch] for branch in range(n)] if merge is None else [list(range(n))]
-    texts = [list(row) for row in rows for _ in readers]
-    lengths = [len(row) for row in rows for _ in readers]
-    return Rows(WholeTexts(plan, texts, lengths, readers * len(rows)), merge)
+    with using(plan.model):
+        if is_proven(plan.model, longest):
+            state = start(plan, prompt_columns(plan.model, rows))
+            return Rows(separate(state) if merge is None else state, merge)
+        texts = [list(row) for row in rows for _ in readers]
+        lengths = [len(row) for row in rows for _ in readers]
+        return Rows(WholeTexts(plan, texts, lengths, readers * len(rows)), merge)
 
 
 def _texts(

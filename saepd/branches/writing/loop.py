@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from saepd.branches.engine.plan import Plan
 from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.sampling import Sampler
 from saepd.common.errors import InputError
 from saepd.merge.config import MergeConfig
 from saepd.merge.operators import OPERATORS
+from saepd.models.in_use import using
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -114,6 +116,8 @@ def _held(text: str, stops: Sequence[str]) -> int:
 class Source(Protocol):
     """Texts being written, and what their branches say of the next token."""
 
+    plan: Plan
+
     @property
     def log_probs(self) -> Float[Tensor, "rows *branches vocab"]:
         """Of the next token, in nats."""
@@ -199,4 +203,6 @@ def turns(rows: Rows, texts: list[Text], sampler: Sampler) -> Iterator[Turn]:
         if len(kept) < len(going):
             rows.source.keep(kept)
             tokens, going = tokens[kept], [going[row] for row in kept]
-        rows.source.feed(tokens)
+        # Between two tokens another thread may run the model.
+        with using(rows.source.plan.model):
+            rows.source.feed(tokens)
