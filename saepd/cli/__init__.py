@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
+import os
 import sys
-from importlib import import_module
 
 from saepd.common.errors import InputError
+from saepd.common.messages import nearest, shortened
 
 COMMANDS = {
     "demo": "fit on real survey answers, steer, merge, compare with what people said",
@@ -20,6 +20,7 @@ COMMANDS = {
     "sweep show": "best points of a sweep, which parameters mattered, gain against side effect",
     "sweep point": "run one point of a sweep, as W&B's agents do",
     "train-sae": "train sparse autoencoders for a model on your text",
+    "completion": "print a script that completes commands and options in your shell",
     "doctor": "say what is installed and cached, and whether model and SAE fit",
 }
 
@@ -39,7 +40,10 @@ examples:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 2 bad input, 130 interrupted."""
+    """Run one command; returns the exit code.
+
+    0: done; 2: bad input; 130: interrupted; 141: who reads the output has gone.
+    """
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in ("-h", "--help"):
         width = max(map(len, COMMANDS))
@@ -54,23 +58,34 @@ def main(argv: list[str] | None = None) -> int:
     words = 2 if " ".join(arguments[:2]) in COMMANDS else 1
     name, rest = " ".join(arguments[:words]), arguments[words:]
     if name not in COMMANDS:
-        from difflib import get_close_matches
-
-        close = get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(COMMANDS)}"
-        print(f"saepd: unknown command {name!r}: {hint}", file=sys.stderr)
+        advice = nearest(name, COMMANDS, len(COMMANDS))
+        print(f"saepd: unknown command {shortened(name)}: {advice}", file=sys.stderr)
         return 2
-    command = import_module(f"saepd.cli.{re.sub('[- ]', '_', name)}")
     try:
-        from saepd.cli.options import parse, quiet_libraries
-
-        options = parse(name, COMMANDS[name], command.Options, command.EXAMPLES, rest)
-        quiet_libraries()
-        command.run(options)
+        _run(name, rest)
+        # What is left in the buffer may find its reader gone, too.
+        sys.stdout.flush()
     except InputError as error:
         print(f"saepd {name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"saepd {name}: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # Who reads, such as head, has enough. Python would complain once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return 0
+
+
+def _run(name: str, arguments: list[str]) -> None:
+    from saepd.cli.command import load_command
+    from saepd.cli.options import quiet_libraries
+    from saepd.cli.parsing import parse
+
+    command = load_command(name)
+    options = parse(command, arguments)
+    if options is None:
+        return
+    quiet_libraries()
+    command.run(options)

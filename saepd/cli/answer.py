@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simple_parsing import field as option
-
-from saepd.branches.writing.generate import SamplingConfig
+from saepd.branches.writing.config import SamplingConfig
+from saepd.cli.fields import argument
 from saepd.cli.options import load_model_and_sae, print_json, spinning
 from saepd.common.errors import InputError
 from saepd.merge.config import MergeConfig
@@ -21,25 +20,27 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
   saepd fit --out steering
-  saepd answer "Should buses be free?" --options Yes No Unsure --steering steering
+  saepd answer "Free buses?" --options Yes No Unsure --steering steering
   saepd answer "What should the city build next?" --steering steering"""
 
+FIRST = ("question", "options", "steering", "operator", "json")
 
-@dataclass
+
+@dataclass(kw_only=True)
 class Options:
     """What is asked.
 
     Attributes:
         question: The question itself, without its options.
-        steering: Folder that `saepd fit` wrote.
-        options: Two or more; none for an answer in free text.
-        answer_temperature: Of the option distributions; 1 is the model's own, or with directions
-            of `saepd fit --learn` the one that was learned with them.
-        json: Print as JSON.
+        steering: Folder of directions, as `saepd fit` writes it.
+        options: Options to choose from, two or more; none for an answer in free text.
+        answer_temperature: Temperature of the option distributions; 1 is the model's own, or with
+            directions of `saepd fit --learn` the one that was learned with them.
+        json: Print the answer as JSON.
     """
 
     steering: Path
-    question: str = option(positional=True)
+    question: str = argument()
     options: list[str] = field(default_factory=list)
     answer_temperature: float = 1.0
     json: bool = False

@@ -22,15 +22,17 @@ METHODS = (
     *("random-latents", "selected-latents", "merged-pluralistic", "fitted-scales"),
 )
 
+FIRST = ("out", "block", "json", "wandb")
 
-@dataclass
+
+@dataclass(kw_only=True)
 class Options:
     """What the demo runs on.
 
     Attributes:
         out: Folder for table.md, summary.json, results.json and the directions of the first draw.
         json: Print the results as JSON instead of tables.
-        wandb: Track the run: off, offline or online.
+        wandb: Record the run in W&B: off, offline or online.
     """
 
     out: Path = Path("out/demo")

@@ -10,8 +10,10 @@ EXAMPLES = """\
   saepd doctor
   saepd doctor --load --json"""
 
+FIRST = ("load", "json")
 
-@dataclass
+
+@dataclass(kw_only=True)
 class Options:
     """How closely to look.
 

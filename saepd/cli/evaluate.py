@@ -16,19 +16,23 @@ from saepd.tasks import PACKAGED_TASK, TASK_NAMES, Task, load_task
 from saepd.tasks.own import own_task
 
 EXAMPLES = """\
-  saepd evaluate --task globalopinionqa --data globalopinionqa.json --out out/goqa
-  saepd evaluate --task hs-brexit --data hs_brexit/ --methods zero-shot train-mean --out out/hs
-  saepd evaluate --items items.jsonl --feedback feedback.jsonl --n-feedback 20 --out out/mine
+  saepd evaluate --task globalopinionqa --data goqa.json --out out/goqa
+  saepd evaluate --task hs-brexit --data hs_brexit/ --out out/hs \\
+      --methods zero-shot train-mean
+  saepd evaluate --items items.jsonl --feedback feedback.jsonl --out out/mine
 
-A run that was stopped goes on where it stopped: start it again with the same settings.
+A run that was stopped goes on where it stopped: start it again with the same
+settings. A row of items and one of feedback:
 
-An items row: {"id": "q1", "prompt": "...", "options": ["Yes", "No"], "perspective": "A",
-               "distribution": [0.7, 0.3]}
-A feedback row: {"id": "r1", "perspective": "A", "prompt": "...", "options": ["Yes", "No"],
-                 "item": "q1", "answer": "Yes"}"""
+  {"id": "q1", "prompt": "...", "options": ["Yes", "No"], "perspective": "A",
+   "distribution": [0.7, 0.3]}
+  {"id": "r1", "perspective": "A", "prompt": "...", "options": ["Yes", "No"],
+   "item": "q1", "answer": "Yes"}"""
+
+FIRST = ("task", "data", "items", "feedback", "methods", "out")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Options:
     """What is compared.
 

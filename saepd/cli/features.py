@@ -16,15 +16,17 @@ EXAMPLES = """\
   saepd features --feedback mine.jsonl --top 10 --contrast others
   saepd features --block 20 --json > features.json"""
 
+FIRST = ("feedback", "top", "k", "contrast", "model", "sae")
 
-@dataclass
+
+@dataclass(kw_only=True)
 class Options:
     """What is shown.
 
     Attributes:
         top: Latents shown per perspective.
         json: Print as JSON, contexts included.
-        out: Also write the JSON to this file.
+        out: JSON file that the features are also written to.
     """
 
     top: int = 5

@@ -21,23 +21,28 @@ if TYPE_CHECKING:
     from saepd.fit.recipe import Fit
 
 EXAMPLES = """\
-  saepd fit --out steering                      (embedded survey answers, 50 per group)
+  saepd fit --out steering         (packaged survey answers, 50 per group)
   saepd fit --feedback mine.jsonl --out steering
   saepd fit --feedback mine.csv --skip-bad --k 16 --kl-budget 0.2 --out steering
   saepd fit --feedback mine.jsonl --learn --out steering
+  saepd fit --config mine.yaml --k 8
 
-A feedback row: {"id": "r1", "perspective": "A", "prompt": "Should buses be free?",
-                 "options": ["Yes", "No"], "answer": "Yes", "comment": "..."}"""
+A feedback row:
+
+  {"id": "r1", "perspective": "A", "prompt": "Should buses be free?",
+   "options": ["Yes", "No"], "answer": "Yes", "comment": "..."}"""
+
+FIRST = ("feedback", "out", "k", "kl_budget", "learn", "model", "sae")
 
 
 @dataclass
 class FeedbackOptions:
-    """Which feedback.
+    """Which feedback is read.
 
     Attributes:
-        feedback: JSONL or CSV file; the embedded survey answers if not given.
-        n_feedback: Rows drawn per perspective; all of a file (50 of the survey) if 0.
-        feedback_seed: Of the draw.
+        feedback: JSONL or CSV file of feedback; the packaged survey answers if not given.
+        n_feedback: Rows drawn per perspective; 0 takes all of a file, and 50 of the survey.
+        feedback_seed: Seed of the draw of rows.
         skip_bad: Go on without bad rows, and say how many there are.
     """
 
@@ -63,14 +68,14 @@ class FeedbackOptions:
         return loaded.rows
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Options:
     """What is fitted.
 
     Attributes:
-        out: Folder for steering.safetensors and steering.json.
-        learn: Learn how much of each latent to write, by gradient, instead of taking differences
-            of means; says whether that foretells the feedback's own questions better.
+        out: Folder that steering.safetensors and steering.json are written to.
+        learn: Learn how much of each latent to write, by gradient, instead of taking differences of
+            means; says whether that foretells the feedback's own questions better.
         json: Print what was written as JSON.
     """
 

@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simple_parsing import field as option
-
 from saepd.branches.writing.config import SamplingConfig
+from saepd.cli.fields import argument
 from saepd.cli.options import load_model_and_sae, print_json, spinning
 from saepd.common.errors import InputError
 from saepd.merge.config import MergeConfig
@@ -23,29 +22,31 @@ if TYPE_CHECKING:
     from saepd.directions.direction import Direction
 
 EXAMPLES = """\
-  saepd generate "What should the government spend more on?" --steering steering
-  saepd generate "The best thing about my town is" --style plain --steering steering
-  saepd generate "Tell me about taxes." --steering steering --temperature 0.8 --top-p 0.9 --seed 3
-  saepd generate "Tell me about taxes." --steering steering --per-perspective
-  saepd generate --prompts prompts.txt --steering steering --stop "." --trace trace.jsonl"""
+  saepd generate "What should the government pay for?" --steering steering
+  saepd generate "My town is" --style plain --steering steering
+  saepd generate "Taxes?" --steering steering --temperature 0.8 --seed 3
+  saepd generate "Taxes?" --steering steering --per-perspective
+  saepd generate --prompts prompts.txt --steering steering --trace trace.jsonl"""
+
+FIRST = ("prompt", "steering", "style", "max_new_tokens", "temperature", "operator")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Options:
     """What is written.
 
     Attributes:
-        prompt: What the text follows.
-        steering: Folder that `saepd fit` wrote.
-        prompts: File of several prompts, one a line, in the place of the one.
-        per_perspective: One text from the base and one from each perspective, unmerged.
+        prompt: Text that is continued, or the user's turn that is answered.
+        steering: Folder of directions, as `saepd fit` writes it.
+        prompts: File of several prompts, one a line.
+        per_perspective: Write one text as the base model and one as each perspective, unmerged.
         trace: JSONL file that will say of every token how it came about.
         style: Whether a prompt is a user's turn in the chat template, or plain text.
         json: Print as JSON when done instead of token by token.
     """
 
     steering: Path
-    prompt: str | None = option(default=None, positional=True, nargs="?")
+    prompt: str | None = argument(None)
     prompts: Path | None = None
     per_perspective: bool = False
     trace: Path | None = None

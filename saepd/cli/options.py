@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from saepd.common.errors import InputError
 from saepd.models.choice import ModelConfig
@@ -17,8 +17,6 @@ from saepd.models.choice import ModelConfig
 if TYPE_CHECKING:
     from sae_lens import SAE
     from transformer_lens.model_bridge import TransformerBridge
-
-T = TypeVar("T")
 
 
 def load_model_and_sae(where: ModelConfig) -> tuple[TransformerBridge, SAE[Any]]:
@@ -30,21 +28,6 @@ def load_model_and_sae(where: ModelConfig) -> tuple[TransformerBridge, SAE[Any]]
     with spinning("loading the model (the first time, it is converted into the cache)"):
         model = load_model(where.model, **where.model_settings())
     return model, load_sae(source, where.sae_id, model=model, any_model=where.any_model)
-
-
-def parse(name: str, summary: str, options: type[T], examples: str, arguments: list[str]) -> T:
-    """Options of a command from the command line; nested dataclasses become option groups."""
-    from simple_parsing import ArgumentParser, DashVariant
-
-    parser = ArgumentParser(
-        prog=f"saepd {name}",
-        description=f"saepd {name}: {summary}",
-        epilog=f"examples:\n{examples}",
-        add_option_string_dash_variants=DashVariant.DASH,
-    )
-    dataclass: Any = options
-    parser.add_arguments(dataclass, dest="options")
-    return parser.parse_args(arguments).options
 
 
 def check_folder(out: Path) -> None:

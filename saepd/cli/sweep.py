@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simple_parsing import field as option
-
+from saepd.cli.fields import argument
 from saepd.cli.options import check_folder, print_table, progress
 from saepd.sweeps.config import RunConfig
 
@@ -18,11 +17,12 @@ if TYPE_CHECKING:
 EXAMPLES = """\
   saepd sweep scripts/sweeps/survey.yaml --out out/survey --dry-run
   saepd sweep scripts/sweeps/survey.yaml --out out/survey
-  saepd sweep scripts/sweeps/survey.yaml --out out/survey --backend ray --workers 2
+  saepd sweep scripts/sweeps/survey.yaml --out out/survey --backend ray
   saepd sweep show out/survey
   saepd sweep point --out out/survey block=15 k=8
 
-A sweep that was stopped goes on where it stopped: start it again. A sweep file is in W&B's format:
+A sweep that was stopped goes on where it stopped: start it again. A sweep file
+is in W&B's format:
 
   method: grid                                # or random, bayes
   metric: {name: gain}
@@ -31,20 +31,23 @@ A sweep that was stopped goes on where it stopped: start it again. A sweep file 
     coefficient: {values: [1, 4]}
     operator: {values: [mixture, pluralistic]}"""
 
+FIRST = ("file", "out", "set", "dry_run", "backend", "workers")
 
-@dataclass
+
+@dataclass(kw_only=True)
 class Options:
     """What is swept, and on what.
 
     Attributes:
-        file: The sweep file.
-        out: Folder of the results.
-        set: NAME=VALUE, such as data=mine/globalopinionqa.json, in the place of what the file says.
+        file: Sweep file, in W&B's format.
+        out: Folder that results are written to.
+        set: Values as NAME=VALUE, such as data=mine/globalopinionqa.json, in the place of what the
+            file says.
         dry_run: Print points, stages and cost, and run nothing.
     """
 
-    file: Path = option(positional=True)
-    out: Path = field(kw_only=True)
+    file: Path = argument()
+    out: Path
     set: list[str] = field(default_factory=list)
     dry_run: bool = False
     how: RunConfig = field(default_factory=RunConfig)

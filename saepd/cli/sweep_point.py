@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simple_parsing import field as option
-
+from saepd.cli.fields import argument
 from saepd.cli.options import check_folder, print_json
 from saepd.common.errors import InputError
 from saepd.common.messages import shortened
@@ -16,29 +15,34 @@ from saepd.common.tracking import Mode
 EXAMPLES = """\
   saepd sweep point --out out/layers block=15 k=8 coefficient=4
 
-For W&B's agents, give the sweep file this command, make the sweep, and start agents:
+For W&B's agents, give the sweep file this command, make the sweep, and start
+agents:
 
-  command: [saepd, sweep, point, --out, out/layers, --wandb, online, "${args_no_hyphens}"]
+  command: [saepd, sweep, point, --out, out/layers, --wandb, online,
+            "${args_no_hyphens}"]
 
   wandb sweep --project saepd sweep.yaml
   wandb agent ENTITY/saepd/SWEEP"""
 
+FIRST = ("parameters", "out", "metric", "wandb")
 
-@dataclass
+
+@dataclass(kw_only=True)
 class Options:
     """Which point.
 
     Attributes:
-        parameters: NAME=VALUE for each that is not at its default; values are YAML.
+        parameters: Values as NAME=VALUE, for each parameter that is not at its default; values are
+            YAML.
         out: Folder of the results, shared by all points.
-        metric: What the sweep is about; refused where the task does not define it.
-        cache: Folder of stages; one in the folder of the results if not given.
-        cache_gb: Its size cap, 10^9 bytes.
-        wandb: Track the point as a run: off, offline or online.
+        metric: Metric that the sweep is about; refused where the task does not define it.
+        cache: Folder where stages are kept; ``stages`` in the folder of the results if not given.
+        cache_gb: The most that the folder of stages may hold, in 10^9 bytes.
+        wandb: Record the point as a W&B run: off, offline or online.
     """
 
-    parameters: list[str] = option(positional=True, default_factory=list)
-    out: Path = field(kw_only=True)
+    parameters: list[str] = argument(list)
+    out: Path
     metric: str = "gain"
     cache: Path | None = None
     cache_gb: float = 10.0
@@ -67,10 +71,10 @@ def parse_values(arguments: list[str]) -> dict[str, Any]:
     from saepd.sweeps.space.yaml_values import read_yaml
 
     values: dict[str, Any] = {}
-    for argument in arguments:
-        name, equals, text = argument.lstrip("-").partition("=")
+    for word in arguments:
+        name, equals, text = word.lstrip("-").partition("=")
         if not name or not equals:
-            raise InputError(f"{shortened(argument)} is no NAME=VALUE, as in block=15")
+            raise InputError(f"{shortened(word)} is no NAME=VALUE, as in block=15")
         if name in values:
             raise InputError(f"{name} is given twice: give it once")
         values[name] = read_yaml(text, name)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simple_parsing import field as option
-
+from saepd.cli.fields import argument
 from saepd.cli.options import print_json, print_table
 
 if TYPE_CHECKING:
@@ -15,27 +14,30 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
   saepd sweep show out/layers
-  saepd sweep show out/layers --metric js_distance --pictures out/layers/pictures
+  saepd sweep show out/layers --metric js_distance --pictures out/pictures
   saepd sweep show out/layers --json > points.json
 
-In Python, saepd.read_sweep("out/layers") is a pandas frame of all points."""
+In Python, saepd.read_sweep("out/layers") is a frame of all points."""
 
 _N_BEST = 10
 
+FIRST = ("folder", "metric", "best", "pictures", "json")
 
-@dataclass
+
+@dataclass(kw_only=True)
 class Options:
     """What is shown.
 
     Attributes:
-        folder: What was given as --out.
-        metric: What points are compared by.
-        best: How many points to list.
-        pictures: Folder for parallel coordinates, heat maps and the growth with feedback, as pages.
+        folder: Folder of the results, which was given as --out.
+        metric: Metric that points are compared by.
+        best: Points that are listed.
+        pictures: Folder that parallel coordinates, heat maps and the growth with feedback are
+            written to, as pages.
         json: Print all points as JSON instead.
     """
 
-    folder: Path = option(positional=True)
+    folder: Path = argument()
     metric: str = "gain"
     best: int = _N_BEST
     pictures: Path | None = None

@@ -10,22 +10,24 @@ from saepd.saes.config import TrainConfig
 
 EXAMPLES = """\
   saepd train-sae --corpus corpus/*.jsonl.gz --work work --out saes
-  saepd train-sae --corpus prose.txt --sites blocks.4.hook_resid_post --tokens 200000 \\
-      --training-tokens 1000000 --work work --out saes
+  saepd train-sae --corpus prose.txt --sites blocks.4.hook_resid_post \\
+      --tokens 200000 --training-tokens 1000000 --work work --out saes
 
 The same command continues an interrupted run."""
 
+FIRST = ("corpus", "work", "out", "model", "sites", "tokens", "training_tokens")
 
-@dataclass
+
+@dataclass(kw_only=True)
 class Options:
     """What is trained on what.
 
     Attributes:
-        corpus: .txt, .jsonl or .jsonl.gz files ("text" field).
+        corpus: Text to train on: .txt, .jsonl or .jsonl.gz files (field "text").
         work: Folder for cached activations and checkpoints; large.
-        out: Folder for one SAELens folder per site.
-        model: Hub id, folder or .gguf file; the packaged default if not given.
-        eval_texts: NAME=FILE, ...: further texts the card measures on.
+        out: Folder that gets one SAELens folder per site.
+        model: Hub id, folder or .gguf file of the language model; the packaged one if not given.
+        eval_texts: Further texts that the card measures on, as NAME=FILE.
     """
 
     corpus: list[Path]

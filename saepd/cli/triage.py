@@ -14,28 +14,34 @@ from saepd.models.choice import ModelConfig
 from saepd.uncertainty.config import AssessmentConfig
 
 EXAMPLES = """\
-  saepd triage --data items.jsonl --steering steering --budget 50 --out out/triage
-  saepd triage --data items.csv --steering steering --feedback mine.jsonl --out out/triage
+  saepd triage --data items.jsonl --steering steering --out out/triage
+  saepd triage --data items.csv --steering steering --budget 20 \\
+      --feedback mine.jsonl --out out/triage
 
-What to ask is in out/triage/questions.jsonl: write an answer (and who gives it) into each row, then
+What to ask is in out/triage/questions.jsonl: write an answer (and who gives it)
+into each row, then
 
   saepd fit --feedback out/triage/questions.jsonl --skip-bad --out steering
 
-goes on without the rows that are still empty; append the rows of earlier feedback to keep them."""
+goes on without the rows that are still empty; append the rows of earlier
+feedback to keep them."""
+
+FIRST = ("data", "steering", "budget", "feedback", "out")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Options:
     """What is triaged.
 
     Attributes:
         data: JSONL or CSV file of items; options may be empty, for answers in free text.
-        steering: Folder that `saepd fit` wrote.
-        out: Folder for triage.jsonl (the ranking) and questions.jsonl (what to fill in).
-        budget: How many questions a person can answer.
-        feedback: Answers so far, which probabilities are tempered by.
+        steering: Folder of directions, as `saepd fit` writes it.
+        out: Folder that triage.jsonl (the ranking) and questions.jsonl (what to fill in) are
+            written to.
+        budget: Questions that a person can answer.
+        feedback: JSONL or CSV file of answers so far, which probabilities are tempered by.
         centre: Take off what the model gives options whatever is asked.
-        perspective: Who will answer; otherwise to be filled in with each answer.
+        perspective: Name of who will answer; otherwise to be filled in with each answer.
         skip_bad: Go on without bad rows, and say how many there are.
         json: Print the ranking as JSON instead of a table.
     """

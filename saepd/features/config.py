@@ -19,12 +19,15 @@ class FeatureConfig:
 
     Attributes:
         k: Latents kept per perspective; 0 keeps all that fire, unscreened (the paper's recipe).
-        read_at: Where latents are read: the text's ``last`` token, or their ``mean`` over it.
-        contrast: Against the item's ``options``, its bare ``anchor``, or the ``others``' answers.
-        n_bootstrap: Draws of the feedback for the stability of the choice.
-        min_stability: Share of draws in which a latent must be among the k.
-        max_density: Latents that fire at more than this share of positions are dropped.
-        bootstrap_seed: Of those draws.
+        read_at: Where in a text latents are read: at its ``last`` token, or as their ``mean`` over
+            it.
+        contrast: What an answer's latents are compared with: the item's ``options``, the bare item
+            (``anchor``), or the answers of ``others``.
+        n_bootstrap: Bootstrap draws of the feedback, which measure how stable the choice is.
+        min_stability: Share of the bootstrap draws in which a latent must be among the k.
+        max_density: Share of positions at which a latent may fire; those that fire at more are
+            dropped.
+        bootstrap_seed: Seed of the draws that measure stability.
     """
 
     k: int = 32

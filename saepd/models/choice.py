@@ -17,14 +17,14 @@ class ModelConfig:
     """Which model and which SAE.
 
     Attributes:
-        model: Hub id, folder or .gguf file of the language model; the packaged default if None.
-        sae: SAELens release, or folder, of the SAE; the shipped one of the default model if None.
+        model: Hub id, folder or .gguf file of the language model; the packaged one if not given.
+        sae: SAELens release, or folder, of the SAE; the shipped one if not given.
         sae_id: Id of the SAE within a SAELens release.
         block: Block of the shipped SAE (10, 15 or 20), where no other SAE is named.
-        device: Device that computes: cpu, cuda, cuda:1, mps; the best there is if None.
+        device: Device that computes: cpu, cuda, cuda:1, mps; the best there is if not given.
         dtype: Number format of the weights: float32, bfloat16 or float16.
-        revision: Branch, tag or commit of a model on the hub; its newest if None.
-        device_map: How transformers splits the model over devices, such as auto; not split if None.
+        revision: Branch, tag or commit of a model on the hub; its newest if not given.
+        device_map: How transformers splits the model over devices, such as auto.
         quantize: Bits that bitsandbytes keeps of each weight: none (all of them), 4bit or 8bit.
         trust_remote_code: Run Python code that comes with the model's files.
         any_model: Accept an SAE that was made for a model of another name.
@@ -48,12 +48,12 @@ class ModelConfig:
         if self.sae_id is not None and self.sae is None:
             raise InputError(
                 f"the SAE id {shortened(self.sae_id)} is given without its release: name the "
-                "SAELens release as sae"
+                "SAELens release with sae (on the command line, --sae)"
             )
         if self.device is not None and self.device_map is not None:
             raise InputError("device and device_map exclude each other: give one of them")
         if self.revision is not None and self.model is None:
-            raise InputError("a revision is of a model on the hub: name that model as model")
+            raise InputError("a revision is of a model on the hub: name that model with model")
 
     @property
     def sae_source(self) -> str | int:
@@ -63,7 +63,10 @@ class ModelConfig:
             InputError: a model is named, and no SAE for it.
         """
         if self.sae is None and self.model is not None:
-            raise InputError("a model of your own needs an SAE of its own: name it as sae")
+            raise InputError(
+                "a model of your own needs an SAE of its own: name it with sae (on the command "
+                "line, --sae)"
+            )
         return self.block if self.sae is None else self.sae
 
     def model_settings(self) -> dict[str, Any]:

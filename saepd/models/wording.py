@@ -33,10 +33,10 @@ class ReadoutConfig:
     """How options are read.
 
     Attributes:
-        readout: ``text`` or ``letter``.
-        style: ``plain`` continuation or the model's ``chat`` template.
+        readout: What of an option is scored: its ``text``, or the ``letter`` it is listed under.
+        style: How a question is put to the model: as ``plain`` text, or in its ``chat`` template.
         length_normalised: Divide each option's log-likelihood by its number of tokens.
-        template: The text readout's plain prompt; ``{prompt}`` stands for the question.
+        template: Plain prompt of the text readout; ``{prompt}`` stands for the question.
     """
 
     readout: Kind = "text"

@@ -67,26 +67,29 @@ class CorpusConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How dictionaries are trained. The defaults suit the default model on two CPU cores.
+    """How dictionaries are trained.
+
+    The defaults suit the default model on two CPU cores.
 
     Attributes:
-        sites: Hook names, trained in this order.
+        sites: Hook names of the sites, trained in this order.
         expansion: Latents per dimension of the residual stream.
         k: Latents that may be active at a position.
-        tokens: Activations to cache per site.
-        training_tokens: Activations to train on per site; more than ``tokens`` means epochs.
-        batch_size: Activations a step.
-        lr: Adam's learning rate at its highest.
+        tokens: Activations that are cached per site.
+        training_tokens: Activations that are trained on per site; more than are cached means
+            epochs.
+        batch_size: Activations in a step of training.
+        lr: Learning rate of Adam at its highest.
         warm_up_share: Share of the steps over which the learning rate rises from zero.
         decay_share: Share of the steps over which it falls to zero at the end.
         auxiliary_coefficient: Weight of the loss that revives dead latents.
         dead_window: Steps without firing after which a latent counts as dead in training.
         autocast: Train in bfloat16 with float32 weights; about twice as fast on a CPU.
-        model_dtype: What the model runs in while activations are cached.
-        checkpoints: How many times a site's training is saved on the way.
-        card_contexts: Held-out contexts the card is measured on, at most.
+        model_dtype: Number format that the model runs in while activations are cached.
+        checkpoints: Times that a site's training is saved on the way.
+        card_contexts: The most held-out contexts that the card is measured on.
         seed: Seed of the initial weights and of the order of the batches.
-        tracking: Whether, and where to, wandb logs the training.
+        tracking: Record the training in wandb: off, offline or online.
         wandb_project: Name of the wandb project.
         corpus: How documents become contexts.
     """

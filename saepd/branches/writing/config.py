@@ -13,18 +13,19 @@ MIN_TEMPERATURE = 1e-6
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How the next token is drawn, and where a text ends besides the model's own end of text.
+    """How text is drawn, and where it ends besides the model's own end of text.
 
     The filters are Hugging Face's and act in its order: temperature, top_k, top_p, min_p.
 
     Attributes:
-        max_new_tokens: Most tokens to write.
-        temperature: 0 takes the most probable token, and then no filter may be set.
+        max_new_tokens: The most tokens that are written.
+        temperature: Temperature of the draws; 0 takes the most probable token, and then no filter
+            may be set.
         top_k: Draw among this many most probable tokens; 0 is off.
         top_p: Draw among the fewest tokens that hold this much probability; 1 is off.
         min_p: Draw among tokens at least this much as probable as the best one; 0 is off.
         stop: Texts that end the writing; the first to appear is cut off, with all behind it.
-        seed: Of the draws; together with the prompt it settles them, whatever else runs.
+        seed: Seed of the draws; together with the prompt it settles them, whatever else runs.
 
     Raises:
         InputError: a number is out of range, a stop text is empty, or an option would do nothing.
