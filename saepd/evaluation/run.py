@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from saepd.evaluation.results.parts import Parts, Prediction
 from saepd.evaluation.results.summary import EVERYBODY, summary_rows
 from saepd.evaluation.results.table import markdown_table
 from saepd.models.identity import weights_fingerprint
-from saepd.saes.load import sae_fingerprint, sae_hook_name
+from saepd.saes.load import sae_fingerprint, sae_hook_name, sae_settings
 from saepd.tasks import Task
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ _PACKAGES = (
     *("saepd", "torch", "transformers", "transformer-lens", "sae-lens"),
     *("numpy", "scipy", "scikit-learn"),
 )
+# Raised when a method, or what all of them are given, comes to mean other numbers.
+VERSION = 2
+
 Report = Callable[[str, int, int], None]
 
 
@@ -106,7 +110,6 @@ def evaluate(
         "config": settings,
         "n_test_items": [len(draw.test) for draw in draws],
         "left_out": dict(task.left_out),
-        "versions": _versions(),
     }
     write_atomically(out / "predictions.parquet", _parquet(found, task))
     write_json(out / "summary.json", summary)
@@ -198,15 +201,15 @@ def _settings(
         "few_shot_tokens": config.few_shot_tokens,
         "model": str(model.cfg.model_name),
         "model_fingerprint": weights_fingerprint(model),
+        # The fingerprint is the same in every precision, which the numbers are not.
+        "dtype": str(next(model.original_model.parameters()).dtype),
         "site": sae_hook_name(sae),
         "sae_fingerprint": sae_fingerprint(sae),
+        "sae_settings": sae_settings(sae),
+        "sae_dtype": str(sae.dtype),
+        "version": VERSION,
+        **{f"version of {name}": version(name) for name in _PACKAGES},
     }
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in _PACKAGES}
 
 
 def _parquet(found: Sequence[Prediction], task: Task) -> bytes:

@@ -121,6 +121,13 @@ def sae_fingerprint(sae: SAE[Any]) -> str:
     return digest.hexdigest()[:16]
 
 
+def sae_settings(sae: SAE[Any]) -> str:
+    """What is no weight but changes latents, such as the k of a TopK SAE, as JSON."""
+    settings = sae.cfg.to_dict()
+    told = {k: str(v) for k, v in settings.items() if k not in ("metadata", "device", "dtype")}
+    return json.dumps({"architecture": sae.cfg.architecture(), **told}, sort_keys=True)
+
+
 def explained_variance(x: Float[torch.Tensor, "n d"], x_hat: Float[torch.Tensor, "n d"]) -> float:
     """Share of the variance of x that x_hat accounts for, pooled over rows; 1 is perfect.
 

@@ -1,3 +1,4 @@
+import copy
 import json
 from dataclasses import replace
 
@@ -10,9 +11,11 @@ from tiny import D_MODEL, SITE
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector
+from saepd.evaluation import run as run_module
 from saepd.evaluation.config import DrawConfig, EvaluationConfig
 from saepd.evaluation.methods.registry import METHODS, Method
 from saepd.evaluation.run import evaluate
+from saepd.models.identity import weights_fingerprint
 
 CONFIG = EvaluationConfig(
     DrawConfig(n_feedback=6, draws=2, feedback_kind="distribution"), few_shot_tokens=150
@@ -24,8 +27,16 @@ RESULTS = ("summary.json", "table.md", "predictions.parquet", "config.json")
 
 @pytest.fixture
 def run(llama, sae, opinions, tmp_path):
-    def run(folder="out", names=NAMES, config=CONFIG, task=opinions, **more):
-        return evaluate(llama, sae, task, config, tmp_path / folder, names, **more)
+    def run(
+        folder="out",
+        names=NAMES,
+        config=CONFIG,
+        task=opinions,
+        model=llama,
+        dictionary=sae,
+        **more,
+    ):
+        return evaluate(model, dictionary, task, config, tmp_path / folder, names, **more)
 
     return run
 
@@ -127,6 +138,38 @@ def test_a_folder_of_another_configuration_is_refused(run, tmp_path, changes, ma
     (tmp_path / "out" / "config.json").write_text("{")
     with pytest.raises(InputError, match=r"config\.json is not what an evaluation wrote"):
         run(names=["uniform"])
+
+
+def test_a_folder_computed_by_something_else_is_refused(run, tmp_path, llama, sae, monkeypatch):
+    run(names=["uniform"])
+    before = written(tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "version", lambda name: "0.0" if name == "torch" else "1.0")
+        with pytest.raises(
+            InputError, match=r"version of \S+ '.*', not '\d.0': use another folder"
+        ):
+            run(names=["uniform"])
+    half = copy.deepcopy(llama).to(torch.bfloat16)
+    assert weights_fingerprint(half) == weights_fingerprint(llama)
+    with pytest.raises(InputError, match=r"with dtype 'torch.float32', not 'torch.bfloat16'"):
+        run(names=["uniform"], model=half)
+    other = copy.deepcopy(sae)
+    with torch.no_grad():
+        other.W_dec += 0.1
+    with pytest.raises(InputError, match="an evaluation with sae_fingerprint"):
+        run(names=["uniform"], dictionary=other)
+    weight = llama.original_model.get_input_embeddings().weight
+    kept = weight.clone()
+    try:
+        with torch.no_grad():
+            weight += 0.1
+        with pytest.raises(InputError, match="an evaluation with model_fingerprint"):
+            run(names=["uniform"])
+    finally:
+        with torch.no_grad():
+            weight.copy_(kept)
+    assert written(tmp_path / "out") == before
+    run(names=["uniform"])
 
 
 def test_a_folder_of_another_task_is_refused(run, opinions, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from saepd.feedback.schema import Item
 from saepd.models.choice import ModelConfig
 from saepd.models.identity import weights_fingerprint
 from saepd.models.load import load_model
-from saepd.saes.load import load_sae, sae_fingerprint, sae_hook_name
+from saepd.saes.load import load_sae, sae_fingerprint, sae_hook_name, sae_settings
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -67,7 +66,7 @@ class Bench:
             fingerprint = weights_fingerprint(model)
         sae = load_sae(config.sae_source, config.sae_id, model=model, any_model=config.any_model)
         self._config = config
-        of_sae = f"{sae_fingerprint(sae)} {_how_it_encodes(sae)}"
+        of_sae = f"{sae_fingerprint(sae)} {sae_settings(sae)}"
         self._loaded = LoadedModel(model, sae, fingerprint, of_sae, sae_hook_name(sae))
         return self._loaded
 
@@ -110,13 +109,6 @@ def counting_forwards(model: TransformerBridge) -> Iterator[list[None]]:
         yield calls
     finally:
         handle.remove()
-
-
-def _how_it_encodes(sae: SAE[Any]) -> str:
-    """What is no weight but changes latents, such as the k of a TopK SAE."""
-    settings = sae.cfg.to_dict()
-    told = {k: str(v) for k, v in settings.items() if k not in ("metadata", "device", "dtype")}
-    return json.dumps({"architecture": sae.cfg.architecture(), **told}, sort_keys=True)
 
 
 def _within_any(positions: str) -> str:
