@@ -14,6 +14,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
+from sklearn.metrics import f1_score, roc_auc_score
 
 from saepd.common.errors import InputError
 from saepd.metrics.distributions import (
@@ -44,22 +45,6 @@ def accuracy(predicted: Distributions, labels: Labels) -> PerQuestion:
     return np.array([tied[label] / tied.sum() for tied, label in best])
 
 
-def macro_f1(predicted: Distributions, labels: Labels) -> float:
-    """Mean F1 over the classes that are some question's label or prediction.
-
-    A class that is never predicted, or never the label, has F1 0. Of tied options the first is
-    predicted.
-
-    Raises:
-        InputError: a distribution is invalid, or a label is none of its options.
-    """
-    from sklearn.metrics import f1_score
-
-    pairs = labelled(predicted, labels)
-    answers = [int(p.argmax()) for p, _ in pairs]
-    return float(f1_score([label for _, label in pairs], answers, average="macro"))
-
-
 def binary_macro_f1(scores: ArrayLike, labels: BinaryLabels, *, threshold: float = 0.5) -> float:
     """Mean of the F1 of the positive and of the negative class, 0 to 1.
 
@@ -68,8 +53,6 @@ def binary_macro_f1(scores: ArrayLike, labels: BinaryLabels, *, threshold: float
     Raises:
         InputError: an invalid score or label, or labels of one class only.
     """
-    from sklearn.metrics import f1_score
-
     values, positive = _both_classes("macro-F1", scores, labels)
     return float(f1_score(positive, values >= threshold, average="macro"))
 
@@ -80,8 +63,6 @@ def positive_f1(scores: ArrayLike, labels: BinaryLabels, *, threshold: float = 0
     Raises:
         InputError: an invalid score or label, or no positive label.
     """
-    from sklearn.metrics import f1_score
-
     values, positive = _with("F1 of the positive class", scores, labels, "positive")
     return float(f1_score(positive, values >= threshold))
 
@@ -127,8 +108,6 @@ def auroc(scores: ArrayLike, labels: BinaryLabels) -> float:
     Raises:
         InputError: an invalid score or label, or labels of one class only.
     """
-    from sklearn.metrics import roc_auc_score
-
     values, positive = _both_classes("AUROC", scores, labels)
     return float(roc_auc_score(positive, values))
 
@@ -189,22 +168,6 @@ def accuracy_by_functionality(
     right = (values >= threshold) == positive
     names = np.asarray(functionalities)
     return {str(name): float(right[names == name].mean()) for name in dict.fromkeys(names.tolist())}
-
-
-def mean_functionality_accuracy(
-    scores: ArrayLike,
-    labels: BinaryLabels,
-    functionalities: Sequence[str] | np.ndarray,
-    *,
-    threshold: float = 0.5,
-) -> float:
-    """Mean of ``accuracy_by_functionality``: each kind of test case counts once, however large.
-
-    Raises:
-        InputError: as ``accuracy_by_functionality``.
-    """
-    of_each = accuracy_by_functionality(scores, labels, functionalities, threshold=threshold)
-    return float(np.mean(list(of_each.values())))
 
 
 def _checked(scores: ArrayLike, labels: BinaryLabels) -> tuple[_Scores, _Positive]:

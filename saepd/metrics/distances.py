@@ -1,8 +1,6 @@
 """How far one distribution over options is from another, each measure as its source gives it.
 
-Every measure comes back per question, so that it can be averaged, paired and resampled. What
-compares predictions with labels is in ``classification`` and ``calibration``, what resamples in
-``intervals``; their names that reports use are at hand here too.
+Every measure comes back per question, so that it can be averaged, paired and resampled.
 """
 
 from __future__ import annotations
@@ -13,38 +11,7 @@ import numpy as np
 from scipy.special import rel_entr
 
 from saepd.common.errors import InputError
-from saepd.metrics.calibration import brier, expected_calibration_error, nll
-from saepd.metrics.classification import accuracy, macro_f1
-from saepd.metrics.distributions import Distributions, Labels, PerQuestion, normalised, paired
-from saepd.metrics.intervals import (
-    Interval,
-    bootstrap_interval,
-    bootstrap_metric,
-    paired_difference,
-    paired_metric_difference,
-)
-
-__all__ = [
-    "Distributions",
-    "Interval",
-    "Labels",
-    "PerQuestion",
-    "accuracy",
-    "bootstrap_interval",
-    "bootstrap_metric",
-    "brier",
-    "expected_calibration_error",
-    "js_distance",
-    "js_divergence",
-    "macro_f1",
-    "nll",
-    "paired_difference",
-    "paired_metric_difference",
-    "simbench_score",
-    "total_variation",
-    "wasserstein",
-]
-
+from saepd.metrics.distributions import Distributions, PerQuestion, normalised, paired
 
 # Below this the uniform distribution is the answer, up to rounding.
 _EVEN = 1e-9

@@ -11,15 +11,13 @@ an area is averaged over all coverages, they come in random order and the expect
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
-from scipy.stats import spearmanr
 
 from saepd.common.errors import InputError
-from saepd.metrics.classification import BinaryLabels, auroc
 from saepd.metrics.distributions import finite, same_length
 
 _PerQuestion: TypeAlias = Float[np.ndarray, " questions"]
@@ -73,20 +71,6 @@ def aurc(uncertainty: ArrayLike, losses: ArrayLike) -> float:
     return float((np.cumsum(expected) / np.arange(1, len(lost) + 1)).mean())
 
 
-def excess_aurc(uncertainty: ArrayLike, losses: ArrayLike) -> float:
-    """``aurc`` less that of the best possible order of the same losses; 0 is perfect.
-
-    It takes off what no uncertainty could have avoided, so models of different accuracy compare
-    (Geifman, Uziel and El-Yaniv 2019, arXiv 1805.08206, section 3, where the best is approximated
-    and here is exact).
-
-    Raises:
-        InputError: as ``risk_coverage_curve``.
-    """
-    # Rounding may leave a perfect order a little below its own best.
-    return max(aurc(uncertainty, losses) - aurc(losses, losses), 0.0)
-
-
 def coverage_at_risk(uncertainty: ArrayLike, losses: ArrayLike, *, risk: float = 0.05) -> float:
     """Largest share of the questions that a threshold can answer at no more than the given risk.
 
@@ -108,57 +92,6 @@ def coverage_at_risk(uncertainty: ArrayLike, losses: ArrayLike, *, risk: float =
     # A mean of one wrong in 20 is not always .05 to the last digit.
     kept = curve.coverage[curve.risk <= risk + 1e-12]
     return float(kept.max(initial=0.0))
-
-
-def error_auroc(uncertainty: ArrayLike, errors: BinaryLabels) -> float:
-    """How often a wrong answer is less sure than a right one, ties counting half; .5 by chance.
-
-    Args:
-        uncertainty: One per question, higher where less sure.
-        errors: 1 for a wrong answer, 0 for a right one.
-
-    Raises:
-        InputError: a value is invalid, or all answers are right, or all wrong.
-    """
-    return auroc(uncertainty, errors)
-
-
-def disagreement_auroc(uncertainty: ArrayLike, disagreement: ArrayLike, *, above: float) -> float:
-    """How often a question that divides people is less sure than one that does not.
-
-    Ties count half; .5 by chance.
-
-    Args:
-        uncertainty: One per question, higher where less sure.
-        disagreement: How much people disagree, one per question, such as the entropy of their
-            answers or the distance between two groups.
-        above: Disagreement above this is high, in the unit of the disagreement.
-
-    Raises:
-        InputError: a value is not finite, the two differ in length, or no question or every one is
-            above.
-    """
-    return auroc(uncertainty, finite("disagreement", disagreement) > above)
-
-
-def disagreement_correlation(uncertainty: ArrayLike, disagreement: ArrayLike) -> float:
-    """Spearman's rank correlation of uncertainty and human disagreement, -1 to 1.
-
-    It needs no line between high and low disagreement; ties share their mean rank.
-
-    Raises:
-        InputError: a value is not finite, the two differ in length, or one of them is the same for
-            all questions.
-    """
-    values, divided = finite("uncertainty", uncertainty), finite("disagreement", disagreement)
-    same_length(uncertainty=values, disagreement=divided)
-    for name, column in (("uncertainty", values), ("disagreement", divided)):
-        if np.ptp(column) == 0:
-            raise InputError(
-                f"{name} is the same for all questions: a correlation needs two values"
-            )
-    found: Any = spearmanr(values, divided)
-    return float(found.statistic)
 
 
 def _checked(uncertainty: ArrayLike, losses: ArrayLike) -> tuple[_PerQuestion, _PerQuestion]:

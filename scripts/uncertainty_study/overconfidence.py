@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from saepd.evaluation.results import bootstrap
-from saepd.evaluation.results.bootstrap import PerDraw, Weights
+from saepd.metrics import weighted
 from saepd.metrics.calibration import brier, confidence_bins, nll
 from saepd.metrics.classification import accuracy
 from saepd.metrics.distributions import Distributions
+from saepd.metrics.intervals import PerDraw, Weights, draw_weights, interval
 
 N_BINS = 10
 # A merge is as calibrated as it is sharp: what its measures are, in the order of the table.
@@ -45,7 +45,7 @@ def calibration_rows(
     Raises:
         InputError: a distribution or a label is invalid.
     """
-    weights = bootstrap.draw_weights(questions, seed)
+    weights = draw_weights(questions, seed)
     found = {name: _measured(own, labels, weights) for name, own in predicted.items()}
     rows: list[dict[str, Any]] = []
     for name, of_each in found.items():
@@ -69,23 +69,23 @@ def _measured(
     right = accuracy(predicted, labels)
     gaps = right - confidence
     eces = [
-        bootstrap.expected_calibration_error(
+        weighted.expected_calibration_error(
             confidence_bins(confidence, N_BINS, binning), gaps, weights
         )
         for binning in ("equal-width", "equal-mass")
     ]
     return {
-        "accuracy": bootstrap.mean(right, weights),
-        "confidence": bootstrap.mean(confidence, weights),
-        "overconfidence": bootstrap.mean(-gaps, weights),
+        "accuracy": weighted.mean(right, weights),
+        "confidence": weighted.mean(confidence, weights),
+        "overconfidence": weighted.mean(-gaps, weights),
         "ece": eces[0],
         "ece_equal_mass": eces[1],
-        "brier": bootstrap.mean(brier(predicted, labels), weights),
-        "nll": bootstrap.mean(np.minimum(nll(predicted, labels), -np.log(_LEAST)), weights),
+        "brier": weighted.mean(brier(predicted, labels), weights),
+        "nll": weighted.mean(np.minimum(nll(predicted, labels), -np.log(_LEAST)), weights),
     }
 
 
 def _told(per_draw: PerDraw) -> list[float] | None:
     """Estimate, low and high; None where there is no interval."""
-    interval = bootstrap.interval(per_draw)
-    return None if interval is None else [round(float(value), 4) for value in interval]
+    found = interval(per_draw)
+    return None if found is None else [round(float(value), 4) for value in found]

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from saepd.common.errors import InputError
 from saepd.metrics.distributions import finite, same_length
-from saepd.metrics.intervals import bootstrap_metric
+from saepd.metrics.intervals import draw_weights, interval, resampled
 
 # Shares of the items that are asked about, at which the table tells the error.
 SHARES = (0.1, 0.25, 0.5)
@@ -73,6 +72,7 @@ def simulation_rows(
         questions: Id of each item's question; equal ones are drawn together in the bootstrap.
         seed: Of the bootstrap.
     """
+    weights = draw_weights(questions, seed, _N_DRAWS)
     rows: list[dict[str, Any]] = []
     for name, values in orders.items():
         order = np.where(np.isfinite(values), values, np.inf)
@@ -83,13 +83,8 @@ def simulation_rows(
         row: dict[str, Any] = {"order": name, "n": len(own)}
         for share in SHARES:
             row[f"error_at_{share:.0%}"] = round(float(curve[round(share * len(own))]), 4)
-        try:
-            found = bootstrap_metric(
-                saved_over_random, own, unasked, asked, questions=questions, n=_N_DRAWS, seed=seed
-            )
-            row["saved_over_random"] = [round(float(value), 4) for value in found]
-        except InputError:
-            row["saved_over_random"] = None
+        found = interval(resampled(saved_over_random, own, unasked, asked, weights=weights))
+        row["saved_over_random"] = found and [round(float(value), 4) for value in found]
         rows.append(row)
     return rows
 

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from saepd.common.errors import InputError
-from saepd.evaluation.results import bootstrap
+from saepd.metrics import weighted
 from saepd.metrics.distributions import finite
-from saepd.metrics.intervals import Metric, bootstrap_metric
+from saepd.metrics.intervals import PerDraw, draw_weights, interval, resampled
 from saepd.metrics.selective import aurc, coverage_at_risk
 
 RISKS = (0.05, 0.10)
@@ -59,16 +58,16 @@ def usefulness_rows(
             continue
         own, lost = values[known], wrong[known].astype(float)
         ids = [question for question, kept in zip(questions, known, strict=True) if kept]
-        weights = bootstrap.draw_weights(ids, seed)
-        row["auroc_error"] = _told(bootstrap.auroc(own, wrong[known], weights))
+        weights, few = draw_weights(ids, seed), draw_weights(ids, seed, _N_DRAWS)
+        row["auroc_error"] = _told(weighted.auroc(own, wrong[known], weights))
         for kind, amounts in divided.items():
             high = (amounts > np.median(finite(kind, amounts)))[known]
-            row[f"auroc_{kind}"] = _told(bootstrap.auroc(own, high, weights))
-        row["aurc"] = _resampled(aurc, own, lost, ids, seed)
-        row["aurc_minus_random"] = _resampled(_aurc_minus_random, own, lost, ids, seed)
+            row[f"auroc_{kind}"] = _told(weighted.auroc(own, high, weights))
+        row["aurc"] = _told(resampled(aurc, own, lost, weights=few))
+        row["aurc_minus_random"] = _told(resampled(_aurc_minus_random, own, lost, weights=few))
         for risk in RISKS:
             covered = partial(coverage_at_risk, risk=risk)
-            row[f"coverage_at_{risk:.0%}"] = _resampled(covered, own, lost, ids, seed)
+            row[f"coverage_at_{risk:.0%}"] = _told(resampled(covered, own, lost, weights=few))
     return rows
 
 
@@ -77,16 +76,6 @@ def _aurc_minus_random(uncertainty: np.ndarray, losses: np.ndarray) -> float:
     return aurc(uncertainty, losses) - float(np.mean(losses))
 
 
-def _resampled(
-    metric: Metric, own: np.ndarray, lost: np.ndarray, ids: Sequence[str], seed: int
-) -> list[float] | None:
-    try:
-        found = bootstrap_metric(metric, own, lost, questions=ids, n=_N_DRAWS, seed=seed)
-    except InputError:
-        return None
-    return [round(float(value), 4) for value in found]
-
-
-def _told(per_draw: bootstrap.PerDraw) -> list[float] | None:
-    interval = bootstrap.interval(per_draw)
-    return None if interval is None else [round(float(value), 4) for value in interval]
+def _told(per_draw: PerDraw) -> list[float] | None:
+    found = interval(per_draw)
+    return None if found is None else [round(float(value), 4) for value in found]

@@ -13,7 +13,6 @@ from sklearn.metrics import (
 
 from saepd.common.errors import InputError
 from saepd.metrics import classification
-from saepd.metrics.distances import bootstrap_metric, paired_metric_difference
 
 RAGGED = [[0.7, 0.3], [0.2, 0.5, 0.3], [0.1, 0.2, 0.3, 0.4]]
 
@@ -50,19 +49,6 @@ def test_tied_options_share_the_credit():
     np.testing.assert_array_equal(classification.accuracy([[0.5, 0.5]] * 2, [0, 1]), [0.5, 0.5])
     tied = classification.accuracy([[0.4, 0.4, 0.2]] * 3, [0, 1, 2])
     np.testing.assert_array_equal(tied, [0.5, 0.5, 0])
-    # A class has no half, so here the first of tied options is the prediction.
-    assert classification.macro_f1([[0.5, 0.5]] * 2, [0, 0]) == 1
-
-
-def test_macro_f1_is_sklearns():
-    p, labels = random_answers(3)
-    assert classification.macro_f1(p, labels) == f1_score(labels, p.argmax(1), average="macro")
-
-
-def test_macro_f1_by_hand():
-    # Class 0: precision 1/2, recall 1. Class 1: never predicted right. Class 2: only predicted.
-    p = np.eye(3)[[0, 0, 2]]
-    assert classification.macro_f1(p, [0, 1, 1]) == pytest.approx((2 / 3 + 0 + 0) / 3)
 
 
 # --- with a positive class ---
@@ -93,13 +79,6 @@ def test_scores_at_a_half_by_hand():
     assert classification.positive_f1(scores, labels) == pytest.approx(2 / 3)
     assert classification.binary_macro_f1(scores, labels) == pytest.approx((2 / 3 + 1 / 2) / 2)
     assert classification.false_positive_rate(scores, labels) == 0.5
-
-
-def test_binary_macro_f1_is_macro_f1_over_the_two_options():
-    scores, labels = random_scores(4)
-    both = np.stack([1 - scores, scores], 1)
-    expected = classification.macro_f1(both, labels)
-    assert classification.binary_macro_f1(scores, labels) == pytest.approx(expected)
 
 
 def test_nobody_predicted_positive():
@@ -173,35 +152,8 @@ def test_each_functionality_counts_once():
     of_each = classification.accuracy_by_functionality(scores, labels, kinds)
     assert of_each == {"slur": pytest.approx(2 / 3), "reclaimed": 0}
     assert list(of_each) == ["slur", "reclaimed"]
-    mean = classification.mean_functionality_accuracy(scores, labels, np.array(kinds))
-    assert mean == pytest.approx(1 / 3)
     with pytest.raises(InputError, match="4 entries and functionalities 1"):
         classification.accuracy_by_functionality(scores, labels, ["slur"])
-
-
-# --- intervals ---
-
-
-def test_intervals_of_set_scores():
-    scores, labels = random_scores(5, n=80)
-    better = np.clip(scores + 0.3 * labels, 0, 1)
-    auroc = bootstrap_metric(classification.auroc, scores, labels, n=200)
-    assert auroc.estimate == classification.auroc(scores, labels)
-    assert auroc.low < auroc.estimate < auroc.high
-    gain = paired_metric_difference(classification.auroc, [better, labels], [scores, labels], n=200)
-    assert 0 < gain.low < gain.estimate < gain.high
-    # The better score helps every draw, so the pairs are surer than the two intervals are.
-    assert gain.high - gain.low < auroc.high - auroc.low
-    kinds = ["a", "b"] * 40
-    functional = bootstrap_metric(
-        classification.mean_functionality_accuracy, scores, labels, kinds, n=50
-    )
-    assert 0 <= functional.low <= functional.high <= 1
-
-
-def test_too_few_of_a_class_for_an_interval():
-    with pytest.raises(InputError, match=r"no score \(all labels are negative"):
-        bootstrap_metric(classification.auroc, [0.1, 0.2, 0.3, 0.9], [0, 0, 0, 1], n=200)
 
 
 # --- errors at the door ---

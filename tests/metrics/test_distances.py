@@ -8,7 +8,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import wasserstein_distance
 
 from saepd.common.errors import InputError
-from saepd.metrics import distances
+from saepd.metrics import calibration, classification, distances
 
 RAGGED = [[0.7, 0.3], [0.2, 0.5, 0.3], [0.1, 0.2, 0.3, 0.4]]
 RAGGED_GOLD = [[0.4, 0.6], [0.0, 0.0, 1.0], [0.25, 0.25, 0.25, 0.25]]
@@ -149,11 +149,10 @@ def test_invalid_distributions_are_named_by_their_index(bad):
         lambda p: distances.total_variation(p, [good, good]),
         lambda p: distances.wasserstein(p, [good, good]),
         lambda p: distances.simbench_score(p, [good, good]),
-        lambda p: distances.nll(p, [0, 0]),
-        lambda p: distances.brier(p, [0, 0]),
-        lambda p: distances.accuracy(p, [0, 0]),
-        lambda p: distances.macro_f1(p, [0, 0]),
-        lambda p: distances.expected_calibration_error(p, [0, 0]),
+        lambda p: calibration.nll(p, [0, 0]),
+        lambda p: calibration.brier(p, [0, 0]),
+        lambda p: classification.accuracy(p, [0, 0]),
+        lambda p: calibration.expected_calibration_error(p, [0, 0]),
     ):
         with pytest.raises(InputError, match=r"predicted\[1\]"):
             call([good, bad])
@@ -167,16 +166,16 @@ def test_sets_that_do_not_match():
     with pytest.raises(InputError, match=r"predicted\[0\] has 2 options and gold\[0\] 3"):
         distances.total_variation(RAGGED, RAGGED_GOLD[1:] + RAGGED_GOLD[:1])
     with pytest.raises(InputError, match="3 questions but there are 2 labels"):
-        distances.nll(RAGGED, [0, 1])
+        calibration.nll(RAGGED, [0, 1])
     with pytest.raises(InputError, match="empty"):
-        distances.accuracy([], [])
+        classification.accuracy([], [])
     for label in (2, -1, 0.5):
         with pytest.raises(InputError, match=r"labels\[0\].*0 to 1"):
-            distances.brier([[0.5, 0.5]], [label])
+            calibration.brier([[0.5, 0.5]], [label])
 
 
 def test_numbers_out_of_range():
     with pytest.raises(InputError, match="base"):
         distances.js_distance(RAGGED, RAGGED_GOLD, base=1.0)
     with pytest.raises(InputError, match="n_bins"):
-        distances.expected_calibration_error(RAGGED, [0, 0, 0], n_bins=0)
+        calibration.expected_calibration_error(RAGGED, [0, 0, 0], n_bins=0)

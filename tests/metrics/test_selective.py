@@ -2,11 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
 
 from saepd.common.errors import InputError
 from saepd.metrics import selective
-from saepd.metrics.distances import bootstrap_metric
 
 
 @st.composite
@@ -59,8 +57,6 @@ def test_aurc_by_hand():
     errors = [0, 0, 1, 1]
     assert selective.aurc([1, 2, 3, 4], errors) == pytest.approx((1 / 3 + 1 / 2) / 4)
     assert selective.aurc([4, 3, 2, 1], errors) == pytest.approx((1 + 1 + 2 / 3 + 1 / 2) / 4)
-    assert selective.excess_aurc([1, 2, 3, 4], errors) == 0
-    assert selective.excess_aurc([4, 3, 2, 1], errors) == pytest.approx((2 + 1 / 3) / 4)
 
 
 def test_a_score_that_says_nothing_has_the_error_rate():
@@ -85,20 +81,13 @@ def test_bounds_and_order(data):
     uncertainty, errors, rng = data
     order = rng.permutation(len(errors))
     best, worst = selective.aurc(errors, errors), selective.aurc(-errors, errors)
-    for function in (
-        selective.aurc,
-        selective.excess_aurc,
-        selective.error_auroc,
-        selective.coverage_at_risk,
-    ):
+    for function in (selective.aurc, selective.coverage_at_risk):
         found = function(uncertainty, errors)
         assert 0 <= found <= 1
         assert function(uncertainty[order], errors[order]) == pytest.approx(found, abs=1e-12)
         # Only the ranking counts.
         assert function(np.exp(3 * uncertainty), errors) == pytest.approx(found, abs=1e-12)
     assert best - 1e-12 <= selective.aurc(uncertainty, errors) <= worst + 1e-12
-    excess = selective.aurc(uncertainty, errors) - best
-    assert selective.excess_aurc(uncertainty, errors) == pytest.approx(excess, abs=1e-12)
 
 
 def test_losses_need_not_be_errors():
@@ -125,32 +114,6 @@ def test_a_risk_reached_exactly_is_kept_and_ties_are_not_split():
     assert selective.coverage_at_risk([1.0] * 18 + [2.0] * 2, errors, risk=0.04) == 0.9
 
 
-# --- what the score detects ---
-
-
-@everything
-@given(scored())
-def test_error_auroc_is_sklearns(data):
-    uncertainty, errors, _ = data
-    found = selective.error_auroc(uncertainty, errors)
-    assert found == pytest.approx(roc_auc_score(errors, uncertainty))
-
-
-def test_disagreement_by_hand():
-    uncertainty, divided = [0.1, 0.4, 0.3, 0.9], [0.0, 0.2, 0.6, 0.7]
-    # Of the four pairs of a divided and an undivided question, one is the wrong way round.
-    assert selective.disagreement_auroc(uncertainty, divided, above=0.5) == 0.75
-    # Ranks 1 3 2 4 against 1 2 3 4: 1 - 6 * 2 / (4 * 15).
-    assert selective.disagreement_correlation(uncertainty, divided) == pytest.approx(0.8)
-
-
-def test_scores_have_intervals():
-    rng = np.random.default_rng(0)
-    errors = rng.integers(2, size=100)
-    found = bootstrap_metric(selective.aurc, rng.random(100) + errors / 2, errors, n=100)
-    assert 0 < found.low < found.estimate < found.high < 0.5
-
-
 # --- errors at the door ---
 
 
@@ -163,13 +126,3 @@ def test_what_is_no_score_and_no_loss():
         selective.aurc([0.1, 0.2], [1])
     with pytest.raises(InputError, match=r"the risk is -0\.1"):
         selective.coverage_at_risk([0.1], [1], risk=-0.1)
-    with pytest.raises(InputError, match="needs both classes"):
-        selective.error_auroc([0.1, 0.2], [0, 0])
-    with pytest.raises(InputError, match=r"labels\[0\] is 0.5"):
-        selective.error_auroc([0.1, 0.2], [0.5, 0])
-    with pytest.raises(InputError, match="needs both classes"):
-        selective.disagreement_auroc([0.1, 0.2], [0.3, 0.4], above=0.5)
-    with pytest.raises(InputError, match="uncertainty is the same for all"):
-        selective.disagreement_correlation([0.1, 0.1], [0.3, 0.4])
-    with pytest.raises(InputError, match="disagreement 1"):
-        selective.disagreement_correlation([0.1, 0.2], [0.3])

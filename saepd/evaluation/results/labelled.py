@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from saepd.common.errors import InputError
 from saepd.evaluation.results.parts import Prediction
 from saepd.metrics import classification
-from saepd.metrics.distances import accuracy, brier, expected_calibration_error
+from saepd.metrics.calibration import brier, expected_calibration_error
 from saepd.tasks import Task
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def metrics(
     scores, positive = scores_and_labels(rows, task)
     labels, predicted = _labels(rows, task), [row.probabilities for row in rows]
     found: dict[str, float | None] = {
-        "accuracy": float(np.mean(accuracy(predicted, labels))),
+        "accuracy": float(np.mean(classification.accuracy(predicted, labels))),
         "macro_f1": _defined(classification.binary_macro_f1, scores, positive),
         "positive_f1": _defined(classification.positive_f1, scores, positive),
         "precision": _defined(classification.precision, scores, positive),

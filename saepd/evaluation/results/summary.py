@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saepd.branches.neutral import SideEffects
-from saepd.evaluation.results import bootstrap, labelled
-from saepd.evaluation.results.bootstrap import PerDraw, Weights
+from saepd.evaluation.results import labelled
 from saepd.evaluation.results.parts import Prediction
+from saepd.metrics import weighted
 from saepd.metrics.distances import js_distance, simbench_score, total_variation, wasserstein
-from saepd.metrics.intervals import Interval
+from saepd.metrics.intervals import Interval, PerDraw, Weights, draw_weights, interval
 from saepd.tasks import Task
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def summary_rows(
     rows: list[dict[str, Any]] = []
     best = ""
     for name in names:
-        weights = bootstrap.draw_weights([r.item for r in table[first, name]], seed)
+        weights = draw_weights([r.item for r in table[first, name]], seed)
         found = {method: _primary(metric, table[method, name], task, weights) for method in methods}
         if name == EVERYBODY:
             best = _best(metric, {m: float(v[0]) for m, v in found.items() if m in nulls})
@@ -114,12 +114,12 @@ def summary_rows(
 def _primary(metric: str, rows: Sequence[Prediction], task: Task, weights: Weights) -> PerDraw:
     if metric == "js_distance":
         predicted, gold = _pairs(rows, task)
-        return bootstrap.mean(js_distance(predicted, gold), weights)
+        return weighted.mean(js_distance(predicted, gold), weights)
     scores, positive = labelled.scores_and_labels(rows, task)
     if metric == "auroc":
         groups = [(row.perspective, row.draw) for row in rows]
-        return bootstrap.auroc_within(groups, scores, positive, weights)
-    return bootstrap.macro_f1(scores >= labelled.THRESHOLD, positive, weights)
+        return weighted.auroc_within(groups, scores, positive, weights)
+    return weighted.macro_f1(scores >= labelled.THRESHOLD, positive, weights)
 
 
 def _metrics(
@@ -152,7 +152,7 @@ def _pairs(rows: Sequence[Prediction], task: Task) -> tuple[list[np.ndarray], li
 
 
 def _interval_of(metric: str, per_draw: PerDraw) -> dict[str, Any]:
-    found = bootstrap.interval(per_draw)
+    found = interval(per_draw)
     return {
         metric: float(per_draw[0]),
         PRIMARY[metric][0]: None if found is None else [found.low, found.high],
@@ -165,7 +165,7 @@ def _differences(
     start = PRIMARY[metric][1]
     against = {name.replace("-", "_"): name for name in BASELINES} | {"best_null": best}
     return {
-        f"{start}_minus_{key}": bootstrap.interval(found[method] - found[other])
+        f"{start}_minus_{key}": interval(found[method] - found[other])
         for key, other in against.items()
         if other in found and other != method
     }
@@ -175,7 +175,7 @@ def _minus_controls(
     metric: str, method: str, found: Mapping[str, PerDraw], controls: Sequence[str]
 ) -> dict[str, dict[str, Interval | None]]:
     differences = {
-        name: bootstrap.interval(found[method] - found[name]) for name in controls if name in found
+        name: interval(found[method] - found[name]) for name in controls if name in found
     }
     return {f"{PRIMARY[metric][1]}_minus_controls": differences} if differences else {}
 

@@ -24,11 +24,14 @@ from saepd.evaluation.methods.nulls import (
     fit_readout,
     read_biased,
 )
-from saepd.evaluation.results import bootstrap, labelled
-from saepd.evaluation.results.bootstrap import PerDraw
+from saepd.evaluation.results import labelled
 from saepd.evaluation.results.parts import Prediction
 from saepd.merge.config import MergeConfig
-from saepd.metrics.distances import accuracy, js_distance, total_variation
+from saepd.metrics import weighted
+from saepd.metrics.classification import accuracy
+from saepd.metrics.distances import js_distance, total_variation
+from saepd.metrics.intervals import PerDraw, draw_weights, interval
+from saepd.metrics.intervals import Weights as DrawWeights
 from saepd.sweeps.point.metrics import SIDE_EFFECT
 from saepd.sweeps.point.stages import ScoredPoint
 from saepd.tasks import Task
@@ -113,7 +116,7 @@ def _of(
 ) -> tuple[dict[str, float | None], dict[str, list[float] | None]]:
     """Metrics and intervals; gains are paired differences, drawn together."""
     rows = methods["merged"]
-    weights = bootstrap.draw_weights([r.item for r in rows], seed)
+    weights = draw_weights([r.item for r in rows], seed)
     primary = {name: _primary(own, task, weights) for name, own in methods.items()}
     sign = 1 if task.positive else -1
     found: dict[str, PerDraw] = {
@@ -124,11 +127,11 @@ def _of(
         if method in primary:
             found[name] = sign * (primary[method] - primary["base"])
     gold, predicted = _gold(rows, task), [row.probabilities for row in rows]
-    found["total_variation"] = bootstrap.mean(total_variation(predicted, gold), weights)
-    found["accuracy"] = bootstrap.mean(accuracy(predicted, _labels(rows, task)), weights)
+    found["total_variation"] = weighted.mean(total_variation(predicted, gold), weights)
+    found["accuracy"] = weighted.mean(accuracy(predicted, _labels(rows, task)), weights)
     metrics = {name: _finite(float(values[0])) for name, values in found.items()}
     metrics[SIDE_EFFECT] = _finite(float(np.mean(kl)))
-    intervals = {name: bootstrap.interval(values) for name, values in found.items()}
+    intervals = {name: interval(values) for name, values in found.items()}
     return metrics, {n: None if i is None else [i.low, i.high] for n, i in intervals.items()}
 
 
@@ -140,11 +143,11 @@ def _labels(rows: Sequence[Prediction], task: Task) -> list[int]:
     return [labelled.label_of(g.tolist(), i) for g, i in zip(gold, places, strict=True)]
 
 
-def _primary(rows: Sequence[Prediction], task: Task, weights: bootstrap.Weights) -> PerDraw:
+def _primary(rows: Sequence[Prediction], task: Task, weights: DrawWeights) -> PerDraw:
     if task.positive:
         scores, positive = labelled.scores_and_labels(rows, task)
-        return bootstrap.auroc_within([row.perspective for row in rows], scores, positive, weights)
-    return bootstrap.mean(js_distance([r.probabilities for r in rows], _gold(rows, task)), weights)
+        return weighted.auroc_within([row.perspective for row in rows], scores, positive, weights)
+    return weighted.mean(js_distance([r.probabilities for r in rows], _gold(rows, task)), weights)
 
 
 def _gold(rows: Sequence[Prediction], task: Task) -> list[Options]:

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from uncertainty_study.overconfidence import N_BINS, calibration_rows
 
-from saepd.evaluation.results import bootstrap
+from saepd.metrics import weighted
 from saepd.metrics.calibration import brier, expected_calibration_error, nll
+from saepd.metrics.intervals import draw_weights
 
 
 def drawn(seed, n=60, options=3):
@@ -53,8 +54,8 @@ def test_ece_of_a_draw_is_that_of_the_questions_drawn():
     confidence = np.array([p.max() for p in predicted])
     right = np.array([float(p.argmax() == y) for p, y in zip(predicted, labels, strict=True)])
     bins = np.minimum((confidence * 5).astype(int), 4)
-    weights = bootstrap.draw_weights(QUESTIONS, 0, 20)
-    found = bootstrap.expected_calibration_error(bins, right - confidence, weights)
+    weights = draw_weights(QUESTIONS, 0, 20)
+    found = weighted.expected_calibration_error(bins, right - confidence, weights)
     for weight, ece in zip(weights, found, strict=True):
         rows = np.repeat(np.arange(60), weight.astype(int))
         parts = [rows[bins[rows] == b] for b in range(5)]

@@ -1,57 +1,17 @@
-"""Bootstrap over questions of scores that are computed for all draws at once.
+"""Scores of all draws of a bootstrap at once, which a table of many rows needs.
 
-`saepd.metrics.intervals` calls a score once for each draw; for tables of many rows, each with
-several differences, that takes minutes. Here a draw is a weight for each row, how often its
-question was drawn, and a score takes all draws' weights. The draws are the same there, so that
-intervals of a mean are the same to the last digits.
+Each takes a weight per draw and row (`saepd.metrics.intervals.draw_weights`) and gives one number a
+draw: what its namesake in `classification` or `calibration` gives for the rows of that draw.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from saepd.metrics.intervals import Interval
-
-Weights: TypeAlias = Float[np.ndarray, "draws rows"]
-PerDraw: TypeAlias = Float[np.ndarray, " draws"]
-
-N_DRAWS = 1000
-# Of the draws in which a score may be undefined, as in `saepd.metrics.intervals`.
-_MOST_UNDEFINED = 0.1
-
-
-def draw_weights(questions: Sequence[str], seed: int, n_draws: int = N_DRAWS) -> Weights:
-    """How often each row counts in each draw of whole questions; the first draw is all rows once.
-
-    A single question cannot be resampled: then there is the first draw alone.
-    """
-    number = {question: i for i, question in enumerate(dict.fromkeys(questions))}
-    ids = np.array([number[question] for question in questions])
-    everything = np.ones((1, len(ids)))
-    if len(number) < 2:
-        return everything
-    drawn = np.random.default_rng(seed).integers(len(number), size=(n_draws, len(number)))
-    counts = np.zeros((n_draws, len(number)))
-    np.add.at(counts, (np.arange(n_draws)[:, None], drawn), 1)
-    return np.concatenate([everything, counts[:, ids]])
-
-
-def interval(per_draw: PerDraw, level: float = 0.95) -> Interval | None:
-    """Of a score whose first draw is all rows; None where it is undefined, or too often so."""
-    estimate, draws = float(per_draw[0]), per_draw[1:]
-    found = draws[np.isfinite(draws)]
-    if (
-        not np.isfinite(estimate)
-        or not len(draws)
-        or len(found) < (1 - _MOST_UNDEFINED) * len(draws)
-    ):
-        return None
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(estimate, float(low), float(high))
+from saepd.metrics.intervals import PerDraw, Weights
 
 
 def mean(values: Float[np.ndarray, " rows"], weights: Weights) -> PerDraw:
