@@ -12,6 +12,7 @@ import gzip
 import json
 import random
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,25 +39,35 @@ def read_documents(paths: list[Path]) -> list[str]:
     Raises:
         InputError: a file that is neither, or a row without a ``text`` string.
     """
-    documents = []
+    documents: list[str] = []
     for path in paths:
-        if path.name.endswith(".txt"):
-            documents.append(path.read_text(encoding="utf-8"))
-        elif path.name.endswith((".jsonl", ".jsonl.gz")):
-            opener = gzip.open if path.suffix == ".gz" else open
-            with opener(path, "rt", encoding="utf-8") as file:
-                for number, line in enumerate(file, 1):
-                    try:
-                        documents.append(str(json.loads(line)["text"]))
-                    except (ValueError, KeyError, TypeError) as error:
-                        raise InputError(
-                            f'{path}, line {number}: each line must be JSON with a "text" field'
-                        ) from error
-        else:
+        if not path.name.endswith((".txt", ".jsonl", ".jsonl.gz")):
             raise InputError(f"{path}: a corpus is .txt, .jsonl or .jsonl.gz files")
+        opener = gzip.open if path.suffix == ".gz" else open
+        try:
+            with opener(path, "rt", encoding="utf-8") as file:
+                if path.suffix == ".txt":
+                    documents.append(file.read())
+                else:
+                    lines = enumerate(file, 1)
+                    documents += [_document(line, f"{path}, line {n}") for n, line in lines]
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"cannot read {path}: {error}") from error
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} is not UTF-8 ({error}): save it in that encoding") from error
     if not documents:
         raise InputError("the corpus holds no documents")
     return documents
+
+
+def _document(line: str, where: str) -> str:
+    try:
+        text = json.loads(line)["text"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        text = None
+    if not isinstance(text, str):
+        raise InputError(f'{where}: each line must be JSON with a "text" field that holds text')
+    return text
 
 
 def contexts(

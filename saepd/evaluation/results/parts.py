@@ -6,9 +6,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError, field_validator
 
 from saepd.branches.neutral import SideEffects
 from saepd.common.errors import InputError
@@ -97,7 +98,6 @@ class Parts:
 
     def read(self, draw: int, method: str) -> list[Prediction]:
         """The predictions that `write` kept."""
-        stored = self._stored(draw, method)
         return [
             Prediction(
                 draw,
@@ -107,24 +107,48 @@ class Parts:
                 np.full(n, 1 / n) if shares is None else np.array(shares),
                 shares is not None,
             )
-            for item, perspective, shares, n in stored["predictions"]
+            for item, perspective, shares, n in self._stored(draw, method).predictions
         ]
 
     def side_effects(self, draw: int, method: str) -> dict[str, SideEffects]:
         """Perspective -> what its branch does to neutral text; empty if the method has none."""
-        stored = self._stored(draw, method)["side_effects"]
-        return {name: SideEffects(*found) for name, found in stored.items()}
+        return dict(self._stored(draw, method).side_effects)
 
-    def _stored(self, draw: int, method: str) -> dict[str, Any]:
-        return json.loads(self.path(draw, method).read_text(encoding="utf-8"))
+    def _stored(self, draw: int, method: str) -> _Part:
+        path = self.path(draw, method)
+        try:
+            return _Part.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise InputError(
+                f"{path} is no part that an evaluation wrote: delete it, and the same command "
+                "computes it again"
+            ) from error
+
+
+class _Part(BaseModel):
+    """What a file of a part holds; predictions as (item, perspective, shares, options)."""
+
+    side_effects: dict[str, SideEffects]
+    predictions: list[tuple[str, str, list[FiniteFloat] | None, Annotated[int, Field(ge=1)]]]
+
+    @field_validator("predictions")
+    @classmethod
+    def _check_lengths(cls, rows: list[tuple[str, str, list[float] | None, int]]) -> Any:
+        # No question has so many options; a file that says so would be given that much memory.
+        if any(n > 100_000 or (shares is not None and len(shares) != n) for *_, shares, n in rows):
+            raise ValueError("shares are not one for each option")
+        return rows
 
 
 def _check_same(path: Path, config: dict[str, Any]) -> None:
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not what an evaluation wrote: use another folder") from error
-    for name in sorted({*before, *config}):
+        found = set(before) if isinstance(before, dict) else None
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if found is None:
+        raise InputError(f"{path} is not what an evaluation wrote: use another folder")
+    for name in sorted(found | set(config)):
         if before.get(name) != config.get(name):
             raise InputError(
                 f"{path.parent} holds an evaluation with {name} "
