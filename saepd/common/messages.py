@@ -36,3 +36,9 @@ def nearest(name: str, known: Collection[str], n_listed: int = 10) -> str:
     listed = ", ".join(list(known)[:n_listed]) + (", ..." if len(known) > n_listed else "")
     close = closest(name, known)
     return (f"did you mean {shortened(close)}? " if close else "") + f"use one of {listed}"
+
+
+def shortlist(names: Collection[str], n_listed: int = 5) -> str:
+    """Names as they may stand in a message, in which a long list is cut."""
+    listed = ", ".join(list(names)[:n_listed])
+    return listed + (f" and {len(names) - n_listed} more" if len(names) > n_listed else "")

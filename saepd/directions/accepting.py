@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
 from saepd.common.errors import InputError
@@ -19,6 +19,7 @@ class HasDirections(Protocol):
 
 
 Directions: TypeAlias = Direction | Sequence[Direction] | HasDirections
+Branches: TypeAlias = Direction | Sequence[Direction | Sequence[Direction]] | HasDirections
 
 
 def as_directions(given: Directions) -> list[Direction]:
@@ -30,7 +31,7 @@ def as_directions(given: Directions) -> list[Direction]:
     if isinstance(given, Direction):
         return [given]
     found = getattr(given, "directions", given)
-    listed = list(found) if isinstance(found, Iterable) else [found]
+    listed = list(found) if isinstance(found, Sequence) else [found]
     for one in listed:
         if not isinstance(one, Direction):
             raise InputError(
@@ -38,3 +39,18 @@ def as_directions(given: Directions) -> list[Direction]:
                 "list of them, or what fit_directions returns"
             )
     return listed
+
+
+def as_branches(given: Branches) -> list[list[Direction]]:
+    """The directions of every branch, where a list within the list is one branch of several.
+
+    Raises:
+        InputError: what is given is not made of directions, or a branch has none.
+    """
+    found = getattr(given, "directions", given)
+    if isinstance(found, Direction) or not isinstance(found, Sequence):
+        return [as_directions(found)]
+    branches = [as_directions(branch) for branch in found]
+    if not all(branches):
+        raise InputError("a branch has no directions: give it at least one")
+    return branches

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from saepd.branches.neutral import NEUTRAL_PROMPTS, kl_to_base
 from saepd.branches.run import branch
 from saepd.common.errors import InputError
+from saepd.directions.accepting import Directions, as_directions
 from saepd.directions.direction import Direction
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _REFINED = 8
 
 def fit_kl_budget(
     model: TransformerBridge,
-    directions: Sequence[Direction],
+    directions: Directions,
     budget: float,
     prompts: Sequence[str] = NEUTRAL_PROMPTS,
 ) -> list[Direction]:
@@ -33,7 +34,7 @@ def fit_kl_budget(
 
     Args:
         model: The language model.
-        directions: Their own coefficients are replaced.
+        directions: One direction or several, or a fit; their own coefficients are replaced.
         budget: Nats; positive.
         prompts: Texts that have nothing to do with the feedback.
 
@@ -41,6 +42,7 @@ def fit_kl_budget(
         InputError: a budget that is not positive, or one that even the smallest coefficient of a
             direction exceeds.
     """
+    directions = as_directions(directions)
     if not budget > 0:
         raise InputError(f"the KL budget is {budget}: it must be positive")
     coarse = _within(model, directions, [_GRID] * len(directions), budget, prompts)

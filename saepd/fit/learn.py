@@ -18,8 +18,11 @@ from jaxtyping import Float, Int
 
 from saepd.branches.gradients import option_gradients
 from saepd.common.errors import InputError
+from saepd.common.messages import shortlist
+from saepd.directions.accepting import Directions, as_directions
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector, EditLatents, decoder_rows, scales_with_activation
+from saepd.feedback.accepting import FeedbackLike, as_feedback
 from saepd.feedback.schema import Feedback, Item
 from saepd.feedback.targets import answered
 from saepd.fit.config import FitConfig, ScaleConfig
@@ -28,7 +31,7 @@ from saepd.fit.scales import FittedScales, Row, fit_scales
 from saepd.models.prompts import item_prompt
 from saepd.models.wording import ReadoutConfig
 from saepd.readout.options import OptionScores, read_options
-from saepd.readout.softmax import Options, option_features
+from saepd.readout.softmax import Options, Weights, option_features
 from saepd.saes.load import sae_hook_name
 
 if TYPE_CHECKING:
@@ -90,18 +93,31 @@ class Learned:
         return Direction(perspective, hook_name, EditLatents(sae, latents, values), **settings)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LearnedFit:
-    """Directions, and the scales that they write."""
+    """Directions, and the scales that they write.
+
+    Attributes:
+        directions: One direction for each perspective.
+        learned: The scales, and what they are scales of.
+    """
 
     directions: list[Direction]
     learned: Learned
+
+    def __repr__(self) -> str:
+        scales = self.learned.scales
+        told = [f"{d.perspective!r}" for d in self.directions]
+        return (
+            f"LearnedFit({shortlist(told)}; scales of {len(scales.units)}; held-out loss "
+            f"{min(scales.loss.values()):.3f}, without steering {scales.unsteered:.3f} nats)"
+        )
 
 
 def learn_directions(
     model: TransformerBridge,
     sae: SAE[Any],
-    rows: Sequence[Feedback],
+    feedback: FeedbackLike,
     config: FitConfig | None = None,
     scales: ScaleConfig | None = None,
 ) -> LearnedFit:
@@ -113,18 +129,21 @@ def learn_directions(
     Args:
         model: The language model.
         sae: A dictionary of one of its sites.
-        rows: Answers among options, of at least as many questions as there are folds.
+        feedback: Rows with answers among options, of at least as many questions as there are
+            folds; a file of them or a pandas frame.
         config: Readout, and what directions are scaled to; latents are chosen here, so its
             features are not used.
         scales: What is tried.
 
     Raises:
         InputError: rows without an answer among options, one item in two wordings, an option
-            without any probability, another readout than the likelihood of the options' texts,
-            another mode than ``add``, an SAE that normalises activations, or whatever
-            `option_gradients` and `fit_scales` refuse.
+            without any probability, a model in half precision, another readout than the
+            likelihood of the options' texts, another mode than ``add``, an SAE that normalises
+            activations, or whatever `option_gradients` and `fit_scales` refuse.
     """
     config, scales = config or FitConfig(), scales or ScaleConfig()
+    rows = as_feedback(feedback)
+    _check_precision(model)
     if scales_with_activation(sae):
         raise InputError(
             f"this SAE normalises activations ({sae.cfg.normalize_activations}), so no scale of "
@@ -152,15 +171,27 @@ def learn_directions(
     return LearnedFit(scaled_to_config(model, directions, config.direction), learned)
 
 
-def is_learned(directions: Sequence[Direction]) -> bool:
+def _check_precision(model: TransformerBridge) -> None:
+    """Refuse models whose numbers are too coarse for differences at a part of a coefficient."""
+    dtype = next(model.original_model.parameters()).dtype
+    if dtype in (torch.float16, torch.bfloat16):
+        name = str(dtype).removeprefix("torch.")
+        raise InputError(
+            f"learned scales are read as small differences, which {name} drowns: load the model "
+            "in float32"
+        )
+
+
+def is_learned(directions: Directions) -> bool:
     """Whether there are directions, and all of them are from `learn_directions`."""
+    directions = as_directions(directions)
     return bool(directions) and all("learned" in d.lineage for d in directions)
 
 
 def read_learned(
     model: TransformerBridge,
     items: Sequence[Item],
-    directions: Sequence[Direction],
+    directions: Directions,
     config: ReadoutConfig | None = None,
 ) -> list[OptionScores]:
     """What learned directions answer, read as they were learned.
@@ -173,27 +204,21 @@ def read_learned(
     Args:
         model: The language model.
         items: Items with options.
-        directions: From `learn_directions`, or loaded from disk.
+        directions: What `learn_directions` returns, or what was loaded from disk.
         config: How to read, which must be how it was learned.
 
     Returns:
         Of each item, log-probs of the options under the base model and every direction.
 
     Raises:
-        InputError: a direction that was not learned, or with another readout, or whatever
-            `read_options` refuses.
+        InputError: a direction that was not learned, or with another readout, a model in half
+            precision, or whatever `read_options` refuses.
     """
-    config = config or ReadoutConfig()
+    config, directions = config or ReadoutConfig(), as_directions(directions)
+    _check_precision(model)
     if not is_learned(directions):
         raise InputError("these directions were not learned: read them with read_options")
-    for direction in directions:
-        if direction.lineage["config"]["readout"] != asdict(config):
-            raise InputError(
-                f"direction {direction.perspective!r} was learned with another readout, "
-                f"{direction.lineage['config']['readout']}: read with the same one"
-            )
-    stories = [direction.lineage["learned"] for direction in directions]
-    weights = [np.array(stories[0]["base_readout"]), *(np.array(s["readout"]) for s in stories)]
+    weights = _readouts(directions, config)
     small = [d.scaled(_FIRST_ORDER * d.coefficient) for d in directions]
     found = []
     for read in read_options(model, items, small, config):
@@ -206,6 +231,28 @@ def read_learned(
         log_probs = torch.from_numpy(np.stack(raised)).log_softmax(-1)
         found.append(replace(read, scores=log_probs.to(read.scores)))
     return found
+
+
+def _readouts(directions: Sequence[Direction], config: ReadoutConfig) -> list[Weights]:
+    """Weights of the base's readout and of each direction's, as their lineages tell them."""
+    base: list[Weights] = []
+    own: list[Weights] = []
+    for direction in directions:
+        where = f"direction {direction.perspective!r}"
+        try:
+            readout = direction.lineage["config"]["readout"]
+            base.append(np.array(direction.lineage["learned"]["base_readout"], dtype=float))
+            own.append(np.array(direction.lineage["learned"]["readout"], dtype=float))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{where}: its lineage does not tell its readout: {error}") from error
+        if readout != asdict(config):
+            raise InputError(
+                f"{where} was learned with another readout, {readout}: read with the same one"
+            )
+    weights = [base[0], *own]
+    if any(w.ndim != 1 or len(w) < 3 or not np.isfinite(w).all() for w in weights):
+        raise InputError("the lineage of learned directions holds a readout that is none")
+    return weights
 
 
 def learn_latents(sae: SAE[Any], seen: Sequence[Seen], config: ScaleConfig) -> Learned:

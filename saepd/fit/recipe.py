@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from saepd.common.messages import shortlist
 from saepd.directions.direction import Direction
 from saepd.directions.edits import EditLatents
 from saepd.directions.saving import made_with
 from saepd.features.encode import Pairs, encode_pairs
 from saepd.features.select import Features, select_features
+from saepd.feedback.accepting import FeedbackLike, as_feedback
 from saepd.feedback.reading import feedback_hash
 from saepd.feedback.schema import Feedback
 from saepd.fit.budget import fit_kl_budget
@@ -24,19 +26,29 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Fit:
-    """Directions, the features they are made of, and the encoded feedback behind both."""
+    """Directions, the features they are made of, and the encoded feedback behind both.
+
+    Attributes:
+        directions: One direction for each perspective.
+        features: The latents that each direction is made of.
+        pairs: The encoded feedback.
+    """
 
     directions: list[Direction]
     features: list[Features]
     pairs: Pairs
 
+    def __repr__(self) -> str:
+        told = [f"{f.perspective!r}: {len(f.latents)} latents" for f in self.features]
+        return f"Fit({shortlist(told)}; {len(self.pairs.rows)} rows of feedback)"
+
 
 def fit_directions(
     model: TransformerBridge,
     sae: SAE[Any],
-    rows: Sequence[Feedback],
+    feedback: FeedbackLike,
     config: FitConfig | None = None,
 ) -> Fit:
     """Select features of every perspective in the feedback and make a direction of each.
@@ -44,13 +56,15 @@ def fit_directions(
     Args:
         model: The language model.
         sae: A dictionary of one of its sites.
-        rows: Feedback of one or more perspectives.
+        feedback: Rows of one or more perspectives, a file of them or a pandas frame.
         config: Settings.
 
     Raises:
-        InputError: whatever `encode_pairs`, `select_features` or `Direction` refuses.
+        InputError: whatever `as_feedback`, `encode_pairs`, `select_features` or `Direction`
+            refuses.
     """
     config = config or FitConfig()
+    rows = as_feedback(feedback)
     return fit_pairs(
         model, sae, encode_pairs(model, sae, rows, config.features, config.readout), config
     )

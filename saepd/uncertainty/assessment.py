@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saepd.common.errors import InputError
+from saepd.directions.accepting import Directions, as_directions
 from saepd.directions.direction import Direction
 from saepd.feedback.schema import Item
 from saepd.fit.budget import fit_kl_budget
@@ -71,7 +72,7 @@ class Assessment:
 def assess(
     model: TransformerBridge,
     items: Sequence[Item],
-    directions: Sequence[Direction] = (),
+    directions: Directions = (),
     reading: Reading | None = None,
     config: AssessmentConfig | None = None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -81,7 +82,8 @@ def assess(
     Args:
         model: The language model.
         items: What is asked; ids must differ.
-        directions: One per perspective; without any, only what the base model says is scored.
+        directions: One per perspective, or a fit; without any, only what the base model says is
+            scored.
         reading: From `fit_reading`; raw probabilities by default.
         config: Settings.
         progress: Called with what is being done, the step, and the number of steps.
@@ -97,9 +99,10 @@ def assess(
         raise InputError("no items to assess: give at least one")
     if len({item.id for item in items}) < len(items):
         raise InputError("two items have the same id: give each its own")
+    directions = as_directions(directions)
     report = progress or (lambda *_: None)
     report("finding the coefficients of the KL budget", 0, 3)
-    budgeted = list(directions)
+    budgeted = directions
     if directions and config.kl_budget:
         budgeted = fit_kl_budget(model, directions, config.kl_budget)
     report("reading answers", 1, 3)

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny import SITE
+from tiny import SITE, save_tiny_model
 
 from saepd.branches.gradients import option_gradients
 from saepd.common.errors import InputError
@@ -19,6 +19,7 @@ from saepd.fit.learn import (
     scale_rows,
 )
 from saepd.fit.scales import fit_scales
+from saepd.models.load import load_model
 from saepd.models.prompts import item_prompt
 from saepd.models.wording import ReadoutConfig
 from saepd.readout.softmax import option_features, softmax
@@ -86,6 +87,37 @@ def test_learned_directions_are_read_as_they_were_learned_or_refused(llama, rand
         read_learned(
             llama, [rows()[0].as_item()], fit.directions, ReadoutConfig(template="{prompt} -")
         )
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_refused(llama, random_sae, tmp_path, dtype):
+    half = load_model(save_tiny_model("llama", tmp_path / "llama"), device="cpu", dtype=dtype)
+    match = f"small differences, which {dtype} drowns: load the model in float32"
+    with pytest.raises(InputError, match=match):
+        learn_directions(half, random_sae(), rows(), None, QUICK)
+    fit = learn_directions(llama, random_sae(), rows(), None, QUICK)
+    with pytest.raises(InputError, match=match):
+        read_learned(half, [rows()[0].as_item()], fit)
+
+
+@pytest.mark.parametrize(
+    "lineage",
+    [
+        {"learned": 3},
+        {"learned": {"readout": [1.0, 2.0, 3.0]}, "config": {"readout": {}}},
+        {"learned": {"readout": "x", "base_readout": [1.0, 0.0, 0.0]}, "config": {"readout": {}}},
+    ],
+)
+def test_a_lineage_without_its_readout_is_refused(llama, random_sae, lineage):
+    [first, *_] = learn_directions(llama, random_sae(), rows(), None, QUICK).directions
+    with pytest.raises(InputError, match="lineage does not tell its readout"):
+        read_learned(llama, [rows()[0].as_item()], replace(first, lineage=lineage))
+
+
+def test_a_learned_fit_is_shown_in_a_line(llama, random_sae):
+    shown = repr(learn_directions(llama, random_sae(), rows(), None, QUICK))
+    assert shown.startswith("LearnedFit('a', 'b'; scales of ")
+    assert len(shown) < 150
 
 
 def test_an_option_that_cannot_be_is_refused(llama, random_sae, monkeypatch):
@@ -164,7 +196,6 @@ def test_learned_directions_are_kept_on_disk(llama, random_sae, tmp_path):
         (FitConfig(readout=ReadoutConfig("letter")), "leave the readout at text"),
         (FitConfig(readout=ReadoutConfig(length_normalised=True)), "not normalised by length"),
         (FitConfig(direction=DirectionConfig(mode="clamp")), "leave out mode 'clamp'"),
-        (FitConfig(direction=DirectionConfig(positions="all")), "no gradients at positions 'all'"),
     ],
 )
 def test_what_cannot_be_learned_is_refused(llama, random_sae, config, said):

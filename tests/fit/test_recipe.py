@@ -10,6 +10,7 @@ from saepd.common.errors import InputError
 from saepd.features.config import FeatureConfig
 from saepd.features.encode import encode_pairs
 from saepd.features.select import select_features
+from saepd.feedback.reading import load_feedback
 from saepd.feedback.schema import Feedback
 from saepd.fit.config import DirectionConfig, FitConfig
 from saepd.fit.recipe import fit_directions, fit_pairs
@@ -109,6 +110,27 @@ def test_a_budget_takes_the_place_of_the_coefficient(llama, sae, rows):
     # Within one step of the search: the KL grows about as the square of the coefficient.
     assert (kl > 0.02 / 2 ** (2 / 9) / 1.2).all()
     assert all(d.coefficient not in (1.0, 77.0) for d in fit.directions)
+
+
+def test_feedback_comes_in_every_form(llama, sae, rows, tmp_path):
+    path = tmp_path / "feedback.jsonl"
+    path.write_text("".join(row.model_dump_json(exclude_none=True) + "\n" for row in rows))
+    expected = fit_directions(llama, sae, rows, FitConfig(CHOICE)).directions
+    for form in (str(path), load_feedback(path), tuple(rows), iter(rows)):
+        for one, other in zip(
+            fit_directions(llama, sae, form, FitConfig(CHOICE)).directions, expected, strict=True
+        ):
+            assert torch.equal(one.constant, other.constant)
+    for wrong in (3, None, [3], rows[0]):
+        with pytest.raises(InputError, match="feedback"):
+            fit_directions(llama, sae, wrong)
+
+
+def test_a_fit_is_shown_in_a_line(llama, sae, rows):
+    shown = repr(fitted(llama, sae, rows))
+    assert "'for': " in shown
+    assert "12 rows of feedback" in shown
+    assert len(shown) < 120
 
 
 def test_encoded_feedback_can_be_fitted_again(llama, sae, rows):

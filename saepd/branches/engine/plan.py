@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saepd.common.errors import InputError
+from saepd.directions.accepting import as_branches
 from saepd.directions.direction import Direction, check_fits
 from saepd.directions.sites import hook_point
 from saepd.models.in_use import using
@@ -99,9 +100,7 @@ def make_plan(model: TransformerBridge, directions: Sequence[Branch]) -> Plan:
         InputError: an empty branch, one that does not fit the model, or a model that `apply`
             is steering.
     """
-    branches = [[b] if isinstance(b, Direction) else list(b) for b in directions]
-    if not all(branches):
-        raise InputError("a branch has no directions: give it at least one")
+    branches = as_branches(directions)
     with using(model):
         return Plan(model, branches)
 
