@@ -28,9 +28,11 @@ from .saes.train import train_saes as train_saes  # dictionaries for a model, tr
 # Which latents encode feedback
 from .features.config import FeatureConfig as FeatureConfig  # how latents are chosen
 from .features.encode import encode_pairs as encode_pairs  # feedback as latents of positive and anchor
+from .features.evidence import Excited as Excited  # a feedback text that excites a latent
 from .features.evidence import LatentEvidence as LatentEvidence  # all that is said about one latent
 from .features.evidence import explain as explain  # evidence for the strongest latents
 from .features.select import Features as Features  # the latents chosen for one perspective
+from .features.select import Overlap as Overlap  # how far two perspectives share latents
 from .features.select import overlap as overlap  # how many latents perspectives share
 from .features.select import select_features as select_features  # the k strongest stable latents
 

@@ -68,10 +68,7 @@ def run(options: Options) -> None:
             fold = first_fold(model, sae, task, config, options.out)
             steered, fit = mean_differences(fold)["selected"], fold_fit(fold)
             example = most_divided(fold, steered, task, MergeConfig())
-            evidence = [
-                explain(model, sae, fold.cache.hook_name, fit.pairs, features)
-                for features in fit.features
-            ]
+            evidence = [explain(model, sae, fit.pairs, features) for features in fit.features]
             report("done", 1, 1)
         directions = [direction for branch in steered.directions.values() for direction in branch]
         save_to_disk(directions, options.out / "steering")

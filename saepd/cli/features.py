@@ -40,26 +40,34 @@ class Options:
 
 def run(options: Options) -> None:
     """Select features and explain the strongest."""
-    from saepd.cli.show import show_evidence
+    from saepd.cli.show import shared_sentence, show_evidence
     from saepd.common.files import write_json
     from saepd.features.encode import encode_pairs
     from saepd.features.evidence import explain
     from saepd.features.select import overlap, select_features
-    from saepd.saes.load import sae_hook_name
 
     rows = options.rows.load()
     model, sae = load_model_and_sae(options.where)
     with spinning(f"encoding {len(rows)} rows"):
         pairs = encode_pairs(model, sae, rows, options.features, options.readout)
         chosen = [select_features(pairs, name, options.features) for name in pairs.perspectives]
-        evidence = [
-            explain(model, sae, sae_hook_name(sae), pairs, features, options.top)
-            for features in chosen
-        ]
+        evidence = [explain(model, sae, pairs, features, options.top) for features in chosen]
     shared = {f"{a} / {b}": share for (a, b), share in overlap(chosen).items()}
+    counts = [
+        {
+            "perspective": features.perspective,
+            "n_stable": len(features.latents),
+            "n_by_chance": features.n_by_chance,
+            "n_candidates": features.n_candidates,
+            "n_unstable": features.n_unstable,
+            "notes": features.notes,
+        }
+        for features in chosen
+    ]
     found = {
         "features": [e.to_dict() for group in evidence for e in group],
-        "overlap": shared,
+        "counts": counts,
+        "overlap": {names: share._asdict() for names, share in shared.items()},
     }
     if options.out is not None:
         write_json(options.out, found)
@@ -67,10 +75,15 @@ def run(options: Options) -> None:
         print_json(found)
         return
     for group, features in zip(evidence, chosen, strict=True):
+        chance = features.n_by_chance
+        beside = "" if chance is None else f" (by chance {chance:.1f})"
         title = (
-            f"{features.perspective}: {len(features.latents)} stable of {features.n_candidates} "
-            f"candidates ({features.n_unstable} strong ones dropped as unstable)"
+            f"{features.perspective}: {len(features.latents)} stable{beside} of "
+            f"{features.n_candidates} candidates; {features.n_unstable} strong ones dropped as "
+            "unstable"
         )
         show_evidence(group, title)
+        for note in features.notes:
+            print(note)
     for names, share in shared.items():
-        print(f"latents shared by {names}: {share:.0%}")
+        print(shared_sentence(names, share))

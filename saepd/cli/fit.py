@@ -143,6 +143,7 @@ def _show_learned(fit: LearnedFit, rows: Sequence[Feedback], options: Options) -
 
 
 def _show_fitted(fitted: Fit, options: Options) -> None:
+    from saepd.cli.show import shared_sentence
     from saepd.features.select import overlap
 
     summary = [
@@ -150,6 +151,7 @@ def _show_fitted(fitted: Fit, options: Options) -> None:
             "perspective": features.perspective,
             "n_feedback": len(fitted.pairs.of(features.perspective)),
             "n_latents": len(features.latents),
+            "n_by_chance": features.n_by_chance,
             "n_unstable": features.n_unstable,
             "coefficient": direction.coefficient,
             "hook_name": direction.hook_name,
@@ -159,12 +161,22 @@ def _show_fitted(fitted: Fit, options: Options) -> None:
     ]
     shared = {f"{a} / {b}": share for (a, b), share in overlap(fitted.features).items()}
     if options.json:
-        print_json({"out": str(options.out), "directions": summary, "overlap": shared})
+        print_json(
+            {
+                "out": str(options.out),
+                "directions": summary,
+                "overlap": {pair: share._asdict() for pair, share in shared.items()},
+                "notes": [note for features in fitted.features for note in features.notes],
+            }
+        )
         return
-    names = ["n_feedback", "n_latents", "n_unstable", "coefficient"]
+    names = ["n_feedback", "n_latents", "n_by_chance", "n_unstable", "coefficient"]
     _print_directions(summary, options.out, names)
     for pair, share in shared.items():
-        print(f"latents shared by {pair}: {share:.0%}")
+        print(shared_sentence(pair, share))
+    for features in fitted.features:
+        for note in features.notes:
+            print(note)
 
 
 def _print_directions(summary: Sequence[dict[str, Any]], out: Path, names: Sequence[str]) -> None:
@@ -172,8 +184,11 @@ def _print_directions(summary: Sequence[dict[str, Any]], out: Path, names: Seque
     print_table(
         f"Directions in {out}: {summary[0]['hook_name']}, {summary[0]['positions']}",
         [name.removeprefix("n_") for name in columns],
-        [
-            [f"{row[n]:.3g}" if isinstance(row[n], float) else str(row[n]) for n in columns]
-            for row in summary
-        ],
+        [[_cell(row[n]) for n in columns] for row in summary],
     )
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

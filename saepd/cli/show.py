@@ -8,6 +8,7 @@ import numpy as np
 
 from saepd.cli.options import print_table
 from saepd.features.evidence import LatentEvidence
+from saepd.features.select import Overlap
 
 
 def show_evidence(evidence: Sequence[LatentEvidence], title: str) -> None:
@@ -18,7 +19,7 @@ def show_evidence(evidence: Sequence[LatentEvidence], title: str) -> None:
         [
             [
                 str(e.latent),
-                " ".join(repr(token)[1:-1] for token in e.tokens[:6]),
+                " ".join(map(repr, e.tokens[:6])),
                 f"{e.score:+.2f}",
                 f"{e.stability:.2f}",
                 f"{e.density:.3f}",
@@ -26,6 +27,14 @@ def show_evidence(evidence: Sequence[LatentEvidence], title: str) -> None:
             ]
             for e in evidence
         ],
+    )
+
+
+def shared_sentence(names: str, share: Overlap) -> str:
+    """How far two perspectives share their latents."""
+    return (
+        f"latents shared by {names}: {share.same:.0%} with the same sign, {share.opposite:.0%} "
+        "with opposite signs"
     )
 
 

@@ -24,7 +24,7 @@ class FeatureConfig:
         contrast: What an answer's latents are compared with: the item's ``options``, the bare item
             (``anchor``), or the answers of ``others``.
         n_bootstrap: Bootstrap draws of the feedback, which measure how stable the choice is.
-        min_stability: Share of the bootstrap draws in which a latent must be among the k.
+        min_stability: Share of the bootstrap draws in which a latent must be chosen.
         max_density: Share of positions at which a latent may fire; those that fire at more are
             dropped.
         bootstrap_seed: Seed of the draws that measure stability.
@@ -47,15 +47,19 @@ class FeatureConfig:
         return "options" if self.contrast == "options" else "bare", self.read_at
 
     def __post_init__(self) -> None:
-        if self.k < 0:
-            raise InputError(f"k is {self.k}: keep at least one latent, or 0 for all of them")
-        if self.read_at not in ("last", "mean"):
-            raise InputError(f"unknown read_at {self.read_at!r}: use last or mean")
-        if self.contrast not in get_args(Contrast):
-            known = ", ".join(get_args(Contrast))
-            raise InputError(f"unknown contrast {self.contrast!r}: use one of {known}")
-        if self.n_bootstrap < 1:
-            raise InputError(f"n_bootstrap is {self.n_bootstrap}: draw at least once")
+        for name, least, wanted in (
+            ("k", 0, "keep at least one latent, or 0 for all of them"),
+            ("n_bootstrap", 1, "draw at least once"),
+            ("bootstrap_seed", 0, "give a whole number, 0 or more"),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise InputError(f"{name} is {value}: {wanted}")
+        for name, known in (("read_at", get_args(ReadAt)), ("contrast", get_args(Contrast))):
+            if getattr(self, name) not in known:
+                raise InputError(
+                    f"unknown {name} {getattr(self, name)!r}: use one of {', '.join(known)}"
+                )
         for name in ("min_stability", "max_density"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be in 0..1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -19,10 +19,25 @@ from saepd.features.encode import Pairs
 from saepd.features.select import Features
 from saepd.models.sites import SiteBatch, read_site
 from saepd.models.tokens import prompt_ids
+from saepd.saes.load import sae_hook_name
 
 if TYPE_CHECKING:
     from sae_lens import SAE
     from transformer_lens.model_bridge import TransformerBridge
+
+
+class Excited(NamedTuple):
+    """A feedback text that excites a latent.
+
+    Attributes:
+        text: The prompt with the answer.
+        activation: Activation of the latent where the text is read, in SAE activation units.
+        perspectives: Names of the perspectives that said this.
+    """
+
+    text: str
+    activation: float
+    perspectives: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -30,22 +45,23 @@ class LatentEvidence:
     """All that is said about one latent of one perspective.
 
     Attributes:
-        latent: Its id.
-        perspective: For whom it was chosen.
-        tokens: Those its decoder row promotes most (logit lens).
-        contexts: The feedback texts at whose reading position it is strongest, with activations.
-        score: What it was chosen by: the effect in `Features`; unit-free.
+        latent: Id of the latent.
+        perspective: Name of the perspective that the latent was chosen for.
+        tokens: Tokens that the latent's decoder row promotes most (logit lens), blanks included.
+        contexts: Feedback texts, of all perspectives, at whose reading position the latent is
+            strongest.
+        score: What the latent was chosen by: the effect in `Features`; unit-free.
         effect: Mean difference from the anchor over its standard deviation, for every
             perspective; unit-free.
-        stability: Share of bootstrap draws in which it was chosen.
-        density: Share of positions at which it fires.
-        output_score: Change of the probability of its own tokens when it is pushed.
+        stability: Share of bootstrap draws in which the latent was chosen.
+        density: Share of positions at which the latent fires.
+        output_score: Change of the probability of the latent's own tokens when it is pushed.
     """
 
     latent: int
     perspective: str
     tokens: list[str]
-    contexts: list[tuple[str, float]]
+    contexts: list[Excited]
     score: float
     effect: dict[str, float]
     stability: float
@@ -54,7 +70,7 @@ class LatentEvidence:
 
     def to_dict(self) -> dict[str, Any]:
         """The evidence as JSON values; None where a score was never computed."""
-        contexts = [{"text": text, "activation": value} for text, value in self.contexts]
+        contexts = [context._asdict() for context in self.contexts]
         # JSON knows no NaN, which is what latents that were not screened have.
         scores = {
             name: value if math.isfinite(value) else None
@@ -88,7 +104,6 @@ def logit_lens(
 def output_scores(
     model: TransformerBridge,
     sae: SAE[Any],
-    hook_name: str,
     latents: Int[Tensor, " k"],
     *,
     amplitude: float = 1.0,
@@ -103,7 +118,6 @@ def output_scores(
     Args:
         model: The language model.
         sae: The dictionary.
-        hook_name: Its site.
         latents: Those to score.
         amplitude: What is added, as a multiple of the residual's mean norm over the prompts.
         prompts: Neutral texts.
@@ -111,6 +125,7 @@ def output_scores(
     Returns:
         Scores between -1 and 1.
     """
+    hook_name = sae_hook_name(sae)
     tokens = logit_lens(model, sae, latents)
     rows = decoder_rows(sae, latents)
     size = amplitude * _mean_residual_norm(model, hook_name, prompts)
@@ -133,7 +148,6 @@ def output_scores(
 def explain(
     model: TransformerBridge,
     sae: SAE[Any],
-    hook_name: str,
     pairs: Pairs,
     features: Features,
     n: int = 5,
@@ -142,25 +156,19 @@ def explain(
     """Evidence for the n strongest latents of a perspective."""
     latents = features.latents[:n]
     tokens = logit_lens(model, sae, latents)
-    scores = output_scores(model, sae, hook_name, latents)
+    scores = output_scores(model, sae, latents)
     effects = {}
     for perspective in pairs.perspectives:
         rows = pairs.latents[pairs.of(perspective)][:, latents]
         effects[perspective] = rows.mean(0) / (rows.std(0) + 1e-6)
     result = []
     for i, latent in enumerate(latents.tolist()):
-        activation = pairs.positive_latents[:, latent]
-        contexts: dict[str, float] = {}
-        for row in activation.argsort(descending=True).tolist():
-            if float(activation[row]) <= 0 or len(contexts) == n_contexts:
-                break
-            contexts.setdefault(pairs.positive_texts[row], float(activation[row]))
         result.append(
             LatentEvidence(
                 latent=latent,
                 perspective=features.perspective,
-                tokens=[model.tokenizer.decode([t]) for t in tokens[i].tolist()],
-                contexts=list(contexts.items()),
+                tokens=[_token_text(model.tokenizer, t) for t in tokens[i].tolist()],
+                contexts=_contexts(pairs, latent, n_contexts),
                 score=float(features.effect[i]),
                 effect={name: float(values[i]) for name, values in effects.items()},
                 stability=float(features.stability[i]),
@@ -169,6 +177,28 @@ def explain(
             )
         )
     return result
+
+
+def _contexts(pairs: Pairs, latent: int, n: int) -> list[Excited]:
+    """The texts that excite a latent most, each of them once."""
+    activation = pairs.positive_latents[:, latent]
+    said_by: dict[str, list[str]] = {}
+    for row, text in zip(pairs.rows, pairs.positive_texts, strict=True):
+        said_by.setdefault(text, []).append(row.perspective)
+    found: dict[str, Excited] = {}
+    for row in activation.argsort(descending=True).tolist():
+        if float(activation[row]) <= 0 or len(found) == n:
+            break
+        text = pairs.positive_texts[row]
+        names = tuple(dict.fromkeys(said_by[text]))
+        found.setdefault(text, Excited(text, float(activation[row]), names))
+    return list(found.values())
+
+
+def _token_text(tokenizer: Any, token: int) -> str:
+    """A token as it stands in running text: some tokenizers drop a first token's blank."""
+    before = tokenizer("a", add_special_tokens=False).input_ids
+    return tokenizer.decode([*before, token])[len(tokenizer.decode(before)) :]
 
 
 def _mean_residual_norm(model: TransformerBridge, hook_name: str, prompts: Sequence[str]) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -13,20 +15,28 @@ from saepd.common.errors import InputError
 from saepd.features.config import Contrast, FeatureConfig
 from saepd.features.encode import Pairs
 
+# Shuffles of the perspectives by which chance is measured.
+_N_SHUFFLES = 20
+# Standardised differences below this are rounding errors of equal means.
+_NO_EFFECT = 1e-4
+
 
 @dataclass(frozen=True)
 class Features:
     """The latents chosen for one perspective, strongest first.
 
     Attributes:
-        perspective: Whose.
-        latents: Their ids.
-        effect: Standardised mean difference per latent; unit-free, signed.
-        value: Mean difference per latent, in SAE activation units.
-        stability: Share of bootstrap draws in which the latent was among the k.
-        density: Share of positions at which the latent fires.
-        n_candidates: Latents that passed the density screen.
-        n_unstable: Latents among the k strongest that were dropped as unstable.
+        perspective: Name of the perspective that they were chosen for.
+        latents: Ids of the chosen latents.
+        effect: Standardised mean difference of each latent; unit-free, signed.
+        value: Mean difference of each latent, in SAE activation units.
+        stability: Share of bootstrap draws in which each latent was chosen; see `select_features`.
+        density: Share of positions at which each latent fires.
+        n_candidates: Number of latents that passed the density screen.
+        n_unstable: Number of latents among the k strongest that were dropped as unstable.
+        n_by_chance: How many latents would count as stable if the rows' perspectives were dealt
+            out at random, mean over 20 shuffles; None where there is nobody to shuffle with.
+        notes: What must be said with these latents, in whole sentences.
     """
 
     perspective: str
@@ -37,6 +47,8 @@ class Features:
     density: Float[Tensor, " k"]
     n_candidates: int
     n_unstable: int
+    n_by_chance: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 def select_features(pairs: Pairs, perspective: str, config: FeatureConfig) -> Features:
@@ -46,8 +58,15 @@ def select_features(pairs: Pairs, perspective: str, config: FeatureConfig) -> Fe
     the candidates added to the denominator, so that latents that hardly vary do not win by that
     (Tusher et al. 2001, eq. 1), divided by the root of the number of rows.
 
+    A bootstrap draw of the rows chooses a latent if it is among the q strongest of the draw, with
+    the sign it has in all rows. q is k, but at most the root of 0.8 times the number of
+    candidates, since choosing many of few says nothing: with that many, latents that are chosen
+    in 9 of 10 draws hold at most one false one in expectation (Meinshausen and Buehlmann 2010,
+    theorem 1).
+
     Raises:
-        InputError: fewer than two rows of the perspective, or (``others``) of the rest.
+        InputError: fewer than two rows of the perspective, or (``others``) of the rest; or rows
+            that do not differ at any latent.
     """
     own = pairs.of(perspective)
     others = torch.ones(len(pairs.rows), dtype=torch.bool)
@@ -76,27 +95,27 @@ def select_features(pairs: Pairs, perspective: str, config: FeatureConfig) -> Fe
             f"no latent passes the density screen for {perspective!r}: raise max_density "
             f"(it is {config.max_density})"
         )
-    k = min(config.k, len(ids))
-    generator = torch.Generator().manual_seed(config.bootstrap_seed)
-    ones = torch.ones(1, len(own)), torch.ones(1, max(1, len(rest)))
-    effect = _effect(pairs.latents[:, ids], own, rest, ones[0], ones[1], config.contrast)[0]
-    draws = [
-        torch.stack(
-            [
-                torch.bincount(torch.randint(n, (n,), generator=generator), minlength=n).float()
-                for _ in range(config.n_bootstrap)
-            ]
+    chosen_from = pairs.latents[:, ids]
+    effect, stability = _score(chosen_from, own, rest, config)
+    if float(effect.abs().max()) < _NO_EFFECT:
+        against = {
+            "others": "the feedback of all others",
+            "options": "the mean of the items' options",
+            "anchor": "the bare items",
+        }[config.contrast]
+        raise InputError(
+            f"the feedback of {perspective!r} does not differ from {against} at any latent: there "
+            "is nothing to choose latents by"
         )
-        for n in (len(own), max(1, len(rest)))
-    ]
-    strength = _effect(pairs.latents[:, ids], own, rest, draws[0], draws[1], config.contrast).abs()
-    chosen_in = torch.zeros_like(strength).scatter_(1, strength.topk(k, dim=1).indices, 1.0)
-    stability = chosen_in.mean(0)
-    best = effect.abs().topk(k).indices
+    best = effect.abs().topk(min(config.k, len(ids))).indices
     stable = best[stability[best] >= config.min_stability]
+    notes = _few_rows(perspective, len(own), config)
     if len(stable) == 0:
-        # Nothing is stable: say so through the counts, and keep the single most stable latent.
         stable = best[stability[best].argmax()].unsqueeze(0)
+        notes += (
+            f"No latent of {perspective!r} reaches the stability {config.min_stability:g}: the "
+            f"most stable one is kept, at {float(stability[stable]):.2f}.",
+        )
     latents = ids[stable]
     return Features(
         perspective=perspective,
@@ -106,18 +125,37 @@ def select_features(pairs: Pairs, perspective: str, config: FeatureConfig) -> Fe
         stability=stability[stable],
         density=pairs.density[latents],
         n_candidates=len(ids),
-        n_unstable=k - len(stable),
+        n_unstable=len(best) - len(stable),
+        n_by_chance=_by_chance(chosen_from, len(own), config),
+        notes=notes,
     )
 
 
-def overlap(features: Sequence[Features]) -> dict[tuple[str, str], float]:
-    """Jaccard index of the chosen latents of every two perspectives; 0 disjoint, 1 the same."""
+class Overlap(NamedTuple):
+    """How far two perspectives share their chosen latents.
+
+    Attributes:
+        same: Share of all latents of either that both have with the same sign.
+        opposite: Share of all latents of either that both have with opposite signs.
+    """
+
+    same: float
+    opposite: float
+
+
+def overlap(features: Sequence[Features]) -> dict[tuple[str, str], Overlap]:
+    """Jaccard index of the chosen latents of every two perspectives, told apart by sign."""
     result = {}
     for i, a in enumerate(features):
         for b in features[i + 1 :]:
-            first, second = set(a.latents.tolist()), set(b.latents.tolist())
-            union = first | second
-            result[a.perspective, b.perspective] = len(first & second) / max(1, len(union))
+            first, second = (
+                dict(zip(f.latents.tolist(), (f.value > 0).tolist(), strict=True)) for f in (a, b)
+            )
+            union, shared = len(first | second), first.keys() & second.keys()
+            same = sum(first[latent] == second[latent] for latent in shared)
+            result[a.perspective, b.perspective] = Overlap(
+                same / max(1, union), (len(shared) - same) / max(1, union)
+            )
     return result
 
 
@@ -129,6 +167,56 @@ def mean_difference(
     own[pairs.of(perspective)] = True
     mean = values[own].mean(0)
     return mean - values[~own].mean(0) if contrast == "others" else mean
+
+
+def _score(
+    latents: Float[Tensor, "rows k"],
+    own: Int[Tensor, " n"],
+    rest: Int[Tensor, " m"],
+    config: FeatureConfig,
+) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
+    """Effect of every candidate, and the share of bootstrap draws in which it is chosen."""
+    generator = torch.Generator().manual_seed(config.bootstrap_seed)
+    sizes = len(own), max(1, len(rest))
+    once = [torch.ones(1, n) for n in sizes]
+    effect = _effect(latents, own, rest, once[0], once[1], config.contrast)[0]
+    draws = [
+        torch.stack(
+            [
+                torch.bincount(torch.randint(n, (n,), generator=generator), minlength=n).float()
+                for _ in range(config.n_bootstrap)
+            ]
+        )
+        for n in sizes
+    ]
+    drawn = _effect(latents, own, rest, draws[0], draws[1], config.contrast)
+    q = max(1, min(config.k, int((0.8 * latents.shape[1]) ** 0.5)))
+    among = torch.zeros_like(drawn).scatter_(1, drawn.abs().topk(q, dim=1).indices, 1.0)
+    return effect, (among * (drawn.sign() == effect.sign())).mean(0)
+
+
+def _by_chance(latents: Float[Tensor, "rows k"], n_own: int, config: FeatureConfig) -> float | None:
+    """Mean number of stable latents of rows that are drawn without regard to who gave them."""
+    n_rows, counts = len(latents), []
+    if n_own == n_rows:
+        return None
+    for seed in range(_N_SHUFFLES):
+        order = torch.randperm(n_rows, generator=torch.Generator().manual_seed(seed))
+        effect, stability = _score(latents, order[:n_own], order[n_own:], config)
+        best = effect.abs().topk(min(config.k, len(effect))).indices
+        counts.append(int((stability[best] >= config.min_stability).sum()))
+    return sum(counts) / len(counts)
+
+
+def _few_rows(perspective: str, n_rows: int, config: FeatureConfig) -> tuple[str, ...]:
+    """A note where the rows can hardly be drawn in different ways."""
+    n_different = math.comb(2 * n_rows - 1, n_rows)
+    if n_different >= config.n_bootstrap:
+        return ()
+    return (
+        f"{perspective!r} has only {n_rows} feedback rows, which can be drawn in {n_different} "
+        "ways: stability says little.",
+    )
 
 
 def _effect(

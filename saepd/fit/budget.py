@@ -39,8 +39,8 @@ def fit_kl_budget(
         prompts: Texts that have nothing to do with the feedback.
 
     Raises:
-        InputError: a budget that is not positive, or one that even the smallest coefficient of a
-            direction exceeds.
+        InputError: a budget that is not positive, one that even the smallest coefficient of a
+            direction exceeds, or one that even the largest does not reach.
     """
     directions = as_directions(directions)
     if not budget > 0:
@@ -52,14 +52,20 @@ def fit_kl_budget(
                 f"direction {direction.perspective!r}: even a coefficient of {_GRID[0]} exceeds "
                 f"the KL budget of {budget} nats: raise the budget"
             )
+        if n == len(_GRID):
+            raise InputError(
+                f"direction {direction.perspective!r} does next to nothing: even a coefficient of "
+                f"{_GRID[-1]:g} stays within the KL budget of {budget} nats; set a coefficient "
+                "instead of a budget, or look whether the feedback differs at all"
+            )
     low = [_GRID[n - 1] for n in coarse]
     step = 2.0 ** (1 / (_REFINED + 1))
     finer = [[c * step**i for i in range(_REFINED + 1)] for c in low]
     n_finer = _within(model, directions, finer, budget, prompts)
     return [
         # The first of the finer ones was within the budget a moment ago.
-        direction.scaled(tried[max(1, n) - 1] if c < _GRID[-1] else c)
-        for direction, tried, n, c in zip(directions, finer, n_finer, low, strict=True)
+        direction.scaled(tried[max(1, n) - 1])
+        for direction, tried, n in zip(directions, finer, n_finer, strict=True)
     ]
 
 

@@ -9,7 +9,13 @@ from saepd.branches.run import branch
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector
 from saepd.features.encode import Pairs
-from saepd.features.evidence import explain, logit_lens, output_scores
+from saepd.features.evidence import (
+    Excited,
+    _token_text,
+    explain,
+    logit_lens,
+    output_scores,
+)
 from saepd.features.select import Features
 from saepd.feedback.schema import Feedback
 from saepd.models.load import load_model
@@ -100,7 +106,7 @@ def test_output_scores_by_hand(tiny_bridge, random_sae, architecture, amplitude)
     model, sae = tiny_bridge(architecture), random_sae()
     prompts = ["The boats", "Somewhat longer, this one"]
     settings = {"amplitude": amplitude, "prompts": prompts}
-    found = output_scores(model, sae, SITE, LATENTS, **settings)
+    found = output_scores(model, sae, LATENTS, **settings)
     expected = scores_by_hand(model, sae, SITE, LATENTS, **settings)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
     assert expected.abs().max() > 1e-3
@@ -108,19 +114,20 @@ def test_output_scores_by_hand(tiny_bridge, random_sae, architecture, amplitude)
 
 def test_a_latent_that_writes_a_token_has_a_score_of_its_sign(llama, random_sae):
     token = 70
-    sae = with_row(random_sae(), 5, llama.W_U[:, token])
-    assert logit_lens(llama, sae, torch.tensor([5]))[0, 0] == token
-    promoted, opposed = (
-        output_scores(llama, sae, LAST_SITE, torch.tensor([5]), amplitude=a) for a in (1, -1)
+    sae, early = (
+        with_row(random_sae(hook_name=name), 5, llama.W_U[:, token])
+        for name in (LAST_SITE, "blocks.0.hook_resid_pre")
     )
+    assert logit_lens(llama, sae, torch.tensor([5]))[0, 0] == token
+    promoted, opposed = (output_scores(llama, sae, torch.tensor([5]), amplitude=a) for a in (1, -1))
     assert promoted > 0.05
     assert opposed < -0.001
     # Far from the end the blocks in between make something else of it.
-    assert output_scores(llama, sae, "blocks.0.hook_resid_pre", torch.tensor([5])) < promoted
+    assert output_scores(llama, early, torch.tensor([5])) < promoted
 
 
 def test_a_latent_that_is_not_pushed_has_no_score(llama, random_sae):
-    scores = output_scores(llama, random_sae(), SITE, LATENTS, amplitude=0.0)
+    scores = output_scores(llama, random_sae(), LATENTS, amplitude=0.0)
     torch.testing.assert_close(scores, torch.zeros(3), atol=1e-6, rtol=0)
 
 
@@ -167,12 +174,12 @@ def features(pairs):
 
 def test_evidence_tells_each_latent_what_it_is(llama, random_sae, pairs, features):
     sae = random_sae()
-    evidence = explain(llama, sae, SITE, pairs, features, n_contexts=2)
+    evidence = explain(llama, sae, pairs, features, n_contexts=2)
     assert [e.latent for e in evidence] == [7, 8, 20]
     assert {e.perspective for e in evidence} == {"theirs"}
     assert [e.stability for e in evidence] == [1.0, 0.75, 0.5]
     tokens = logit_lens(llama, sae, features.latents)
-    scores = output_scores(llama, sae, SITE, features.latents)
+    scores = output_scores(llama, sae, features.latents)
     for i, e in enumerate(evidence):
         assert e.tokens == [llama.tokenizer.decode([token]) for token in tokens[i]]
         assert len(e.tokens) == 10
@@ -186,12 +193,30 @@ def test_evidence_tells_each_latent_what_it_is(llama, random_sae, pairs, feature
 
 
 def test_contexts_are_the_texts_that_excite_a_latent_most(llama, random_sae, pairs, features):
-    evidence = explain(llama, random_sae(), SITE, pairs, features)
-    assert evidence[0].contexts == [("d", 5.0), ("b", 3.0), ("f", 1.0)]
+    evidence = explain(llama, random_sae(), pairs, features)
+    both = ("ours", "theirs")
+    assert evidence[0].contexts == [
+        Excited("d", 5.0, both),
+        Excited("b", 3.0, ("ours",)),
+        Excited("f", 1.0, ("theirs",)),
+    ]
     # Where it does not fire there is nothing to show.
-    assert evidence[1].contexts == [("d", 2.0)]
-    two = explain(llama, random_sae(), SITE, pairs, features, n=1, n_contexts=2)
-    assert [e.contexts for e in two] == [[("d", 5.0), ("b", 3.0)]]
+    assert evidence[1].contexts == [Excited("d", 2.0, both)]
+    two = explain(llama, random_sae(), pairs, features, n=1, n_contexts=2)
+    assert two[0].contexts == evidence[0].contexts[:2]
+
+
+def test_tokens_keep_their_blanks_where_a_tokenizer_drops_a_first_one():
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocab = {token: i for i, token in enumerate(["<unk>", "\u2581a", "\u2581the", "the", "a"])}
+    words = Tokenizer(models.WordPiece(vocab=vocab, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Metaspace()
+    words.decoder = decoders.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>")
+    assert tokenizer.decode([2]) == tokenizer.decode([3]) == "the"
+    assert [_token_text(tokenizer, token) for token in (2, 3)] == [" the", "the"]
 
 
 def test_neutral_prompts_are_several_texts():

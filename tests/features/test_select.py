@@ -140,7 +140,7 @@ def test_noise_is_not_stable():
     assert found.latents.tolist() == (kept or [most_stable])
 
 
-def test_where_nothing_is_stable_the_most_stable_is_kept():
+def test_where_nothing_is_stable_the_most_stable_is_kept_and_that_is_said():
     pairs = make_pairs(noise(20, 300), ["ours"] * 20)
     unscreened = select_features(
         pairs, "ours", FeatureConfig(k=10, min_stability=0, contrast="anchor")
@@ -149,6 +149,69 @@ def test_where_nothing_is_stable_the_most_stable_is_kept():
     assert unscreened.stability.max() < 1
     assert found.latents.tolist() == [unscreened.latents[unscreened.stability.argmax()].item()]
     assert found.n_unstable == 9
+    [note] = found.notes
+    assert note.startswith("No latent of 'ours' reaches the stability 1: the most stable one is")
+    assert f"at {float(found.stability[0]):.2f}." in note
+    assert unscreened.notes == ()
+
+
+@pytest.mark.parametrize("contrast", CONTRASTS)
+def test_chance_is_the_mean_number_of_stable_latents_of_shuffled_rows(contrast):
+    latents = noise(40, 120)
+    latents[:16, :6] += 2.0
+    names = ["ours"] * 16 + ["theirs"] * 24
+    config = FeatureConfig(k=10, min_stability=0.6, n_bootstrap=50, contrast=contrast)
+    found = select_features(make_pairs(latents, names), "ours", config)
+    counts = []
+    for seed in range(20):
+        order = torch.randperm(40, generator=torch.Generator().manual_seed(seed)).tolist()
+        dealt = ["theirs"] * 40
+        for i in order[:16]:
+            dealt[i] = "ours"
+        # Rows in the order in which they were drawn, so that the draws are the same.
+        rows = [*order[:16], *order[16:]]
+        shuffled = make_pairs(latents[rows], [dealt[i] for i in rows])
+        stable = select_features(shuffled, "ours", config)
+        counts.append(int((stable.stability >= 0.6).sum()))
+    assert found.n_by_chance == pytest.approx(sum(counts) / 20)
+    if contrast == "others":
+        assert set(range(6)) <= set(found.latents.tolist())
+        assert found.n_by_chance < 6
+
+
+def test_without_others_there_is_no_chance_to_say():
+    pairs = make_pairs(noise(20, 50), ["ours"] * 20)
+    assert select_features(pairs, "ours", FeatureConfig(contrast="anchor")).n_by_chance is None
+
+
+def test_choosing_all_of_few_candidates_does_not_make_them_stable():
+    latents = noise(60, 24)
+    latents[:30, 4] += 2
+    pairs = make_pairs(latents, ["ours"] * 30 + ["theirs"] * 30)
+    found = select_features(pairs, "ours", FeatureConfig(k=24, min_stability=0.9))
+    assert found.latents.tolist() == [4]
+    assert (found.n_candidates, found.n_unstable) == (24, 23)
+
+
+def test_few_rows_are_said_and_chance_shows_what_they_are_worth():
+    pairs = make_pairs(noise(4, 200), ["ours"] * 2 + ["theirs"] * 2)
+    found = select_features(pairs, "ours", FeatureConfig())
+    assert found.notes[0] == (
+        "'ours' has only 2 feedback rows, which can be drawn in 3 ways: stability says little."
+    )
+    assert found.n_by_chance is not None
+    assert found.n_by_chance > len(found.latents) / 2
+    many = make_pairs(noise(10, 200), ["ours"] * 5 + ["theirs"] * 5)
+    assert select_features(many, "ours", FeatureConfig(min_stability=0)).notes == ()
+
+
+@pytest.mark.parametrize("contrast", CONTRASTS)
+def test_feedback_that_says_the_same_for_all_is_refused(contrast):
+    same = noise(5, 30)
+    latents = torch.cat([same, same, same]) if contrast == "others" else torch.cat([same, -same])
+    names = ["ours"] * 5 + ["theirs"] * 10 if contrast == "others" else ["ours"] * 10
+    with pytest.raises(InputError, match=r"'ours' does not differ from the .* at any latent"):
+        select_features(make_pairs(latents, names), "ours", FeatureConfig(contrast=contrast))
 
 
 @pytest.mark.parametrize("contrast", CONTRASTS)
@@ -159,10 +222,14 @@ def test_stability_is_the_share_of_draws(contrast):
     config = FeatureConfig(k=5, min_stability=0, n_bootstrap=3000, contrast=contrast)
     found = select_features(make_pairs(latents, names), "ours", config)
     rng, chosen = np.random.default_rng(0), np.zeros(20)
+    all_rest = list(range(12, 24)) if contrast == "others" else None
+    signs = np.sign(effect_by_hand(latents, list(range(12)), all_rest))
     for _ in range(3000):
         own, rest = rng.integers(0, 12, 12), 12 + rng.integers(0, 12, 12)
         effect = effect_by_hand(latents, own, rest if contrast == "others" else None)
-        chosen[np.argsort(-np.abs(effect))[:5]] += 1 / 3000
+        # Of 20 candidates, the 4 strongest are chosen: the root of 0.8 * 20.
+        strongest = np.argsort(-np.abs(effect))[:4]
+        chosen[strongest] += (np.sign(effect) == signs)[strongest] / 3000
     np.testing.assert_allclose(found.stability, chosen[found.latents], atol=0.05)
     assert found.stability.min() < 0.95
 
@@ -186,7 +253,8 @@ def test_latents_that_fire_everywhere_or_only_in_the_template_are_left_out():
     density[2], special[2] = 0, 0.4
     density[3], special[3] = 0, 0
     pairs = make_pairs(latents, ["ours"] * 20, density, special)
-    found = select_features(pairs, "ours", FeatureConfig(k=3, contrast="anchor"))
+    config = FeatureConfig(k=3, min_stability=0, contrast="anchor")
+    found = select_features(pairs, "ours", config)
     # 0 is too dense, 2 marks the template, and 5 never fires.
     assert found.latents.tolist() == [1, 3, 4]
     assert found.n_candidates == 7
@@ -202,7 +270,9 @@ def test_latents_that_fire_everywhere_or_only_in_the_template_are_left_out():
 def test_fewer_candidates_than_k_are_all_taken():
     pairs = make_pairs(noise(20, 4) + 3, ["ours"] * 20)
     assert sorted(
-        select_features(pairs, "ours", FeatureConfig(k=32, contrast="anchor")).latents
+        select_features(
+            pairs, "ours", FeatureConfig(k=32, min_stability=0, contrast="anchor")
+        ).latents
     ) == [0, 1, 2, 3]
 
 
@@ -239,11 +309,14 @@ def test_choices_that_cannot_be_made_are_refused():
     ("settings", "match"),
     [
         ({"k": -1}, "k is -1"),
-        ({"read_at": "first"}, "unknown read_at 'first': use last or mean"),
+        ({"read_at": "first"}, "unknown read_at 'first': use one of last, mean"),
         ({"contrast": "none"}, "unknown contrast 'none': use one of options, anchor"),
         ({"min_stability": 1.5}, "min_stability is 1.5"),
         ({"max_density": -0.1}, "max_density is -0.1"),
         ({"n_bootstrap": 0}, "n_bootstrap is 0"),
+        ({"k": 2.5}, "k is 2.5"),
+        ({"bootstrap_seed": -1}, "bootstrap_seed is -1"),
+        ({"min_stability": float("nan")}, "min_stability is nan"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, match):
@@ -262,21 +335,26 @@ def test_moments_are_those_of_the_drawn_rows():
     assert (variance >= 0).all()
 
 
-def test_overlap_is_jaccards():
-    def of(name, *latents):
+def test_overlap_tells_agreement_from_opposition():
+    def of(name, **values):
+        latents = torch.tensor([int(latent[1:]) for latent in values])
         none = torch.zeros(len(latents))
-        return Features(name, torch.tensor(latents), none, none, none, none, 0, 0)
+        value = torch.tensor(list(values.values()))
+        return Features(name, latents, none, value, none, none, 0, 0)
 
-    found = overlap([of("a", 1, 2, 3), of("b", 3, 2, 9, 8), of("c", 5), of("d", 3, 1, 2)])
-    assert found == {
-        ("a", "b"): 2 / 5,
-        ("a", "c"): 0,
-        ("a", "d"): 1,
-        ("b", "c"): 0,
-        ("b", "d"): 2 / 5,
-        ("c", "d"): 0,
+    a = of("a", l1=0.5, l2=-1.0, l3=2.0)
+    b = of("b", l3=-0.1, l2=-3.0, l9=1.0, l8=1.0)
+    opposite = of("c", l1=-0.5, l2=1.0, l3=-2.0)
+    assert overlap([a, b, opposite, of("d", l5=1.0)]) == {
+        ("a", "b"): (1 / 5, 1 / 5),
+        ("a", "c"): (0, 1),
+        ("a", "d"): (0, 0),
+        ("b", "c"): (1 / 5, 1 / 5),
+        ("b", "d"): (0, 0),
+        ("c", "d"): (0, 0),
     }
-    assert overlap([of("a", 1)]) == {}
+    assert overlap([a]) == {}
+    assert overlap([a, of("e", l3=1.0, l2=-1.0, l1=7.0)])["a", "e"].same == 1
 
 
 def test_perspectives_and_their_rows():

@@ -78,9 +78,10 @@ def test_the_budget_is_that_of_the_given_prompts(llama):
     assert other.coefficient != fitted.coefficient
 
 
-def test_a_budget_that_is_never_reached_gives_the_largest_coefficient_tried(llama):
-    (fitted,) = fit_kl_budget(llama, [dense(size=1e-7)], 1.0)
-    assert fitted.coefficient == 256
+@pytest.mark.parametrize("size", [0.0, 1e-7])
+def test_a_direction_that_does_nothing_is_refused_not_blown_up(llama, size):
+    with pytest.raises(InputError, match=r"does next to nothing: even a coefficient of 256 stays"):
+        fit_kl_budget(llama, [dense(size=size)], 1.0)
 
 
 class Overflowing(Direction):
