@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from saepd.common.errors import InputError
+from saepd.common.errors import InputError, first_line
+from saepd.sweeps.point.content import content_of
+from saepd.sweeps.point.identity import FILE_PARAMETERS, code_version
 from saepd.sweeps.results.outcome import PointOutcome
 from saepd.sweeps.space.parameters import point_config
 from saepd.sweeps.space.points import SweepPoint
@@ -44,7 +48,7 @@ def search(
         run: Runs points and adds what comes out to ``finished``.
 
     Raises:
-        InputError: Optuna is not installed.
+        InputError: Optuna is not installed, or the history in the folder is damaged.
     """
     try:
         import optuna
@@ -53,12 +57,19 @@ def search(
         raise InputError("Optuna is not installed: pip install 'saepd[sweeps]'") from error
     assert sweep.run_cap is not None
     logging.getLogger("optuna").setLevel(logging.ERROR)
-    study = optuna.create_study(
-        study_name=f"{sweep.name}: {sweep.metric}",
-        storage=JournalStorage(JournalFileBackend(str(out / JOURNAL))),
-        direction=sweep.goal,
-        load_if_exists=True,
-    )
+    try:
+        study = optuna.create_study(
+            study_name=study_name(sweep),
+            storage=JournalStorage(JournalFileBackend(str(out / JOURNAL))),
+            direction=sweep.goal,
+            load_if_exists=True,
+        )
+    except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
+        # What its reader stumbles over in lines that are not its own.
+        raise InputError(
+            f"{out / JOURNAL} cannot be read as a search's history: {first_line(error)}; take it "
+            "away: finished points are kept elsewhere and do not run again"
+        ) from error
     pending: list[tuple[int, dict[str, Any]]] = []
     for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
         if _is_whole(trial, sweep):
@@ -88,6 +99,19 @@ def search(
                 study.tell(number, state=optuna.trial.TrialState.FAIL)
             else:
                 study.tell(number, value)
+
+
+def study_name(sweep: Sweep) -> str:
+    """What a search's history is kept under: another one for other values or other files."""
+    files = {
+        name: [content_of(value) for value in space.values]
+        for name, space in sweep.parameters.items()
+        if name in FILE_PARAMETERS and isinstance(space, Choice)
+    }
+    spaces = {name: repr(space) for name, space in sweep.parameters.items()}
+    text = json.dumps([spaces, files, code_version()], sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"{sweep.name}: {sweep.metric}, {digest}"
 
 
 def _is_whole(trial: Any, sweep: Sweep) -> bool:
