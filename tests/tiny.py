@@ -81,6 +81,25 @@ def save_tiny_model(architecture: str, folder: Path, seed: int = 0) -> Path:
         config = transformers.Gemma2Config(
             **common, head_dim=8, query_pre_attn_scalar=8, sliding_window=16
         )
+    elif architecture == "mistral":
+        config = transformers.MistralConfig(**common, head_dim=8, sliding_window=120)
+    elif architecture == "cohere":
+        config = transformers.CohereConfig(**common)
+    elif architecture == "deepseek_v3":
+        config = transformers.DeepseekV3Config(
+            **(common | {"num_key_value_heads": 4}),
+            q_lora_rank=None,
+            kv_lora_rank=16,
+            qk_rope_head_dim=4,
+            qk_nope_head_dim=4,
+            v_head_dim=8,
+            n_routed_experts=4,
+            num_experts_per_tok=2,
+            n_group=1,
+            topk_group=1,
+            moe_intermediate_size=16,
+            first_k_dense_replace=3,
+        )
     else:
         config = transformers.GPT2Config(
             vocab_size=len(tokenizer), n_embd=32, n_layer=N_LAYERS, n_head=4, n_positions=256, **ids

@@ -100,7 +100,7 @@ def _machine() -> Iterator[Check]:
     try:
         import torch
 
-        from saepd.models.load import best_device
+        from saepd.models.device import best_device
 
         device = best_device()
         threads = torch.get_num_threads()

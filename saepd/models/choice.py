@@ -27,6 +27,7 @@ class ModelConfig:
         device_map: How transformers splits the model over devices, such as auto.
         quantize: Bits that bitsandbytes keeps of each weight: none (all of them), 4bit or 8bit.
         trust_remote_code: Run Python code that comes with the model's files.
+        trust_bridge: Go on where hooks change what the model computes, which is else refused.
         any_model: Accept an SAE that was made for a model of another name.
     """
 
@@ -40,6 +41,7 @@ class ModelConfig:
     device_map: str | None = None
     quantize: Quantisation = "none"
     trust_remote_code: bool = False
+    trust_bridge: bool = False
     any_model: bool = False
 
     def __post_init__(self) -> None:
@@ -78,6 +80,7 @@ class ModelConfig:
             "device_map": self.device_map,
             "quantize": self.quantize,
             "trust_remote_code": self.trust_remote_code,
+            "trust_bridge": self.trust_bridge,
         }
 
 

@@ -3,20 +3,65 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+# How the hub's cache lays out a snapshot: models--owner--name/snapshots/commit.
+_SNAPSHOT = re.compile(r"models--(?:[^/]+--)?(?P<name>[^/]+)/snapshots/[0-9a-f]+/?$")
 
-def weights_fingerprint(model: TransformerBridge) -> str:
-    """Short hash of a sample of every weight, equal for float32 and bfloat16 copies of a model."""
+
+def weights_fingerprint(model: TransformerBridge | torch.nn.Module) -> str:
+    """Short hash of a sample of every weight, equal for float32 and bfloat16 copies of a model.
+
+    A bridge and the model before it was bridged have different ones, because a bridge renames
+    weights and adds some; artefacts record the bridge's.
+    """
+    original: Any = getattr(model, "original_model", model)
     digest = hashlib.sha256()
-    for name, weight in sorted(model.original_model.named_parameters()):
+    for name, weight in sorted(original.named_parameters()):
         flat = weight.detach().reshape(-1)
         sample = flat[:: max(1, flat.numel() // 64)][:64].to("cpu", torch.bfloat16)
         digest.update(name.encode())
         digest.update(sample.view(torch.int16).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def same_model(model: TransformerBridge, name: str | None, fingerprint: str | None = None) -> bool:
+    """Whether a model is the one that an artefact was made with.
+
+    Args:
+        model: The language model at hand.
+        name: What the artefact calls its model: a hub id, a folder's name, an old alias. It
+            decides only where there is no fingerprint.
+        fingerprint: What the artefact records as `weights_fingerprint`; equal ones settle it.
+    """
+    if fingerprint:
+        return weights_fingerprint(model) == fingerprint
+    return name is not None and same_name(name, str(model.cfg.model_name))
+
+
+def same_name(one: str, other: str) -> bool:
+    """Whether two names are of one model: owner, case, punctuation and old aliases set aside."""
+    return _plain(one) == _plain(other)
+
+
+def folder_name(folder: Path) -> str:
+    """What a model in a folder is called: the hub's name where the folder is the hub's cache."""
+    path = folder.resolve()
+    snapshot = _SNAPSHOT.search(path.as_posix())
+    return snapshot["name"] if snapshot else path.name
+
+
+def _plain(name: str) -> str:
+    from transformer_lens.supported_models import MODEL_ALIASES
+
+    name = name.rstrip("/")
+    officials = [official for official, aliases in MODEL_ALIASES.items() if name in aliases]
+    last = (officials[0] if officials else name).rsplit("/", 1)[-1]
+    return re.sub(r"[^a-z0-9]", "", last.lower())

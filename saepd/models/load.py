@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from saepd.common.errors import InputError, first_line
-from saepd.models.cache import converted
-from saepd.models.packaged import DEFAULT_MODEL, DEFAULT_MODEL_SHA256, default_gguf
+from saepd.models.device import quantisation_config, torch_device, torch_dtype
+from saepd.models.packaged import DEFAULT_MODEL
+from saepd.models.proof import Proof, proof_file, prove, remember, remembered, take_probe
+from saepd.models.source import find_model, read_model
+from saepd.models.weights import check_complete, check_unquantised
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
+
+_log = logging.getLogger(__name__)
 
 
 def load_model(
@@ -25,12 +30,17 @@ def load_model(
     revision: str | None = None,
     quantize: str = "none",
     trust_remote_code: bool = False,
+    trust_bridge: bool = False,
 ) -> TransformerBridge:
     """Load a causal language model with TransformerLens hooks.
 
+    What is loaded is proved to be the whole checkpoint, and to compute with hooks what it computes
+    in transformers. The proof is made once for a model and the installed versions, and remembered
+    in the cache.
+
     Args:
         name: Nothing for the packaged default; a ``.gguf`` file; a local folder in the Hugging
-            Face layout; or a hub id.
+            Face layout; or a hub id, which is looked for in the local cache first.
         device: Where the weights go (``"cpu"``, ``"cuda:0"``, ...); the best one there is if None.
         dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``, or a torch dtype.
         device_map: Split over devices, as in transformers; excludes ``device``.
@@ -38,58 +48,126 @@ def load_model(
         quantize: ``"4bit"`` or ``"8bit"`` keeps so much of each weight, by bitsandbytes on CUDA;
             ``"none"`` keeps all.
         trust_remote_code: Run code that comes with the checkpoint. Off unless asked for.
+        trust_bridge: Go on where the bridge does not compute what transformers does.
 
     Returns:
         The bridge, in eval mode, gradients off, with ``cfg.model_name`` set to a stable name and
-        no weight processing (TransformerBridge's default, and what artefacts record).
+        no weight processing (TransformerBridge's default, and what artefacts record). Its
+        tokenizer is the model's own.
 
     Raises:
-        InputError: no such model, unreadable files, or options that exclude each other.
+        InputError: no such model, unreadable or incomplete files, options that exclude each other,
+            or a bridge that computes something else than the model.
+    """
+    model, proof = load_proved(
+        name,
+        device=device,
+        dtype=dtype,
+        device_map=device_map,
+        revision=revision,
+        quantize=quantize,
+        trust_remote_code=trust_remote_code,
+    )
+    if not proof.holds:
+        what = f"with hooks, {model.cfg.model_name} does not compute what it does in transformers"
+        worst = max(proof.comparisons, key=lambda c: c.difference)
+        size = f"log-probabilities differ by up to {worst.difference:.2g} nats ({worst.what})"
+        if not trust_bridge:
+            raise InputError(
+                f"{what}: {size}; pass trust_bridge=True (--trust-bridge) to go on all the same"
+            )
+        _log.warning("%s: %s", what, size)
+    return model
+
+
+def load_proved(
+    name: str | Path | None = None,
+    *,
+    device: str | None = None,
+    dtype: str | torch.dtype = "float32",
+    device_map: str | dict[str, str | int] | None = None,
+    revision: str | None = None,
+    quantize: str = "none",
+    trust_remote_code: bool = False,
+) -> tuple[TransformerBridge, Proof]:
+    """As `load_model`, with the proof beside the model, whether it holds or not.
+
+    Raises:
+        InputError: as `load_model`, but for a bridge that computes something else.
     """
     if device is not None and device_map is not None:
         raise InputError("device and device_map exclude each other: give one of them")
     name = str(name) if name is not None else DEFAULT_MODEL
-    source, label = _resolve(name)
-    torch_dtype = _torch_dtype(dtype)
-    target = _checked_device(device or best_device())
-
-    from transformer_lens.model_bridge import TransformerBridge
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    if quantize != "none":
-        options |= {"quantization_config": _quantisation(quantize, torch_dtype)}
+    precision = torch_dtype(dtype)
+    quantisation = quantisation_config(quantize, precision)
+    if quantisation is not None:
         # transformers puts quantised weights where they run and refuses to move them.
         device_map = device_map or {"": device or "cuda"}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            source, revision=revision, trust_remote_code=trust_remote_code
+    # device moves the wrapped model, so for a dispatched one it must stay unset.
+    place = None if device_map is not None else torch_device(device)
+    source, label = find_model(name)
+
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    def read(here_only: bool) -> tuple[Any, Any, dict[str, Any]]:
+        options: dict[str, Any] = {
+            "revision": revision,
+            "trust_remote_code": trust_remote_code,
+            "local_files_only": here_only,
+        }
+        config = AutoConfig.from_pretrained(source, **options)
+        check_unquantised(Path(source), config, name)
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=precision,
+            device_map=device_map,
+            quantization_config=quantisation,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **options,
         )
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            source, dtype=torch_dtype, device_map=device_map, **options
-        )
-    except Exception as error:
-        # transformers, safetensors and huggingface_hub raise unrelated classes for a bad source.
-        raise InputError(f"cannot load the model {name!r}: {first_line(error)}") from error
-    if device_map is None:
-        model.to(target)
+        return tokenizer, model, info
+
+    tokenizer, model, info = read_model(source, name, read)
+    check_complete(info, name)
+    if place is not None:
+        model.to(place)
     model.eval()
     model.requires_grad_(False)
-    # device moves the wrapped model, so for a dispatched one it must stay unset.
-    bridge = TransformerBridge.boot_transformers(
-        source,
-        hf_model=model,
-        tokenizer=_no_tokenizer(),
-        dtype=torch_dtype,
-        device=None if device_map is not None else target,
-    )
+    if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
+        tokenizer.pad_token = tokenizer.eos_token
+    path = proof_file(model)
+    proof = remembered(path)
+    probe = take_probe(model, tokenizer, name) if proof is None else None
+    try:
+        bridge = TransformerBridge.boot_transformers(
+            source, hf_model=model, tokenizer=_no_tokenizer(), dtype=precision, device=place
+        )
+    except Exception as error:
+        # The adapters of some hundred architectures raise unrelated classes.
+        raise InputError(
+            f"TransformerLens cannot put hooks into {name!r} ({type(model).__name__}): "
+            f"{first_line(error)}"
+        ) from error
     _give_tokenizer(bridge, tokenizer)
     bridge.eval()
     # The bridge has added modules of its own, such as zero biases and separate q, k and v.
     bridge.original_model.requires_grad_(False)
     bridge.cfg.model_name = label
-    bridge.cfg.loaded_from = _loaded_from(name, revision, torch_dtype, quantize)
-    return bridge
+    bridge.cfg.loaded_from = _loaded_from(name, revision, precision, quantize)
+    if probe is not None:
+        proof = prove(bridge, probe)
+        if not proof.holds and proof.attention != "eager":
+            # Some attention masks itself only where it is not eager, and loses that in a bridge.
+            proof = _prove_eager(bridge, probe, proof)
+        if proof.holds:
+            remember(proof, path)
+    assert proof is not None
+    if proof.attention:
+        bridge.original_model.set_attn_implementation(proof.attention)
+    return bridge, proof
 
 
 def _loaded_from(
@@ -105,22 +183,11 @@ def _loaded_from(
     return found
 
 
-def _resolve(name: str) -> tuple[str, str]:
-    """(what transformers can load, stable name) for whatever the user wrote."""
-    if name == DEFAULT_MODEL:
-        return str(converted(default_gguf(), DEFAULT_MODEL_SHA256)), DEFAULT_MODEL
-    path = Path(name).expanduser()
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise InputError(f"no such GGUF file: {path}")
-        return str(converted(path)), path.stem
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise InputError(f"{path} holds no config.json: a model folder needs one")
-        return str(path), path.resolve().name
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise InputError(f"no such model folder: {path}")
-    return name, name
+def _prove_eager(bridge: TransformerBridge, probe: Any, other: Proof) -> Proof:
+    """The proof with eager attention, if it holds."""
+    bridge.original_model.set_attn_implementation("eager")
+    proof = prove(bridge, probe)
+    return proof if proof.holds else other
 
 
 def _no_tokenizer() -> Any:
@@ -138,8 +205,6 @@ def _no_tokenizer() -> Any:
 
 def _give_tokenizer(bridge: TransformerBridge, tokenizer: Any) -> None:
     """Make a bridge read text as the model's own tokenizer does."""
-    if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
-        tokenizer.pad_token = tokenizer.eos_token
     # The bridge takes a first tokenizer as it is, and would change a second one.
     bridge.tokenizer = None
     bridge.tokenizer = tokenizer
@@ -147,46 +212,3 @@ def _give_tokenizer(bridge: TransformerBridge, tokenizer: Any) -> None:
     opens = len(ids) > 1 and ids[0] in (tokenizer.bos_token_id, tokenizer.cls_token_id)
     bridge.cfg.tokenizer_prepends_bos = bridge.cfg.default_prepend_bos = opens
     bridge.cfg.tokenizer_appends_eos = len(ids) > 1 and ids[-1] == tokenizer.eos_token_id
-
-
-def _torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if dtype not in known:
-        raise InputError(f"unknown dtype {dtype!r}: use one of {', '.join(known)}")
-    return known[dtype]
-
-
-def _quantisation(quantize: str, dtype: torch.dtype) -> Any:
-    if quantize not in ("4bit", "8bit"):
-        raise InputError(f"unknown quantisation {quantize!r}: use none, 4bit or 8bit")
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise InputError(f"quantize {quantize} needs bitsandbytes: run `pip install bitsandbytes`")
-    if not torch.cuda.is_available():
-        raise InputError(f"quantize {quantize} needs a CUDA device, and there is none here")
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(
-        load_in_4bit=quantize == "4bit",
-        load_in_8bit=quantize == "8bit",
-        bnb_4bit_compute_dtype=dtype,
-    )
-
-
-def _checked_device(name: str) -> torch.device:
-    """The device of this name, if this machine has it."""
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except Exception as error:
-        # Every backend of torch raises a class of its own for a device that is not there.
-        raise InputError(f"cannot use device {name!r}: {first_line(error)}") from error
-    return device
-
-
-def best_device() -> str:
-    """``cuda``, ``mps`` or ``cpu``, whichever is there first."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

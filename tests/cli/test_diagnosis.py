@@ -156,7 +156,7 @@ def test_a_torch_that_does_not_work_is_told(monkeypatch: pytest.MonkeyPatch):
     def broken() -> str:
         raise OSError("libcudart.so: cannot open shared object file")
 
-    monkeypatch.setattr("saepd.models.load.best_device", broken)
+    monkeypatch.setattr("saepd.models.device.best_device", broken)
     check = by_name(diagnose())["device"]
     assert not check.ok
     assert "libcudart.so" in check.detail

@@ -1,7 +1,8 @@
+import pytest
 import torch
 from tiny import save_tiny_model
 
-from saepd.models.identity import weights_fingerprint
+from saepd.models.identity import same_model, same_name, weights_fingerprint
 from saepd.models.load import load_model
 
 
@@ -25,3 +26,27 @@ def test_other_weights_have_another_fingerprint(folder, tmp_path):
     with torch.no_grad():
         changed.original_model.model.layers[2].mlp.up_proj.weight.mul_(1.05)
     assert weights_fingerprint(changed) != fingerprint
+
+
+def test_equal_weights_settle_it_whatever_the_names(folder, tmp_path):
+    model = load_model(folder, device="cpu")
+    fingerprint = weights_fingerprint(model)
+    assert same_model(model, "quite/another", fingerprint)
+    assert not same_model(model, "some-model", "0" * 16)
+    assert same_model(model, "owner/Some_Model")
+    assert not same_model(model, "other-model")
+    assert not same_model(model, None)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("gpt2-small", "openai-community/gpt2"),
+        ("gpt2-small", "gpt2"),
+        ("owner/Some-Model", "some_model/"),
+        ("pythia-70m-deduped", "EleutherAI/pythia-70m-deduped"),
+    ],
+)
+def test_a_model_has_several_names(one, other):
+    assert same_name(one, other)
+    assert not same_name(one, f"{other}-large")
