@@ -119,7 +119,7 @@ def run_point(
     Args:
         values: Parameters that are not at their defaults.
         out: Folder of the results; any number of processes may share it.
-        config: Its cache and tracking are used.
+        config: How to run; of its settings, those of the cache and of tracking are used.
         metric: What the sweep is about.
 
     Raises:

@@ -30,11 +30,11 @@ def ray_backend(
     """A backend on a Ray cluster.
 
     Args:
-        address: Of the cluster, or ``auto``; None starts one on this machine, or uses the one this
-            process is connected to.
-        workers: How many; as many as there is room for if None.
-        cpus: Of each worker.
-        gpus: Of each worker; a fraction lets several share one.
+        address: Address of the cluster, or ``auto``; None starts one on this machine, or uses the
+            one that this process is connected to.
+        workers: Number of workers; as many as there is room for if None.
+        cpus: CPU cores that each worker is given.
+        gpus: GPUs that each worker is given; a fraction lets several share one.
 
     Raises:
         InputError: Ray is not installed.

@@ -16,8 +16,8 @@ class WorkUnit:
     """Points that share branch scores: what one worker is given at a time.
 
     Attributes:
-        group: Of their prefix.
-        points: One or more.
+        group: Equal for units whose points share a captured prefix.
+        points: The points, one or more.
     """
 
     group: str

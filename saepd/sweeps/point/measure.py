@@ -47,8 +47,8 @@ def measure(scored: ScoredPoint, merge: MergeConfig, seed: int) -> dict[str, Any
 
     Args:
         scored: From `saepd.sweeps.point.stages.score_point`.
-        merge: Operator and numbers.
-        seed: Of the bootstrap over questions.
+        merge: How branches become one answer.
+        seed: Seed of the bootstrap over questions.
 
     Returns:
         ``metrics``: name -> number; ``intervals``: name -> [low, high] or None; ``rows``: the

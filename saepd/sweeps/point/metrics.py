@@ -23,9 +23,12 @@ GOALS: dict[str, Goal] = {
 MEANINGS = {
     "js_distance": "Jensen-Shannon distance (base 2) to what people answered",
     "auroc": "mean over perspectives of the AUROC of the positive class; tasks with labels only",
-    "gain": "how much better than the base read with a fitted readout, in the primary metric",
-    "with_base_gain": "the same of each perspective's branch merged with the base alone",
-    "own_gain": "the same of each perspective's own branch, unmerged",
+    "gain": "how much better the merge of all branches is than the base read with a fitted "
+    "readout, in the primary metric",
+    "with_base_gain": "how much better each perspective's branch, merged with the base alone, is "
+    "than the base read with a fitted readout, in the primary metric",
+    "own_gain": "how much better each perspective's own branch, unmerged, is than the base read "
+    "with a fitted readout, in the primary metric",
     "total_variation": "total variation to what people answered",
     "accuracy": "share of questions whose most frequent answer is the most probable",
     "kl_to_base": "side effect: nats that the branches move neutral text by, mean over branches",

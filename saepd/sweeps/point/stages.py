@@ -45,9 +45,9 @@ class StageUse:
     """One stage as a point used it.
 
     Attributes:
-        kind: Of stage.
-        key: From `stage_keys`.
-        reused: Whether it was there already.
+        kind: Name of the stage's kind.
+        key: Hash of all that the stage depends on.
+        reused: Whether its result was there already.
         n_forwards: Calls of the model that computing it takes.
     """
 
@@ -62,13 +62,13 @@ class ScoredPoint:
     """What a point's branches say.
 
     Attributes:
-        task: What is asked.
-        draw: Test questions and feedback.
+        task: Questions and people's answers to them.
+        draw: Which questions are held out, and the feedback on the others.
         items: The questions that were scored.
         scores: Item id -> log-likelihood of each option, nats: of the base, then of each direction.
         kl: Nats that each direction moves neutral text by, on average.
-        directions: As they ran.
-        stages: What it took.
+        directions: The directions as they ran, one for each perspective.
+        stages: The stages that were used, and which of them were there already.
         loaded: Fingerprints of the model's weights and of the dictionary, the SAE.
     """
 

@@ -38,8 +38,8 @@ class ResultStore:
     """The results in a sweep's folder.
 
     Args:
-        folder: Of the sweep.
-        create: Make the file if it is not there.
+        folder: Folder of the sweep.
+        create: Whether to make the file if it is not there.
 
     Raises:
         InputError: there is no such file, or it is no database of results.

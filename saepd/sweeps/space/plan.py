@@ -21,11 +21,11 @@ class SweepPlan:
     """The stages of a sweep's points.
 
     Attributes:
-        n_points: All of them.
-        n_finished: That are in the store already.
-        stages: Kind -> how many different ones the unfinished points need.
-        passes: Texts that run for these, in the units of one text through one branch.
-        passes_alone: The same if every point computed its stages anew.
+        n_points: Points of the sweep.
+        n_finished: Points that are in the store already.
+        stages: Kind of stage -> how many different ones the unfinished points need.
+        passes: Texts that run for these stages, times the branches that they run through.
+        passes_alone: Texts times branches that would run if every point computed its stages anew.
     """
 
     n_points: int

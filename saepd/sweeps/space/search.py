@@ -41,8 +41,8 @@ def search(
 
     Args:
         sweep: With method bayes.
-        out: Its folder.
-        seed: Of the search.
+        out: Folder of the sweep.
+        seed: Seed of what the search draws.
         finished: Key of a point -> its outcome; grows while points run.
         n_parallel: Points asked for at a time.
         run: Runs points and adds what comes out to ``finished``.
