@@ -28,11 +28,12 @@ from saepd.branches.engine.decoding import Separate, State, separate, start
 from saepd.branches.engine.native import try_native
 from saepd.branches.engine.pack import Pack
 from saepd.branches.engine.plan import Plan
-from saepd.branches.engine.reference import ReferencePack, WholeTexts
+from saepd.branches.engine.reference import ReferencePack, WholeTexts, whole
 from saepd.common.errors import InputError, first_line
 from saepd.common.files import write_json
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector
+from saepd.directions.sites import check_blocks
 from saepd.models.batching import is_out_of_memory
 from saepd.models.cache import cache_dir
 from saepd.models.identity import weights_fingerprint
@@ -66,6 +67,7 @@ def is_proven(model: TransformerBridge, longest: int) -> bool:
     Raises:
         InputError: even the reference cannot run the model.
     """
+    check_blocks(model)
     try_native(model)
     window = _window(model)
     kinds = ["short"] if window is None or longest <= window else ["short", "long"]
@@ -121,6 +123,8 @@ def _code() -> str:
 def _difference(model: TransformerBridge, kind: str) -> str:
     """Run the probes both ways; says how they differ, or nothing."""
     tolerance = _TOLERANCE.get(next(model.original_model.parameters()).dtype, 1e-4)
+    if kind == "short":
+        _check_causal(model)
     probes = _short_probes(model) if kind == "short" else _long_probes(model)
     for name, fast, reference in probes:
         right = _run(reference, model)
@@ -135,6 +139,27 @@ def _difference(model: TransformerBridge, kind: str) -> str:
             if not bool((off <= tolerance * (1 + other.abs())).all()):
                 return f"{name}: off by {float(off.max()):.2g} nats"
     return ""
+
+
+def _check_causal(model: TransformerBridge) -> None:
+    """Refuse models that, whole and alone, read a token in the light of later ones.
+
+    Raises:
+        InputError: what such a model says of a prompt depends on what is written behind it.
+    """
+    tokens, plan = _tokens(model, 24), Plan(model, [])
+    tolerance = _TOLERANCE.get(next(model.original_model.parameters()).dtype, 1e-4)
+
+    def both() -> list[Tensor]:
+        with torch.inference_mode():
+            return [whole(plan, tokens[:n], 16)[0, 0] for n in (16, 24)]
+
+    alone, followed = _run(both, model)
+    if not bool(((alone - followed).abs() <= tolerance * (1 + alone.abs())).all()):
+        raise InputError(
+            f"{model.cfg.model_name} is not causal: what it says after a prompt changes with what "
+            "is written behind it, so no answer can be scored"
+        )
 
 
 def _run(reference: Callable[[], list[Tensor]], model: TransformerBridge) -> list[Tensor]:
@@ -251,6 +276,10 @@ def _residual_norm(model: TransformerBridge) -> float:
             _run(lambda: [hf_model(input_ids=ids).logits], model)
     finally:
         handle.remove()
+    if not norms:
+        raise InputError(
+            f"{model.cfg.model_name} cannot be steered: its blocks never pass their hook_out"
+        )
     return norms[0]
 
 

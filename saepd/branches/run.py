@@ -7,6 +7,7 @@ part of the model above the site, from the first edited token on.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -14,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from saepd.branches.engine.broken import said_broken
 from saepd.branches.engine.pack import Pack, longest, pack_costs
 from saepd.branches.engine.plan import (
     Branch,
@@ -23,7 +25,7 @@ from saepd.branches.engine.plan import (
     make_plan,
     split_at,
 )
-from saepd.branches.engine.reference import ReferencePack
+from saepd.branches.engine.reference import ReferencePack, Texts
 from saepd.branches.proof import pack_kind
 from saepd.common.errors import InputError
 from saepd.directions.modes import DEFAULT_POSITIONS
@@ -60,9 +62,10 @@ class CapturedPrompts:
     def __init__(
         self,
         model: TransformerBridge,
+        rows: Sequence[list[int]],
         packs: Sequence[tuple[list[int], AnyPack]],
     ) -> None:
-        self._model = model
+        self._model, self._rows = model, rows
         self._packs = packs
 
     def branch(self, directions: Sequence[Branch]) -> Float[Tensor, "batch branches vocab"]:
@@ -75,7 +78,10 @@ class CapturedPrompts:
         found: dict[int, Tensor] = {}
         for indices, pack in self._packs:
             with using(self._model), torch.inference_mode():
-                found.update(zip(indices, pack.log_probs(plan).cpu(), strict=True))
+                log_probs = pack.log_probs(plan).cpu()
+                rows = [self._rows[i] for i in indices]
+                _warn_of_broken(plan, indices, rows, None, log_probs[:, :, 0])
+                found.update(zip(indices, log_probs, strict=True))
         return torch.stack([found[i] for i in range(len(found))])
 
     def score_continuations(self, directions: Sequence[Branch]) -> list[Scores]:
@@ -90,7 +96,10 @@ class CapturedPrompts:
             if pack.texts is None:
                 raise InputError("these prompts were captured without continuations: give them")
             with using(self._model), torch.inference_mode():
-                found.update(zip(indices, _scores(pack, plan), strict=True))
+                scores = _scores(pack, plan)
+                rows = [self._rows[i] for i in indices]
+                _warn_of_broken(plan, indices, rows, pack.texts, [s.log_probs for s in scores])
+                found.update(zip(indices, scores, strict=True))
         return [found[i] for i in range(len(found))]
 
 
@@ -110,7 +119,8 @@ def branch(
         reference: Run K+1 hooked rows of every prompt alone: slow, for checking this function.
 
     Returns:
-        Log-probs in nats, on the CPU, in the order of the prompts.
+        Log-probs in nats, on the CPU, in the order of the prompts. A branch that gave no
+        distribution is NaN there, and a warning names prompt, branch and block.
 
     Raises:
         InputError: no prompts, an empty or too long one, no directions, or one that does not fit.
@@ -143,7 +153,9 @@ def next_token_log_probs(
                 plan.specs,
                 n_branches=plan.n_branches,
             )
-            return list(pack.log_probs(plan).cpu())
+            found = list(pack.log_probs(plan).cpu())
+            _warn_of_broken(plan, indices, chosen, None, [row[:, 0] for row in found])
+            return found
 
     return torch.stack(
         in_packs(model, pack_costs(model, rows, None, plan.specs, plan.n_branches), run)
@@ -159,7 +171,8 @@ def score_continuations(
     """Log-likelihood of each continuation of each prompt, under the base and every branch.
 
     Without directions only the base is scored. The prompt runs once; its continuations are a few
-    more tokens behind it.
+    more tokens behind it. Where a branch gives no distribution its scores are NaN, and a warning
+    names prompt, branch and block.
 
     Raises:
         InputError: as `branch`, or a prompt without continuations.
@@ -179,7 +192,9 @@ def score_continuations(
                 plan.specs,
                 n_branches=plan.n_branches,
             )
-            return _scores(pack, plan)
+            scores = _scores(pack, plan)
+            _warn_of_broken(plan, indices, chosen, own, [s.log_probs for s in scores])
+            return scores
 
     return in_packs(model, pack_costs(model, rows, texts, plan.specs, plan.n_branches), run)
 
@@ -223,7 +238,25 @@ def capture_prompts(
 
     # How many branches will follow is not known: packs of a few leave them room.
     in_packs(model, pack_costs(model, rows, texts, [positions], _ROOM_FOR_BRANCHES), run)
-    return CapturedPrompts(model, packs)
+    return CapturedPrompts(model, rows, packs)
+
+
+def _warn_of_broken(
+    plan: Plan,
+    indices: Sequence[int],
+    rows: Sequence[list[int]],
+    texts: Sequence[Texts] | None,
+    values: Sequence[Tensor] | Tensor,
+) -> None:
+    """Say which prompts have NaN among their values, and where it began; the others are right."""
+    for i, value in enumerate(values):
+        broken = value.isnan()
+        if bool(broken.any()):
+            text: list[int] = []
+            if texts is not None:
+                text = texts[i][int(broken.any(0).int().argmax())]
+            said = said_broken(plan, rows[i] + text, len(rows[i]))
+            warnings.warn(f"prompt {indices[i]}: {said}", stacklevel=2)
 
 
 def _scores(pack: AnyPack, plan: Plan) -> list[Scores]:

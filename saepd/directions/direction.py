@@ -236,4 +236,5 @@ def apply_all(
                 )
 
             stack.callback(point.register_forward_hook(edit).remove)
+            stack.enter_context(step.checking(point, here[0].hook_name))
         yield model

@@ -24,6 +24,7 @@ from saepd.models.position_specs import parse_positions
 from saepd.models.positions import generated_mask, prompt_mask
 
 if TYPE_CHECKING:
+    from transformer_lens.hook_points import HookPoint
     from transformer_lens.model_bridge import TransformerBridge
 
 _OF_THE_BRIDGE = ("generate", "generate_stream", "hf_generate")
@@ -83,6 +84,10 @@ class _Seen(threading.local):
     generation: _Generation | None = None
     latest: _Pass | None = None
 
+    def __init__(self) -> None:
+        # Sites that the latest pass has come by.
+        self.passed: set[str] = set()
+
 
 class ForwardStep:
     """What one forward pass was given, seen from a hook: which of its tokens are the prompt's."""
@@ -104,6 +109,32 @@ class ForwardStep:
             for name in _OF_MANY_TEXTS:
                 stack.enter_context(self._replaced(hf_model, name, _refused))
             yield
+
+    @contextmanager
+    def checking(self, point: HookPoint, hook_name: str) -> Iterator[None]:
+        """Refuse, once it shows, a model that never passes a site: a direction would do nothing.
+
+        Raises:
+            InputError: from a whole forward pass that has not come by the site.
+        """
+
+        def note(_module: object, _args: object, _h: Tensor) -> None:
+            self._seen.passed.add(hook_name)
+
+        def check(_module: object, _args: object, _output: object) -> None:
+            if hook_name not in self._seen.passed:
+                raise InputError(
+                    f"{self.model.cfg.model_name} never passes {hook_name}, so nothing was "
+                    "steered: use another site or architecture"
+                )
+
+        hf_model: Any = self.model.original_model
+        handles = [point.register_forward_hook(note), hf_model.register_forward_hook(check)]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
     @staticmethod
     @contextmanager
@@ -163,6 +194,7 @@ class ForwardStep:
         if not isinstance(tokens, Tensor):
             raise InputError("steering needs token ids: the model was called with embeddings")
         running, n = self._seen.generation, tokens.shape[1]
+        self._seen.passed.clear()
         past = self._columns_before(kwargs, n)
         given = kwargs.get("attention_mask")
         mask = given if isinstance(given, Tensor) and given.ndim == 2 else None

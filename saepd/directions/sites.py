@@ -39,12 +39,28 @@ def hook_point(model: TransformerBridge, hook_name: str) -> HookPoint:
     return attrgetter(name)(model.blocks[int(block)])
 
 
+def check_blocks(model: TransformerBridge) -> None:
+    """Refuse models whose layers are not one stack of blocks.
+
+    Raises:
+        InputError: the bridge knows no such stack in this model.
+    """
+    try:
+        len(model.blocks)
+    except AttributeError as error:
+        raise InputError(
+            f"{model.cfg.model_name} has no single stack of blocks that could be steered: use "
+            "another architecture"
+        ) from error
+
+
 def check_site(model: TransformerBridge, hook_name: str, where: str = "these prompts") -> None:
     """Refuse sites that the model does not have, or where an edit would be lost.
 
     Raises:
-        InputError: which site, and which there are.
+        InputError: which site, and which there are; or a model without a stack of blocks.
     """
+    check_blocks(model)
     if not _SITE.fullmatch(hook_name) and hook_name in model.hook_dict:
         raise InputError(
             f"{where}: an edit at {hook_name!r} would not reach the residual stream: "

@@ -2,7 +2,8 @@ import warnings
 
 import pytest
 import torch
-from tiny import ARCHITECTURES, D_MODEL, SITE, save_tiny_model
+from tiny import ARCHITECTURES, D_MODEL, SITE, save_tiny_model, tiny_tokenizer
+from transformers import AutoModelForCausalLM, OpenAIGPTConfig
 
 from saepd.branches import proof
 from saepd.branches.engine import prefix
@@ -157,3 +158,42 @@ def test_captured_for_a_later_block_the_reference_refuses_too(fresh, broken_engi
         captured = capture_prompts(model, PROMPTS, "blocks.2.hook_resid_post")
     with pytest.raises(InputError, match="captured up to block"):
         captured.branch([directions()[0]])
+
+
+def test_a_model_that_reads_ahead_is_refused(fresh):
+    model = fresh()
+    attention = model.original_model.model.layers[0].self_attn
+    attention.register_forward_hook(
+        lambda _m, _a, out: (out[0] + out[0].mean(1, keepdim=True), *out[1:])
+    )
+    with pytest.raises(InputError, match="not causal"):
+        branch(model, PROMPTS, directions())
+
+
+def test_a_model_that_never_passes_its_sites_is_refused(tmp_path, cache):
+    # Its blocks hand on lists, which the bridge's hook at their end lets pass unseen.
+    tokenizer = tiny_tokenizer()
+    config = OpenAIGPTConfig(vocab_size=len(tokenizer), n_embd=D_MODEL, n_layer=3, n_head=4)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "gpt")
+    tokenizer.save_pretrained(tmp_path / "gpt")
+    model = load_model(tmp_path / "gpt", device="cpu")
+    with pytest.raises(InputError, match="never pass their hook_out"):
+        branch(model, PROMPTS, directions())
+    ids = model.tokenizer("so", return_tensors="pt").input_ids
+    with (
+        directions()[0].apply(model),
+        pytest.raises(InputError, match=r"never passes blocks\.1\.hook_resid_post"),
+    ):
+        model.original_model(ids)
+
+
+def test_a_model_without_a_stack_of_blocks_is_refused(fresh):
+    model = fresh()
+    del model._modules["blocks"]
+    for run in (
+        lambda: branch(model, PROMPTS, directions()),
+        lambda: score_continuations(model, PROMPTS, OPTIONS, []),
+        lambda: directions()[0].apply(model).__enter__(),
+    ):
+        with pytest.raises(InputError, match="no single stack of blocks"):
+            run()

@@ -581,9 +581,27 @@ def test_a_branch_that_overflows_leaves_the_others_alone(tiny_bridge, random_sae
     model, prompts = tiny_bridge(architecture), ["a prompt"]
     good = direction(random_sae, "dense")
     overflowing = Overflowing("over", good.hook_name, AddVector(torch.ones(D_MODEL)))
-    got = branch(model, prompts, [good, overflowing])
+    with pytest.warns(UserWarning, match="prompt 0: 'over' is not a number from block 1 on"):
+        got = branch(model, prompts, [good, overflowing])
     close(got[:, :2], branch(model, prompts, [good]))
     assert got[:, 2].isnan().all()
+
+
+def test_a_prompt_that_breaks_is_named_and_the_others_are_finished(llama):
+    vast = AddVector(torch.full((D_MODEL,), 2e38))
+    edits = [Direction("vast", site("resid_post", 2), vast, "generated") for _ in range(2)]
+    prompts, options = ["a prompt", "another one"], [["no"], ["y", "n", "yes"]]
+    said = "prompt 1: 'vast' \\+ 'vast' is not a number from block 2 on"
+    with pytest.warns(UserWarning, match=said):
+        found = score_continuations(llama, prompts, options, [edits])
+    right = score_continuations(llama, prompts, options, [])
+    for one, base in zip(found, right, strict=True):
+        close(one.log_probs[:1], base.log_probs)
+        assert one.log_probs[1].isnan().all()
+    captured = capture_prompts(llama, prompts, edits[0].hook_name, continuations=options)
+    with pytest.warns(UserWarning, match=said):
+        again = captured.score_continuations([edits])
+    assert again[1].log_probs.isnan().equal(found[1].log_probs.isnan())
 
 
 def test_branching_inside_apply_is_refused(tiny_bridge):

@@ -12,7 +12,7 @@ from torch import Tensor
 from saepd.common.errors import InputError
 from saepd.directions.accepting import as_branches
 from saepd.directions.direction import Direction, check_fits
-from saepd.directions.sites import hook_point
+from saepd.directions.sites import check_blocks, hook_point
 from saepd.models.in_use import using
 from saepd.models.tokens import check_lengths, continuation_ids, prompt_ids
 
@@ -101,6 +101,7 @@ def make_plan(model: TransformerBridge, directions: Sequence[Branch]) -> Plan:
             is steering.
     """
     branches = as_branches(directions)
+    check_blocks(model)
     with using(model):
         return Plan(model, branches)
 

@@ -7,9 +7,11 @@ the loop over tokens the host waits for the device once a token: to know what wa
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from saepd.branches.engine.broken import said_broken
 from saepd.branches.engine.columns import prompt_columns
 from saepd.branches.engine.decoding import separate, start
 from saepd.branches.engine.plan import Branch, Plan, check_prompts, make_plan
@@ -94,6 +96,7 @@ def generate_batch(
             if trace:
                 base = sampler.choose(merged.branches[:, 0], turn.luck)
                 recorder.note(turn.texts, merged.branches, turn.scores, turn.tokens, base)
+        _warn_of_broken(plan, indices, chosen, texts)
         steps = recorder.steps(model.tokenizer)
         return [_generated(text, steps.get(i, ())) for i, text in enumerate(texts)]
 
@@ -127,6 +130,7 @@ def generate_branches(
         texts, sampler = _texts(plan, wide, sampling)
         for _ in turns(apart, texts, sampler):
             pass
+        _warn_of_broken(plan, [i for i in indices for _ in range(plan.n_branches)], wide, texts)
         done = [_generated(text) for text in texts]
         n = plan.n_branches
         return [done[i : i + n] for i in range(0, len(done), n)]
@@ -145,6 +149,24 @@ def _pieces(
         if len(visible) > shown:
             yield visible[shown:]
             shown = len(visible)
+    if text.ended_by == "broken":
+        raise InputError(_said(plan, row, text))
+
+
+def _warn_of_broken(
+    plan: Plan, prompts: Sequence[int], rows: Sequence[list[int]], texts: Sequence[Text]
+) -> None:
+    """Say which texts ended because a branch gave no distribution; the others are whole."""
+    said = set()
+    for prompt, row, text in zip(prompts, rows, texts, strict=True):
+        if text.ended_by == "broken" and prompt not in said:
+            said.add(prompt)
+            warnings.warn(f"prompt {prompt}: {_said(plan, row, text)}", stacklevel=3)
+
+
+def _said(plan: Plan, row: list[int], text: Text) -> str:
+    with using(plan.model):
+        return said_broken(plan, [*row, *text.tokens], len(row))
 
 
 def started(

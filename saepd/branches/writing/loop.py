@@ -12,7 +12,6 @@ from torch import Tensor
 from saepd.branches.engine.plan import Plan
 from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.sampling import Sampler
-from saepd.common.errors import InputError
 from saepd.merge.config import MergeConfig
 from saepd.merge.operators import OPERATORS
 from saepd.models.in_use import using
@@ -20,7 +19,7 @@ from saepd.models.in_use import using
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-EndedBy = Literal["eos", "stop", "length"]
+EndedBy = Literal["eos", "stop", "length", "broken"]
 
 _HALF_A_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
@@ -191,10 +190,8 @@ def turns(rows: Rows, texts: list[Text], sampler: Sampler) -> Iterator[Turn]:
         tokens = sampler.choose(scores, luck)
         for text, token in zip(going, tokens.where(~rows.broken, -1).tolist(), strict=True):
             if token < 0:
-                raise InputError(
-                    "a branch gave NaN instead of a distribution: use smaller coefficients, or "
-                    "float32"
-                )
+                texts[text].ended_by = "broken"
+                continue
             texts[text].add(token)
         yield Turn(going, tokens, scores, luck)
         kept = [row for row, text in enumerate(going) if texts[text].ended_by is None]

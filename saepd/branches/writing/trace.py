@@ -61,7 +61,8 @@ class Generated:
     Attributes:
         text: Up to the end, without a stop text and half a character.
         tokens: All that were written, those of a stop text included, the end-of-text token not.
-        ended_by: ``eos``, the model's end of text; ``stop``, a stop text; ``length``.
+        ended_by: ``eos``, the model's end of text; ``stop``, a stop text; ``length``; ``broken``
+            where a branch gave no distribution, so that nothing could be written after this.
         steps: One for each token if a trace was asked for, else none.
     """
 

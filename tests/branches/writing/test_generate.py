@@ -599,14 +599,25 @@ def test_weights_must_fit_the_branches(llama):
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_a_branch_that_breaks_the_model_is_named(llama, temperature):
+def test_a_text_whose_branch_breaks_is_marked_and_the_others_are_written(llama, temperature):
     sampling = SamplingConfig(max_new_tokens=4, temperature=temperature)
-    # Two of them together leave the range of float32.
-    vast = Direction("vast", SITE, AddVector(torch.full((D_MODEL,), 2e38)), positions="generated")
-    broken = [dense(1), [vast, vast]]
-    for write in (generate_batch, generate_branches):
-        with pytest.raises(InputError, match="a branch gave NaN instead of a distribution"):
-            write(llama, [PROMPT], broken, sampling=sampling)
+    # Two of them together leave the range of float32, from the mark on.
+    vast = Direction("vast", SITE, AddVector(torch.full((D_MODEL,), 2e38)), 'after("::")')
+    broken, prompts = [dense(1), [vast, vast]], [PROMPT + "::", "as::", PROMPT + "!:: so"]
+    said = r"prompt 1: 'vast' \+ 'vast' is not a number from block 1 on: use smaller"
+    with pytest.warns(UserWarning, match=said):
+        written = generate_branches(llama, prompts, broken, sampling)
+    alone = generate_branches(llama, prompts, [dense(1)], sampling)
+    for texts, right in zip(written, alone, strict=True):
+        assert texts[:2] == right
+        assert texts[2].ended_by == "broken"
+    # What stands behind the mark breaks: the first written token, but in the last prompt its end.
+    assert [len(texts[2].tokens) for texts in written] == [1, 1, 0]
+    with pytest.warns(UserWarning, match=said):
+        merged = generate_batch(llama, prompts, broken, sampling=sampling)
+    assert [text.ended_by for text in merged] == ["broken"] * 3
+    with pytest.raises(InputError, match="is not a number from block 1 on"):
+        list(generate(llama, prompts[0], broken, sampling=sampling))
 
 
 def test_the_model_is_left_as_it_was(llama, hook_count):
