@@ -90,7 +90,7 @@ def is_proven(model: TransformerBridge, longest: int) -> bool:
 
 def _remembered(model: TransformerBridge, kind: str) -> str:
     """Why the fast path does not fit, or nothing; read from the cache, or found out and kept."""
-    file = cache_dir() / "proofs" / f"{_key(model)}-{kind}.json"
+    file = cache_dir() / "branch-proofs" / f"{_key(model)}-{kind}.json"
     try:
         return str(json.loads(file.read_text())["differs"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -25,7 +25,7 @@ WRITE = SamplingConfig(max_new_tokens=3)
 def cache(tmp_path, monkeypatch):
     """A cache of its own, where nothing is proven yet."""
     monkeypatch.setenv("SAEPD_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "proofs"
+    return tmp_path / "cache" / "branch-proofs"
 
 
 @pytest.fixture
