@@ -176,7 +176,7 @@ def test_a_model_that_never_passes_its_sites_is_refused(tmp_path, cache):
     config = OpenAIGPTConfig(vocab_size=len(tokenizer), n_embd=D_MODEL, n_layer=3, n_head=4)
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "gpt")
     tokenizer.save_pretrained(tmp_path / "gpt")
-    model = load_model(tmp_path / "gpt", device="cpu")
+    model = load_model(tmp_path / "gpt", device="cpu", trust_bridge=True)
     with pytest.raises(InputError, match="never pass their hook_out"):
         branch(model, PROMPTS, directions())
     ids = model.tokenizer("so", return_tensors="pt").input_ids
