@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from torch import Tensor
@@ -41,12 +41,20 @@ class OptionScores:
     Attributes:
         scores: Log-probs in nats, not normalised over the options.
         mass: Probability that the options hold together, per branch.
+        n_tokens: Number of tokens that each score is a mean over: those of the option's text where
+            scores are normalised by length, else 1.
         warning: Why the scores should not be trusted, or an empty string.
     """
 
     scores: Float[Tensor, "branches options"]
     mass: Float[Tensor, " branches"]
+    n_tokens: Int[Tensor, " options"]
     warning: str = ""
+
+    @property
+    def log_likelihoods(self) -> Float[Tensor, "branches options"]:
+        """Of the whole texts, or letters, of the options, nats."""
+        return self.scores * self.n_tokens
 
     def log_probs(self, temperature: float = 1.0) -> Float[Tensor, "branches options"]:
         """Normalised log-probs over the options, in nats.
@@ -186,7 +194,8 @@ def _read_letters(
         warning = ""
         if low < MIN_LETTER_MASS:
             warning = f"item {item.id!r}: the letters hold only {low:.1e} of the probability"
-        result.append(OptionScores(scores, mass, warning))
+        ones = torch.ones(len(tokens), dtype=torch.long, device=scores.device)
+        result.append(OptionScores(scores, mass, ones, warning))
     return result
 
 
@@ -208,7 +217,7 @@ def _read_texts(
         warning = ""
         if not bool(torch.isfinite(scores).all()):
             warning = f"item {item.id!r}: an option has probability zero in some branch"
-        if config.length_normalised:
-            scores = scores / torch.tensor(lengths)
-        result.append(OptionScores(scores, mass, warning))
+        n_tokens = torch.tensor(lengths if config.length_normalised else [1] * len(lengths))
+        n_tokens = n_tokens.to(scores.device)
+        result.append(OptionScores(scores / n_tokens, mass, n_tokens, warning))
     return result

@@ -24,7 +24,6 @@ from saepd.directions.direction import Direction
 from saepd.feedback.schema import Feedback, Item
 from saepd.feedback.targets import answered
 from saepd.models.prompts import item_prompt, letters
-from saepd.models.tokens import continuation_ids
 from saepd.models.wording import ReadoutConfig
 from saepd.readout.options import fit_temperature, option_offsets, read_options
 from saepd.uncertainty.asking_again import (
@@ -162,20 +161,16 @@ def answers_over_options(
         if not warning and not least >= MIN_MASS:
             warning = f"item {item.id!r}: the options hold only {least:.1e} of the probability"
         letter = config.readout == "letter"
-        prompt = item_prompt(model, item.prompt, item.options, config)
-        lengths = torch.ones(len(item.options)).double()
-        if config.length_normalised and not letter:
-            ids = [continuation_ids(model.tokenizer, prompt, option) for option in item.options]
-            lengths = torch.tensor([len(tokens) for tokens in ids]).double()
-        per_token = Repeated(again.first / lengths.numpy(), again.second / lengths.numpy())
+        n = own.n_tokens.double().cpu()
+        per_token = Repeated(again.first / n.numpy(), again.second / n.numpy())
         found.append(
             Answers(
                 item=item,
-                prompt=prompt,
+                prompt=item_prompt(model, item.prompt, item.options, config),
                 texts=tuple(letters(len(item.options))) if letter else item.options,
                 answers=item.options,
-                scores=own.scores * lengths,
-                read=lambda s, t, n=lengths, offset=offset: ((s / n - offset) / t).log_softmax(-1),
+                scores=own.log_likelihoods,
+                read=lambda s, t, n=n, offset=offset: ((s / n - offset) / t).log_softmax(-1),
                 temperature=reading.temperature,
                 epistemic=uncertainty_over_options(per_token, offset),
                 mass=own.mass.double().numpy(),

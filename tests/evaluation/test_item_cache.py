@@ -40,6 +40,7 @@ class Fond:
                     [[2.0 * (i == 0) + (o == "Less") for i, o in enumerate(item.options)]]
                 ),
                 torch.tensor([self.mass]),
+                torch.ones(len(item.options), dtype=torch.long),
             )
             for item in items
         ]

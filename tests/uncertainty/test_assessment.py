@@ -185,7 +185,7 @@ def test_options_without_probability_are_said_and_have_no_scores(llama, monkeypa
     def nothing(model, items, edits, config):
         first, second, third = real(model, items, edits, config)
         scores = torch.full_like(second.scores, -math.inf)
-        return [first, OptionScores(scores, torch.zeros_like(second.mass)), third]
+        return [first, OptionScores(scores, torch.zeros_like(second.mass), second.n_tokens), third]
 
     monkeypatch.setattr(answers, "read_options", nothing)
     found = assess(llama, CLOSED, directions(), None, CONFIG)
