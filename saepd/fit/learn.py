@@ -31,7 +31,7 @@ from saepd.fit.scales import FittedScales, Row, fit_scales
 from saepd.models.prompts import item_prompt
 from saepd.models.wording import ReadoutConfig
 from saepd.readout.options import OptionScores, read_options
-from saepd.readout.softmax import Options, Weights, option_features
+from saepd.readout.softmax import OptionValues, SoftmaxWeights, option_features
 from saepd.saes.load import sae_hook_name
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ class Seen(NamedTuple):
 
     question: str
     perspective: str
-    scores: Options
+    scores: OptionValues
     gradients: Float[np.ndarray, "options d_model"]
-    target: Options
+    target: OptionValues
 
 
 @dataclass(frozen=True)
@@ -233,10 +233,10 @@ def read_learned(
     return found
 
 
-def _readouts(directions: Sequence[Direction], config: ReadoutConfig) -> list[Weights]:
+def _readouts(directions: Sequence[Direction], config: ReadoutConfig) -> list[SoftmaxWeights]:
     """Weights of the base's readout and of each direction's, as their lineages tell them."""
-    base: list[Weights] = []
-    own: list[Weights] = []
+    base: list[SoftmaxWeights] = []
+    own: list[SoftmaxWeights] = []
     for direction in directions:
         where = f"direction {direction.perspective!r}"
         try:
@@ -287,7 +287,7 @@ def scale_rows(seen: Sequence[Seen], units: Units) -> list[Row]:
     """What one unit of each candidate does to the options of the feedback's questions."""
     n_positions = max(len(row.scores) for row in seen)
     effects = {
-        question: centred(row.gradients) @ units.T
+        question: centred_gradients(row.gradients) @ units.T
         for question, row in {row.question: row for row in seen}.items()
     }
     return [
@@ -302,7 +302,7 @@ def scale_rows(seen: Sequence[Seen], units: Units) -> list[Row]:
     ]
 
 
-def centred(gradients: Float[np.ndarray, "options d"]) -> Float[np.ndarray, "options d"]:
+def centred_gradients(gradients: Float[np.ndarray, "options d"]) -> Float[np.ndarray, "options d"]:
     """Gradients less their mean: what moves all options alike moves none of them."""
     return (gradients - gradients.mean(0)).astype(np.float64)
 

@@ -17,10 +17,11 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.special import softmax
 
 from saepd.common.errors import InputError
 from saepd.fit.config import ScaleConfig
-from saepd.readout.softmax import Options, Weights, fit_softmax, softmax
+from saepd.readout.softmax import OptionValues, SoftmaxWeights, fit_softmax
 
 Effects = Float[np.ndarray, "options units"]
 Readout = Float[np.ndarray, "options readout"]
@@ -34,7 +35,7 @@ class Row:
         question: Rows of one question have the same readout and effects, and stay on one side in
             cross-validation.
         perspective: Whose.
-        readout: Features of the unsteered readout (score, positions).
+        readout: OptionFeatures of the unsteered readout (score, positions).
         effects: What one unit of each candidate does to each option, nats.
         target: The answer, as a distribution.
     """
@@ -43,7 +44,7 @@ class Row:
     perspective: str
     readout: Readout
     effects: Effects
-    target: Options
+    target: OptionValues
 
 
 # Rows that are seen, and rows that are held out.
@@ -59,15 +60,15 @@ class FittedScales:
         values: Perspective -> scale of each, in the candidates' units.
         readout: Perspective -> weights of the unsteered readout.
         loss: Cross-validated loss of each setting that was tried, nats.
-        base: Weights of the readout without steering, for everybody.
+        base: SoftmaxWeights of the readout without steering, for everybody.
         unsteered: Cross-validated loss of the readout without steering, fitted alike, nats.
     """
 
     units: Int[np.ndarray, " k"]
-    values: Mapping[str, Weights]
-    readout: Mapping[str, Weights]
+    values: Mapping[str, SoftmaxWeights]
+    readout: Mapping[str, SoftmaxWeights]
     loss: Mapping[str, float]
-    base: Weights
+    base: SoftmaxWeights
     unsteered: float
 
 
@@ -109,7 +110,7 @@ class _Start(NamedTuple):
     """What fits to the same rows begin with: the penalty of the readout, and a ranking of units."""
 
     rows: Sequence[Row]
-    biases: Weights
+    biases: SoftmaxWeights
     ranked: Int[np.ndarray, " k"]
 
 
@@ -120,13 +121,13 @@ class _Shared(NamedTuple):
     units: Int[np.ndarray, " k"]
     size: float
     features: Mapping[str, np.ndarray]
-    weights: Weights
+    weights: SoftmaxWeights
 
 
 class _Own(NamedTuple):
     units: Int[np.ndarray, " k"]
-    values: dict[str, Weights]
-    readout: dict[str, Weights]
+    values: dict[str, SoftmaxWeights]
+    readout: dict[str, SoftmaxWeights]
 
 
 def _start(rows: Sequence[Row], sizes: Sequence[int], config: ScaleConfig) -> _Start:
@@ -164,7 +165,7 @@ def _everybodys(fit: _Shared) -> _Own:
 def _fit_own(fit: _Shared, own: float, config: ScaleConfig) -> _Own:
     n_readout = fit.rows[0].readout.shape[1]
     penalty = np.concatenate([np.full(n_readout, config.readout[1]), np.full(len(fit.units), own)])
-    found: dict[str, Weights] = {}
+    found: dict[str, SoftmaxWeights] = {}
     for name in dict.fromkeys(row.perspective for row in fit.rows):
         mine = [row for row in fit.rows if row.perspective == name]
         found[name] = fit_softmax(
@@ -176,7 +177,7 @@ def _fit_own(fit: _Shared, own: float, config: ScaleConfig) -> _Own:
     return _split(fit, found)
 
 
-def _split(fit: _Shared, weights: Mapping[str, Weights]) -> _Own:
+def _split(fit: _Shared, weights: Mapping[str, SoftmaxWeights]) -> _Own:
     n_readout = fit.rows[0].readout.shape[1]
     return _Own(
         fit.units,
@@ -185,7 +186,7 @@ def _split(fit: _Shared, weights: Mapping[str, Weights]) -> _Own:
     )
 
 
-def strongest(rows: Sequence[Row], unsteered: Weights) -> Int[np.ndarray, " units"]:
+def strongest(rows: Sequence[Row], unsteered: SoftmaxWeights) -> Int[np.ndarray, " units"]:
     """Units by their score tests against the unsteered readout, largest first (Rao 1948).
 
     The statistic of a unit is the sum over perspectives of

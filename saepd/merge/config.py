@@ -18,7 +18,7 @@ OPERATOR_NAMES = (
 )
 READINGS = ("magnitude-sized", "magnitude", "softmax")
 # How far a sum of probabilities may be from 1.
-SUM_TOLERANCE = 1e-3
+PROBABILITY_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -57,5 +57,5 @@ class MergeConfig:
             raise InputError(f"the merge operator {self.operator!r} {wanted}")
         if self.weights:
             check_numbers("weights", self.weights, at_least=0)
-            if abs(sum(self.weights) - 1) > SUM_TOLERANCE:
+            if abs(sum(self.weights) - 1) > PROBABILITY_TOLERANCE:
                 raise InputError(f"weights are {self.weights}: their sum must be 1")

@@ -15,10 +15,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saepd.common.errors import InputError
-from saepd.merge.config import SUM_TOLERANCE
+from saepd.merge.config import PROBABILITY_TOLERANCE
 
 LogProbs: TypeAlias = "Float[Tensor, '*batch options']"
-Branches: TypeAlias = "Float[Tensor, '*batch branches options']"
+BranchOptions: TypeAlias = "Float[Tensor, '*batch branches options']"
 PerItem: TypeAlias = "Float[Tensor, '*batch']"
 
 
@@ -60,7 +60,7 @@ def small_margin(log_probs: LogProbs) -> PerItem:
     return 1 - (first - second)
 
 
-def branch_disagreement(branches: Branches) -> PerItem:
+def branch_disagreement(branches: BranchOptions) -> PerItem:
     """Generalised Jensen-Shannon divergence of the branches: H(mean of p_i) - mean of H(p_i).
 
     All branches weigh the same (Lin 1991, eq. 5.1). In nats, from 0 (all the same) to the log of
@@ -81,7 +81,7 @@ def branch_disagreement(branches: Branches) -> PerItem:
     return (torch.special.entr(mean).sum(-1) - torch.special.entr(p).sum(-1).mean(-1)).clamp(min=0)
 
 
-def perspective_disagreement(branches: Branches) -> PerItem:
+def perspective_disagreement(branches: BranchOptions) -> PerItem:
     """``branch_disagreement`` of the perspectives alone, without the base model in row 0.
 
     Where every perspective moves the same way the base stands apart and the branches disagree,
@@ -109,7 +109,7 @@ def _checked(log_probs: LogProbs) -> LogProbs:
         )
     log_probs = log_probs.double()
     total = log_probs.logsumexp(-1, keepdim=True)
-    if not (total.abs() <= SUM_TOLERANCE).all():
+    if not (total.abs() <= PROBABILITY_TOLERANCE).all():
         raise InputError(
             f"log_probs have logsumexp {float(total.abs().max()):.4g}, not 0: apply log_softmax "
             "over the last dimension"

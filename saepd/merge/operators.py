@@ -18,9 +18,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from saepd.common.errors import InputError
-from saepd.merge.config import SUM_TOLERANCE, MergeConfig
+from saepd.merge.config import PROBABILITY_TOLERANCE, MergeConfig
 
-Branches: TypeAlias = Float[Tensor, "*batch branches vocab"]
+BranchLogProbs: TypeAlias = Float[Tensor, "*batch branches vocab"]
 Merged: TypeAlias = Float[Tensor, "*batch vocab"]
 
 
@@ -29,7 +29,7 @@ _TINY = float(np.finfo(np.float32).tiny)
 _LOG_TINY = math.log(_TINY)
 
 
-def merge_branches(branches: Branches, config: MergeConfig) -> Merged:
+def merge_branches(branches: BranchLogProbs, config: MergeConfig) -> Merged:
     """Merge branches by the operator that the config names.
 
     Args:
@@ -47,7 +47,7 @@ def merge_branches(branches: Branches, config: MergeConfig) -> Merged:
     return OPERATORS[config.operator](_checked(branches), config)
 
 
-def pluralistic(branches: Branches, *, alpha: float, tau: float, reading: str) -> Merged:
+def pluralistic(branches: BranchLogProbs, *, alpha: float, tau: float, reading: str) -> Merged:
     """Move the base by what each branch changed: l = l_b + alpha * sum_i w_i (l_i - l_b).
 
     The three steps of Luo et al. (arXiv 2510.16257, pluralistic decoding): difference, entropy of
@@ -71,7 +71,9 @@ def pluralistic(branches: Branches, *, alpha: float, tau: float, reading: str) -
     return torch.where(plausible, torch.log_softmax(moved, -1) + base_mass, base)
 
 
-def pluralistic_weights(branches: Branches, config: MergeConfig) -> Float[Tensor, "*batch steered"]:
+def pluralistic_weights(
+    branches: BranchLogProbs, config: MergeConfig
+) -> Float[Tensor, "*batch steered"]:
     """How much each steered branch counts in ``pluralistic``; the base counts what is left of 1.
 
     w_i = (m_i / n_i) / (max_j m_j + sum_j m_j / n_j), with m_i a magnitude and n_i the company of
@@ -98,18 +100,18 @@ def pluralistic_weights(branches: Branches, config: MergeConfig) -> Float[Tensor
     return _weights(*_differences(branches, plausible), plausible, config.reading)
 
 
-def mixture(branches: Branches) -> Merged:
+def mixture(branches: BranchLogProbs) -> Merged:
     """Mean of the probabilities of all branches, the base included (linear opinion pool)."""
     return branches.logsumexp(-2) - math.log(branches.shape[-2])
 
 
-def product(branches: Branches) -> Merged:
+def product(branches: BranchLogProbs) -> Merged:
     """Normalised mean of the log-probs of all branches, the base included (geometric mean)."""
     n = branches.shape[-2]
     return _log_linear(branches, branches.new_full((n,), 1 / n))
 
 
-def weighted(branches: Branches, weights: tuple[float, ...]) -> Merged:
+def weighted(branches: BranchLogProbs, weights: tuple[float, ...]) -> Merged:
     """Mixture of probabilities with given weights, one per branch, the base first.
 
     Raises:
@@ -121,7 +123,7 @@ def weighted(branches: Branches, weights: tuple[float, ...]) -> Merged:
     return torch.log_softmax((branches + log_weights).logsumexp(-2), -1)
 
 
-def cad(branches: Branches, alpha: float) -> Merged:
+def cad(branches: BranchLogProbs, alpha: float) -> Merged:
     """Context-aware decoding: (1 + alpha) l_s - alpha l_b, normalised.
 
     Shi et al. (arXiv 2305.14739, section 2), with steering in the place of the context. l_s is the
@@ -132,7 +134,7 @@ def cad(branches: Branches, alpha: float) -> Merged:
     return _log_linear(branches, branches.new_tensor([-alpha] + [(1 + alpha) / steered] * steered))
 
 
-def dcd(branches: Branches) -> Merged:
+def dcd(branches: BranchLogProbs) -> Merged:
     """Dynamic contrastive decoding, whose strengths come from the branches' confidence.
 
     l = l_s + beta (l_s - l_b) + gamma (l_high - l_low), with dynamic weights beta = max(0, c(l_s)
@@ -157,7 +159,7 @@ def dcd(branches: Branches) -> Merged:
     return _log_linear(branches, torch.cat([-beta[..., None], of_steered], -1))
 
 
-def saepd_released(branches: Branches, alpha: float) -> Merged:
+def saepd_released(branches: BranchLogProbs, alpha: float) -> Merged:
     """What the code published with arXiv 2510.16257 computes as its pluralistic decoding.
 
     Only for reproducing its numbers. It means to average the contrasts (1 + alpha) l_i - alpha l_b
@@ -194,7 +196,7 @@ def _checked(branches: Tensor) -> Tensor:
         )
     branches = branches.float()
     total = branches.logsumexp(-1, keepdim=True)
-    wrong = ~(total[..., 0].abs() <= SUM_TOLERANCE)
+    wrong = ~(total[..., 0].abs() <= PROBABILITY_TOLERANCE)
     if wrong.any():
         index = wrong.nonzero()[0].tolist()
         value = total[tuple(index)].item()

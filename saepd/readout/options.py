@@ -8,8 +8,8 @@ how much probability the options hold together is always reported.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,22 +112,6 @@ def option_offsets(
     for item, row in zip(items, scores, strict=True):
         groups.setdefault(item.options, []).append(row.scores[0])
     return {options: torch.stack(g).mean(0) for options, g in groups.items() if len(g) > 1}
-
-
-def centred(
-    scores: Sequence[OptionScores],
-    items: Sequence[Item],
-    offsets: Mapping[tuple[str, ...], Float[Tensor, " options"]],
-) -> list[OptionScores]:
-    """The scores less the base model's offsets, the same for every branch.
-
-    A branch that shifts an option for all questions keeps that shift. Items whose options have no
-    offset stay as they are.
-    """
-    return [
-        replace(row, scores=row.scores - offsets[item.options]) if item.options in offsets else row
-        for item, row in zip(items, scores, strict=True)
-    ]
 
 
 def fit_temperature(

@@ -14,9 +14,9 @@ from scipy.optimize import minimize
 
 from saepd.common.errors import InputError
 
-Features = Float[np.ndarray, "options features"]
-Options = Float[np.ndarray, " options"]
-Weights = Float[np.ndarray, " features"]
+OptionFeatures = Float[np.ndarray, "options features"]
+OptionValues = Float[np.ndarray, " options"]
+SoftmaxWeights = Float[np.ndarray, " features"]
 
 _MAX_STEPS = 300
 # Mean change of a weight below which a step is the last.
@@ -24,13 +24,13 @@ _ENOUGH = 1e-8
 
 
 def fit_softmax(
-    features: Sequence[Features],
-    targets: Sequence[Options],
-    penalty: Weights,
+    features: Sequence[OptionFeatures],
+    targets: Sequence[OptionValues],
+    penalty: SoftmaxWeights,
     *,
-    offsets: Sequence[Options] | None = None,
-    start: Weights | None = None,
-) -> Weights:
+    offsets: Sequence[OptionValues] | None = None,
+    start: SoftmaxWeights | None = None,
+) -> SoftmaxWeights:
     """Weights that make the targets most probable, less a ridge penalty.
 
     Minimises sum_i CE(t_i, softmax(F_i w + o_i)) / n + sum_j penalty_j (w_j - start_j)^2 / 2, where
@@ -59,18 +59,18 @@ def fit_softmax(
     n_answers = wanted.sum()
     centre = np.zeros(stacked.shape[1]) if start is None else start
 
-    def log_softmax(weights: Weights) -> Options:
+    def log_softmax(weights: SoftmaxWeights) -> OptionValues:
         scores = stacked @ weights + added
         scores = scores - np.maximum.reduceat(scores, begins)[question]
         return scores - np.log(np.add.reduceat(np.exp(scores), begins))[question]
 
-    def loss(weights: Weights) -> tuple[float, Weights]:
+    def loss(weights: SoftmaxWeights) -> tuple[float, SoftmaxWeights]:
         log_probs, away = log_softmax(weights), weights - centre
         value = -(wanted @ log_probs) / n_answers + (penalty * away) @ away / 2
         slope = stacked.T @ (answered * np.exp(log_probs) - wanted) / n_answers + penalty * away
         return float(value), slope
 
-    def curve(weights: Weights, along: Weights) -> Weights:
+    def curve(weights: SoftmaxWeights, along: SoftmaxWeights) -> SoftmaxWeights:
         probs, moved = np.exp(log_softmax(weights)), stacked @ along
         from_mean = moved - np.add.reduceat(probs * moved, begins)[question]
         return stacked.T @ (answered * probs * from_mean) / n_answers + penalty * along
@@ -87,14 +87,10 @@ def fit_softmax(
     return found.x
 
 
-def option_features(scores: Options, n_positions: int) -> Float[np.ndarray, "options features"]:
+def option_features(
+    scores: OptionValues, n_positions: int
+) -> Float[np.ndarray, "options features"]:
     """Of each option: its centred score, which position it has, and whether it is the last."""
     n = len(scores)
     last = np.eye(n)[:, -1:]
     return np.hstack([(scores - scores.mean())[:, None], np.eye(n, n_positions), last])
-
-
-def softmax(scores: Options) -> Options:
-    """Probabilities of scores in nats."""
-    raised = np.exp(scores - scores.max())
-    return raised / raised.sum()

@@ -48,7 +48,8 @@ class Reading:
 
     Attributes:
         temperature: Of what perspectives say, of sway and of ``least_confidence_scaled``.
-        offsets: Options -> what is taken off their scores, nats, as by `readout.options.centred`.
+        offsets: Options -> what is taken off their scores, nats; see
+            `saepd.readout.options.option_offsets`.
     """
 
     temperature: float = 1.0

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 # Where answers in free text end: at the end of their line, or after a sentence or two.
 FREE_TEXT = SamplingConfig(max_new_tokens=24, stop=("\n",))
 
-Scores = Float[np.ndarray, " texts"]
+TextScores = Float[np.ndarray, " texts"]
 
 
 class Repeated(NamedTuple):
@@ -48,7 +48,7 @@ class Repeated(NamedTuple):
         second: The same after each of the prompts that name an answer, nats.
     """
 
-    first: Scores
+    first: TextScores
     second: Float[np.ndarray, "named texts"]
 
 
@@ -65,7 +65,7 @@ class Sampled(NamedTuple):
 
     responses: tuple[str, ...]
     centre_of: tuple[int, ...]
-    log_probs: Scores
+    log_probs: TextScores
     uncertainty: float
     n_empty: int
 
@@ -140,7 +140,7 @@ def uncertainty_over_options(
 
     Args:
         repeated: From `iterate_over_options`.
-        offsets: Taken off every row's scores, as in `saepd.readout.options.centred`.
+        offsets: Taken off every row's scores, see `saepd.readout.options.option_offsets`.
     """
     offset = 0.0 if offsets is None else np.asarray(offsets, dtype=float)
     rows = np.vstack([repeated.first, repeated.second]) - offset

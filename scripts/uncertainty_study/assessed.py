@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import softmax
 
 from saepd.directions.direction import Direction
 from saepd.evaluation.fold import Fold, Options
@@ -24,7 +25,6 @@ from saepd.fit.config import FitConfig
 from saepd.fit.controls import random_latents
 from saepd.merge.config import MergeConfig
 from saepd.models.wording import ReadoutConfig
-from saepd.readout.softmax import softmax
 from saepd.uncertainty.answers import Reading, fit_reading
 from saepd.uncertainty.assessment import Assessment, assess
 from saepd.uncertainty.config import AssessmentConfig

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from tiny import SITE, save_tiny_model
 
 from saepd.branches.gradients import option_gradients
@@ -11,7 +12,7 @@ from saepd.feedback.schema import Feedback
 from saepd.fit.config import DirectionConfig, FitConfig, ScaleConfig
 from saepd.fit.learn import (
     Seen,
-    centred,
+    centred_gradients,
     decoder,
     fit_all,
     learn_directions,
@@ -22,7 +23,7 @@ from saepd.fit.scales import fit_scales
 from saepd.models.load import load_model
 from saepd.models.prompts import item_prompt
 from saepd.models.wording import ReadoutConfig
-from saepd.readout.softmax import option_features, softmax
+from saepd.readout.softmax import option_features
 
 QUICK = ScaleConfig(n_latents=(4,), shared=(0.001,), own=(0.005, 0.02))
 OPTIONS = ("yes", "no", "not sure")
@@ -60,7 +61,7 @@ def test_what_is_read_is_what_the_scales_foretell(llama, random_sae):
     scores = scores.double().numpy()
     expected = [option_features(scores, len(scales.base) - 2) @ scales.base]
     for name, weights in scales.readout.items():
-        moved = centred(gradients.numpy()) @ fit.learned.vectors[name]
+        moved = centred_gradients(gradients.numpy()) @ fit.learned.vectors[name]
         expected.append(option_features(scores, len(weights) - 2) @ weights + moved)
     np.testing.assert_allclose(
         read.scores.exp(), np.stack([softmax(row) for row in expected]), atol=0.03

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from saepd.common.errors import InputError
 from saepd.fit.config import ScaleConfig
 from saepd.fit.scales import Row, fit_scales, strongest
-from saepd.readout.softmax import softmax
 
 QUICK = ScaleConfig(n_latents=(2, 6), shared=(0.001, 1.0), own=(0.005, 1.0))
 

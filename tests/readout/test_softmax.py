@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
 from saepd.common.errors import InputError
-from saepd.readout.softmax import fit_softmax, softmax
+from saepd.readout.softmax import fit_softmax
 
 
 def questions(n, seed=0, n_features=3):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from scipy.special import softmax
+
 from saepd.branches.run import score_continuations
 from saepd.common.errors import InputError
 from saepd.evaluation.fold import Fold, Options, Predictions
 from saepd.feedback.schema import Feedback
 from saepd.feedback.targets import answered
 from saepd.models.tokens import prompt_ids
-from saepd.readout.softmax import softmax
 
 # Questions behind one copy of the examples. More of them share its cost, but each also looks at
 # every column of the others in vain.

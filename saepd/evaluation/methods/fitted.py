@@ -12,15 +12,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import softmax
 
 from saepd.directions.direction import Direction
 from saepd.evaluation.fold import Fold, Options, Predictions
 from saepd.evaluation.methods.steered import branch_scores
 from saepd.feedback.schema import Item
 from saepd.fit.config import ScaleConfig
-from saepd.fit.learn import Learned, Seen, centred, decoder, learn_latents, scale_rows
+from saepd.fit.learn import Learned, Seen, centred_gradients, decoder, learn_latents, scale_rows
 from saepd.fit.scales import fit_scales
-from saepd.readout.softmax import option_features, softmax
+from saepd.readout.softmax import option_features
 
 # Root mean square that directions move an option's log-likelihood by, nats.
 _MOVE = 0.01
@@ -150,6 +151,6 @@ def _moved(fold: Fold, learned: Mapping[str, Learned]) -> dict[str, dict[tuple[s
 
 def _coefficient(fold: Fold, vector: Float[np.ndarray, " d_model"]) -> float:
     """What a direction is multiplied by, so that it moves options by little."""
-    moves = [centred(fold.cache.gradients[row.item]) @ vector for row in fold.feedback]
+    moves = [centred_gradients(fold.cache.gradients[row.item]) @ vector for row in fold.feedback]
     size = np.sqrt(np.mean(np.concatenate(moves) ** 2))
     return float(_MOVE / size) if size > 0 else 1.0

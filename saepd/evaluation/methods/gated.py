@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.linalg import orth
+from scipy.special import softmax
 
 from saepd.branches.run import score_continuations
 from saepd.directions.direction import Direction
@@ -28,7 +29,7 @@ from saepd.evaluation.fold import Fold, Options, Predictions
 from saepd.feedback.schema import Feedback, Item
 from saepd.fit.config import ScaleConfig
 from saepd.fit.scales import Row, fit_scales
-from saepd.readout.softmax import option_features, softmax
+from saepd.readout.softmax import option_features
 
 # How far the direction moves an option's log-likelihood when its first-order effect is read, nats.
 _MOVE = 0.01

@@ -13,13 +13,14 @@ from functools import partial
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.special import softmax
 
 from saepd.branches.run import score_continuations
 from saepd.evaluation.fold import Fold, Options, Predictions
 from saepd.feedback.schema import Feedback, Item
 from saepd.feedback.targets import answered
 from saepd.readout.options import fit_temperature
-from saepd.readout.softmax import fit_softmax, option_features, softmax
+from saepd.readout.softmax import fit_softmax, option_features
 
 Weights = Float[np.ndarray, " features"]
 

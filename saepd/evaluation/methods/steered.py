@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import softmax
 
 from saepd.branches.engine.plan import Branch
 from saepd.branches.run import score_continuations
@@ -33,7 +34,6 @@ from saepd.fit.controls import (
 )
 from saepd.fit.recipe import Fit, fit_pairs
 from saepd.models.wording import ReadoutConfig
-from saepd.readout.softmax import softmax
 
 # Multiples of the mean difference that are tried on the feedback.
 COEFFICIENTS = (1.0, 4.0, 16.0)

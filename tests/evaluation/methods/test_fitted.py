@@ -1,12 +1,13 @@
 from dataclasses import replace
 
 import numpy as np
+from scipy.special import softmax
 
 from saepd.evaluation.methods import fitted, gated
 from saepd.fit.config import ScaleConfig
-from saepd.fit.learn import Learned, centred, decoder, scale_rows
+from saepd.fit.learn import Learned, centred_gradients, decoder, scale_rows
 from saepd.fit.scales import fit_scales
-from saepd.readout.softmax import option_features, softmax
+from saepd.readout.softmax import option_features
 
 
 def test_steered_answers_are_what_the_linear_fit_foretells(opinion_fold, monkeypatch):
@@ -21,7 +22,7 @@ def test_steered_answers_are_what_the_linear_fit_foretells(opinion_fold, monkeyp
     got = fitted.predict_fitted(fold, "one")
     moves = []
     for (id_, name), p in got.items():
-        effects = centred(fold.cache.gradients[id_]) @ units[found.units].T
+        effects = centred_gradients(fold.cache.gradients[id_]) @ units[found.units].T
         features = option_features(fold.cache.text_scores[id_], len(found.readout[name]) - 2)
         unsteered = features @ found.readout[name]
         np.testing.assert_allclose(p, softmax(unsteered + effects @ found.values[name]), atol=0.05)

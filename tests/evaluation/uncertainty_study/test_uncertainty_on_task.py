@@ -3,12 +3,12 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from scipy.stats import entropy
 from uncertainty_study.assessed import BASE, OPERATORS, RANDOM, TEMPERATURE, TEMPERED, assess_fold
 from uncertainty_study.uncertainty_on_task import TRIAGE, measure
 
 from saepd.evaluation.config import DrawConfig
-from saepd.readout.softmax import softmax
 from saepd.uncertainty.assessment import SCORES
 
 
