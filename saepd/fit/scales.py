@@ -60,7 +60,7 @@ class FittedScales:
         values: Perspective -> scale of each, in the candidates' units.
         readout: Perspective -> weights of the unsteered readout.
         loss: Cross-validated loss of each setting that was tried, nats.
-        base: SoftmaxWeights of the readout without steering, for everybody.
+        base: Weights of the readout without steering, for everybody.
         unsteered: Cross-validated loss of the readout without steering, fitted alike, nats.
     """
 
