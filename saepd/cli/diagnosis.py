@@ -172,7 +172,7 @@ def _converted_model(folder: Path) -> Check:
         return Check(name, enough, detail, "" if enough else advice)
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     about = f"{folder} ({size:.0f} MB)"
-    if is_intact(folder, DEFAULT_MODEL_SHA256):
+    if is_intact(folder, DEFAULT_MODEL_SHA256, afresh=True):
         return Check(name, True, f"intact: {about}")
     return Check(name, False, f"damaged: {about}", "nothing: the next use makes it again")
 

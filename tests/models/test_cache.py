@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,13 @@ import pytest
 from saepd.common.errors import InputError
 from saepd.common.files import file_sha256
 from saepd.models import cache as models
-from saepd.models.cache import cache_dir, converted, converted_folder
+from saepd.models.cache import (
+    cache_dir,
+    converted,
+    converted_folder,
+    is_intact,
+    known_sha256,
+)
 
 
 @pytest.fixture
@@ -147,3 +154,67 @@ def test_the_cache_is_the_users_unless_it_is_named(tmp_path, monkeypatch):
             monkeypatch.setenv("SAEPD_CACHE", value)
         assert cache_dir().name == "saepd"
         assert cache_dir() != tmp_path / "cache"
+
+
+# --- hashes ---
+
+
+@pytest.fixture
+def read_files(monkeypatch):
+    """Files whose content was read to hash it."""
+    read = []
+
+    def counted(path):
+        read.append(path.name)
+        return file_sha256(path)
+
+    monkeypatch.setattr(models, "file_sha256", counted)
+    return read
+
+
+def test_a_file_is_read_once_for_as_long_as_it_stays(source, read_files, monkeypatch):
+    monkeypatch.setattr(models, "_SETTLED_SECONDS", -1.0)
+    digest = known_sha256(source)
+    assert digest == file_sha256(source)
+    assert known_sha256(source) == digest
+    assert read_files == ["source.gguf"]
+    source.write_bytes(b"same weights")
+    assert known_sha256(source) == file_sha256(source) != digest
+    # Also where somebody sets the time of the change back.
+    before = source.stat()
+    source.write_bytes(b"some weights")
+    os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert known_sha256(source) == digest
+    assert len(read_files) == 3
+
+
+def test_a_file_that_was_just_written_is_read_again(source, read_files):
+    known_sha256(source)
+    known_sha256(source)
+    assert len(read_files) == 2
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"a": 3}', '{"a": [1, 2]}'])
+def test_damaged_hashes_are_made_anew(source, cache, content):
+    cache.parent.mkdir(parents=True)
+    (cache.parent / "hashes.json").write_text(content)
+    assert known_sha256(source) == file_sha256(source)
+
+
+def test_another_version_of_what_converts_converts_anew(source, conversions, monkeypatch):
+    first = converted(source)
+    monkeypatch.setattr(models, "version", lambda name: f"{name} of tomorrow")
+    second = converted(source)
+    assert first != second
+    assert len(conversions) == 2
+    assert converted(source) == second
+
+
+def test_damage_that_leaves_size_and_times_alone_is_found_afresh(source, conversions, monkeypatch):
+    monkeypatch.setattr(models, "_SETTLED_SECONDS", -1.0)
+    folder = converted(source)
+    digest = file_sha256(source)
+    assert is_intact(folder, digest)
+    monkeypatch.setattr(models, "file_sha256", lambda path: "0" * 64)
+    assert is_intact(folder, digest)
+    assert not is_intact(folder, digest, afresh=True)
