@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 _ENOUGH_ON_CPU = 4096
 _ENOUGH = 65536
 _SHARE_OF_MEMORY = 0.5
+# What starting one more pack costs, in tokens, where 4096 run at once; the more do, the more.
+_COST_OF_A_PACK = 64
+# How much of a pack may be padding.
+_IDLE = 0.25
 
 _Result = TypeVar("_Result")
 
@@ -41,10 +45,10 @@ def in_packs(
     """
     budget = token_budget(model)
     results: dict[int, _Result] = {}
-    waiting = sorted(range(len(costs)), key=lambda i: -costs[i])
-    while waiting:
-        pack = next(packs([costs[i] for i in waiting], budget))
-        indices = [waiting[i] for i in pack]
+    order = _dearest_first(costs)
+    start = 0
+    while start < len(order):
+        indices = order[start : _end_of_pack(costs, order, start, budget)]
         try:
             results.update(zip(indices, run(indices), strict=True))
         except (RuntimeError, MemoryError) as error:
@@ -61,20 +65,38 @@ def in_packs(
             )
             _free()
             continue
-        del waiting[: len(indices)]
+        start += len(indices)
     return [results[i] for i in range(len(costs))]
 
 
 def packs(costs: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Indices in groups of like cost, dearest first, each group within the budget."""
-    group: list[int] = []
-    for index in sorted(range(len(costs)), key=lambda i: -costs[i]):
-        if group and (len(group) + 1) * costs[group[0]] > budget:
-            yield group
-            group = []
-        group.append(index)
-    if group:
-        yield group
+    order, start = _dearest_first(costs), 0
+    while start < len(order):
+        end = _end_of_pack(costs, order, start, budget)
+        yield order[start:end]
+        start = end
+
+
+def _dearest_first(costs: Sequence[int]) -> list[int]:
+    return sorted(range(len(costs)), key=lambda i: -costs[i])
+
+
+def _end_of_pack(costs: Sequence[int], order: list[int], start: int, budget: int) -> int:
+    """Where the pack ends that starts with the dearest piece left.
+
+    All of a pack cost as much as the dearest. A piece that would idle for most of that waits for
+    the next pack, unless what idles is less than a pack costs by itself.
+    """
+    dearest, idle, end = costs[order[start]], 0, start + 1
+    by_itself = max(_COST_OF_A_PACK, int(_COST_OF_A_PACK / _ENOUGH_ON_CPU * budget))
+    while end < len(order):
+        whole = (end + 1 - start) * dearest
+        idle += dearest - costs[order[end]]
+        if whole > budget or idle > _IDLE * whole + by_itself:
+            break
+        end += 1
+    return end
 
 
 def token_budget(model: TransformerBridge) -> int:

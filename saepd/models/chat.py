@@ -46,18 +46,20 @@ def chat(tokenizer: Any, text: str) -> str:
             # A template is a program of the model's: it raises whatever it likes.
             raise InputError(
                 f"the model's chat template cannot put a user's turn ({first_line(error)}): use "
-                "the plain style"
+                "style='plain' (--style plain)"
             ) from error
         if text.strip() in rendered:
             break
     else:
-        raise InputError("the model's chat template leaves the text out: use the plain style")
+        raise InputError(
+            "the model's chat template leaves the text out: use style='plain' (--style plain)"
+        )
     behind = rendered[rendered.rindex(text.strip()) + len(text.strip()) :]
     marks = _THINKING.findall(behind)
     if marks and not _CLOSING.search(marks[-1]):
         raise InputError(
             f"the model's chat template opens a block for thinking ({marks[-1]}), so what follows "
-            "would not be the answer: use the plain style"
+            "would not be the answer: use style='plain' (--style plain)"
         )
     return rendered
 
@@ -81,12 +83,12 @@ def _template(tokenizer: Any) -> str:
     if isinstance(known, list):
         known = {entry["name"]: entry["template"] for entry in known}
     if not known:
-        raise InputError("this model has no chat template: use the plain style")
+        raise InputError("this model has no chat template: use style='plain' (--style plain)")
     if isinstance(known, dict):
         if "default" not in known:
             raise InputError(
                 f"this model has chat templates only for {', '.join(sorted(known))}, and none "
-                "called default: use the plain style"
+                "called default: use style='plain' (--style plain)"
             )
         return known["default"]
     return known

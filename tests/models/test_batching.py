@@ -17,6 +17,34 @@ def test_packs_hold_everything_once_and_stay_within_the_budget(costs, budget):
         assert len(group) * max(costs[i] for i in group) <= budget or len(group) == 1
 
 
+@pytest.mark.parametrize(
+    ("costs", "expected"),
+    [
+        # A long text does not make short ones as long as itself; short ones share a pack.
+        ([6, 706, 14], [[1], [2, 0]]),
+        ([100, 90, 80, 70], [[0, 1, 2, 3]]),
+        ([400, 400, 20, 20, 20], [[0, 1], [2, 3, 4]]),
+        ([30, 2], [[0, 1]]),
+    ],
+)
+def test_a_pack_holds_texts_of_like_length(costs, expected):
+    assert list(packs(costs, 4096)) == expected
+
+
+def test_many_pieces_are_packed_in_linear_time(llama, monkeypatch):
+    monkeypatch.setattr(batching, "_ENOUGH_ON_CPU", 40)
+    looked_at = []
+
+    class Cost(int):
+        def __neg__(self):
+            looked_at.append(self)
+            return -int(self)
+
+    costs = [Cost(10 + i % 7) for i in range(2000)]
+    assert in_packs(llama, costs, lambda indices: indices) == list(range(2000))
+    assert len(looked_at) == 2000
+
+
 def test_results_come_back_in_order(llama, monkeypatch):
     monkeypatch.setattr(batching, "_ENOUGH_ON_CPU", 10)
     seen = []

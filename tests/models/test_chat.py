@@ -17,7 +17,7 @@ def test_chat_ends_where_the_model_begins():
     tokenizer = tiny_tokenizer()
     assert chat(tokenizer, "So?") == "<|start|>user\nSo?<|end|>\n<|start|>assistant\n"
     tokenizer.chat_template = None
-    with pytest.raises(InputError, match="this model has no chat template: use the plain style"):
+    with pytest.raises(InputError, match="this model has no chat template: use style='plain'"):
         chat(tokenizer, "So?")
 
 
@@ -31,7 +31,7 @@ THINKING = {
 
 @pytest.mark.parametrize("what", THINKING)
 def test_options_are_never_read_within_thoughts(what):
-    with pytest.raises(InputError, match=r"opens a block for thinking .*: use the plain style"):
+    with pytest.raises(InputError, match=r"opens a block for thinking .*: use style='plain'"):
         chat(with_template(THINKING[what]), "So?")
 
 
@@ -58,7 +58,7 @@ UNUSABLE = {
     "{{ raise_exception('a system message must come first') }}": r"\(a system message must come",
     "{% for m in %}": "cannot put a user's turn",
     "{{ messages[0]['content'][0]['picture']['url'] }}": "cannot put a user's turn",
-    "<|user|>": "leaves the text out: use the plain style",
+    "<|user|>": "leaves the text out: use style='plain'",
 }
 
 
