@@ -8,7 +8,7 @@ from pathlib import Path
 
 from saepd.cli.options import check_folder, load_model_and_sae, print_json, print_table, progress
 from saepd.common.tracking import Mode, TrackingConfig
-from saepd.evaluation.config import EvaluationConfig
+from saepd.evaluation.config import DrawConfig, EvaluationConfig
 from saepd.models.choice import ModelConfig
 
 EXAMPLES = """\
@@ -16,13 +16,18 @@ EXAMPLES = """\
   saepd demo --out out/demo_block20 --block 20
   saepd demo --out out/demo_seed1 --seed 1 --wandb offline --json"""
 
-# Nulls first; the steered ones with a control each.
+# Nulls first, then what steers.
 METHODS = (
     *("uniform", "train-mean", "zero-shot", "zero-shot-persona", "few-shot", "position-bias"),
     *("random-latents", "selected-latents", "merged-pluralistic", "fitted-scales"),
 )
 
 FIRST = ("out", "block", "json", "wandb")
+
+
+def _three_draws() -> EvaluationConfig:
+    """Enough to predict each question about once, in under three minutes on two cores."""
+    return EvaluationConfig(DrawConfig(draws=3))
 
 
 @dataclass(kw_only=True)
@@ -38,7 +43,7 @@ class Options:
     out: Path = Path("out/demo")
     json: bool = False
     wandb: Mode = "off"
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    evaluation: EvaluationConfig = field(default_factory=_three_draws)
     where: ModelConfig = field(default_factory=ModelConfig)
 
 
@@ -63,9 +68,9 @@ def run(options: Options) -> None:
     with track(TrackingConfig(mode=options.wandb), settings, job_type="demo") as tracker:
         model, sae = load_model_and_sae(options.where)
         with progress("starting") as report:
-            summary = evaluate(model, sae, task, config, options.out, METHODS, report)
-            report("features, and one question in full", 0, 1)
             fold = first_fold(model, sae, task, config, options.out)
+            summary = evaluate(model, sae, task, config, options.out, METHODS, report, fold)
+            report("features, and one question in full", 0, 1)
             steered, fit = mean_differences(fold)["selected"], fold_fit(fold)
             example = most_divided(fold, steered, task, MergeConfig())
             evidence = [explain(model, sae, fit.pairs, features) for features in fit.features]

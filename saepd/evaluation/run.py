@@ -50,6 +50,7 @@ def evaluate(
     out: Path,
     methods: Sequence[str] | None = None,
     progress: Report | None = None,
+    first: Fold | None = None,
 ) -> dict[str, Any]:
     """Compare methods on a task; a folder that an interrupted call left is finished.
 
@@ -65,6 +66,7 @@ def evaluate(
         methods: Ids in `METHODS`, or ``all``; those that the task allows and that are not costly
             if None.
         progress: Called with what is being done, the step, and the number of steps.
+        first: From `first_fold`, for a caller who goes on with what methods computed in it.
 
     Returns:
         What ``summary.json`` holds.
@@ -82,7 +84,7 @@ def evaluate(
     report: Report = progress or (lambda *_: None)
     began, seconds = time.time(), {}
     steps = [(number, name) for number in range(len(draws)) for name in chosen]
-    fold, of_draw = None, -1
+    fold, of_draw = first, 0
     for step, (number, name) in enumerate(steps):
         report(f"draw {number + 1}: {name}", step, len(steps))
         if parts.path(number, name).exists():

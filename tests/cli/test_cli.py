@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file
 from tiny import save_tiny_model, save_tiny_sae
 
-from saepd.cli import COMMANDS, main
+from saepd.cli import COMMANDS, demo, main
 from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE
 
 OPTIONS = ["Yes", "No", "Unsure"]
@@ -364,6 +364,32 @@ def test_evaluate_compares_and_writes(evaluated, run, files, where, items, tmp_p
     done = run(*asked, "--methods", *METHODS, "--json", *where)
     assert done.code == 0, done.err
     assert json.loads(done.out) == found
+
+
+def test_the_demo_is_an_evaluation_on_the_packaged_survey(run, where, tmp_path, monkeypatch):
+    # A tiny model's context has no room for an example and a question of the survey.
+    methods = tuple(name for name in demo.METHODS if name != "few-shot")
+    monkeypatch.setattr(demo, "METHODS", methods)
+    out = tmp_path / "demo"
+    small = ("--n-feedback", 6, "--draws", 1, "--limit", 2)
+    done = run("demo", "--out", out, *small, *where)
+    assert done.code == 0, done.err
+    results = json.loads((out / "results.json").read_text())
+    shown = [row["method"] for row in results["rows"] if row["perspective"] == "all"]
+    assert tuple(shown) == methods
+    shown = " ".join(done.out.split())
+    assert results["finding"] in shown
+    people = results["example"]["people"]
+    assert people.keys() == {"Democrat", "Independent", "Republican"}
+    assert results["example"]["branches"].keys() == {"base", *people}
+    assert {found["perspective"] for found in results["features"]} == people.keys()
+    assert {path.name for path in (out / "steering").iterdir()} == {WEIGHTS_FILE, CONFIG_FILE}
+    # It is the same evaluation: asked for by its task, all of it is there already.
+    asked = ("--task", "gss", "--methods", *methods, "--out", out, "--json")
+    again = run("evaluate", *asked, *small, *where)
+    assert again.code == 0, again.err
+    assert json.loads(again.out)["rows"] == results["rows"]
+    assert json.loads((out / "run.json").read_text())["seconds"] == {}
 
 
 def test_evaluate_takes_perspectives_by_number_or_name(evaluated):
@@ -738,7 +764,7 @@ def test_what_needs_no_model_imports_nothing_heavy(code):
 
 def test_no_help_of_a_command_imports_anything_heavy():
     code = (
-        "import sys; from saepd.cli import COMMANDS, main\n"
+        "import sys; from saepd.cli import COMMANDS, demo, main\n"
         "for name in set(COMMANDS) - {'demo'}:\n"
         "    assert main([*name.split(), '--help-all']) == 0\n"
         f"    assert not ({HEAVY} - {{'numpy'}}) & set(sys.modules), name"
