@@ -168,11 +168,11 @@ METHODS: dict[str, Method] = {
     ),
     "selected-latents-kl-budget": Method(
         "selected latents, KL budget",
-        partial(steered.predict_mean_difference, kind="budget"),
+        steered.predict_within_budget,
         f"the same at the largest coefficient within {steered.KL_BUDGET} nats on neutral text",
         null=False,
         costly=True,
-        branches=partial(steered.mean_difference_branches, kind="budget"),
+        branches=lambda fold: steered.within_budget(fold).directions,
     ),
     **{
         f"merged-{operator}": Method(

@@ -69,10 +69,10 @@ def mean_differences(fold: Fold) -> dict[str, Steered]:
     """Chosen latents and their controls: all in one pass, since most of it is the prompts'.
 
     Returns:
-        ``selected`` latents, each perspective's coefficient chosen on its feedback; the same at a
-        ``budget`` of `KL_BUDGET` nats; and, with coefficients chosen alike, the ``dense`` mean
-        difference of the residual, as many ``random`` latents at the same norm, and latents chosen
-        on feedback whose perspectives were ``shuffled``.
+        ``selected`` latents, each perspective's coefficient chosen on its feedback; and, with
+        coefficients chosen alike, the ``dense`` mean difference of the residual, as many ``random``
+        latents at the same norm, and latents chosen on feedback whose perspectives were
+        ``shuffled``.
     """
 
     def compute() -> dict[str, Steered]:
@@ -83,7 +83,6 @@ def mean_differences(fold: Fold) -> dict[str, Steered]:
             fold,
             {
                 "selected": _grid(own),
-                "budget": {d.perspective: [d] for d in fit_kl_budget(fold.model, own, KL_BUDGET)},
                 "dense": _grid([dense_difference(pairs, d, contrast) for d in own]),
                 "random": _grid([random_latents(d, pairs, fold.seed) for d in own]),
                 "shuffled": _grid(shuffled.directions),
@@ -101,6 +100,21 @@ def predict_mean_difference(fold: Fold, kind: str) -> Predictions:
 def mean_difference_branches(fold: Fold, kind: str) -> Mapping[str, Branch]:
     """Perspective -> its branch of one kind of `mean_differences`."""
     return mean_differences(fold)[kind].directions
+
+
+def predict_within_budget(fold: Fold) -> Predictions:
+    """Selected latents at the largest coefficient that keeps the KL budget."""
+    return _read(fold, within_budget(fold))
+
+
+def within_budget(fold: Fold) -> Steered:
+    """The branches of selected latents at a budget of `KL_BUDGET` nats on neutral text."""
+
+    def compute() -> Steered:
+        directions = fit_kl_budget(fold.model, fold_fit(fold).directions, KL_BUDGET)
+        return steer(fold, {"budget": {d.perspective: [d] for d in directions}})["budget"]
+
+    return fold.once("within budget", compute)
 
 
 def predict_paper(fold: Fold) -> Predictions:

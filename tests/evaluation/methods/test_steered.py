@@ -72,9 +72,10 @@ def test_the_branch_is_kept_that_makes_the_feedback_likeliest(fold):
         assert losses[directions[0].coefficient] == pytest.approx(min(losses.values()), abs=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["selected", "budget", "dense", "random", "shuffled"])
+@pytest.mark.parametrize("kind", ["selected", "dense", "random", "shuffled", "within budget"])
 def test_groups_share_their_passes_and_nothing_else(fold, kind):
-    found = steered.mean_differences(fold)[kind]
+    within_budget = kind == "within budget"
+    found = steered.within_budget(fold) if within_budget else steered.mean_differences(fold)[kind]
     for name, branch in found.directions.items():
         item = fold.task.by_id[fold.test[0]]
         alone = hooked(fold, item, branch)
