@@ -24,6 +24,7 @@ from torch import Tensor
 
 from saepd.common.errors import InputError
 from saepd.directions.modes import EDIT_MODES, EditMode
+from saepd.saes.abilities import check_writes
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -33,29 +34,6 @@ Numbers: TypeAlias = Tensor | np.ndarray | Sequence[float]
 
 # Latents of these can be computed one by one; of the others only together.
 _PER_LATENT = ("standard", "gated", "jumprelu")
-_LINEAR = (*_PER_LATENT, "topk", "abstopk", "matching_pursuit")
-
-
-def check_supported(sae: SAE[Any]) -> None:
-    """Refuse dictionaries whose edits are no difference at one position of one site.
-
-    Raises:
-        InputError: a transcoder (reads and writes at different sites), a temporal SAE (decodes
-            from several positions), a per-head SAE, or a training-time SAE.
-    """
-    from sae_lens import SAE, TrainingSAE
-
-    if isinstance(sae, TrainingSAE):
-        raise InputError("a training-time SAE cannot steer: save it and load the inference SAE")
-    if not isinstance(sae, SAE):
-        raise InputError(f"an edit of latents needs an SAE, as load_sae returns it, not {sae!r}")
-    if sae.cfg.reshape_activations != "none":
-        raise InputError("an SAE on attention heads (hook_z) cannot steer: use one on the residual")
-    architecture = sae.cfg.architecture()
-    if architecture not in _LINEAR:
-        raise InputError(
-            f"an SAE of architecture {architecture!r} cannot steer: use one of {', '.join(_LINEAR)}"
-        )
 
 
 def scales_with_activation(sae: SAE[Any]) -> bool:
@@ -136,7 +114,7 @@ class EditLatents:
     """Edits some latents of one SAE, and leaves what the SAE cannot see as it is.
 
     Attributes:
-        sae: An inference SAE; see `check_supported`.
+        sae: An inference SAE; see `saepd.saes.abilities`.
         latents: Ids of the edited latents, each once.
         values: Amounts to add (``add``) or activations to hold (``clamp``), in the SAE's activation
             units, or factors (``scale``): one for each latent. None for ``ablate``.
@@ -159,7 +137,7 @@ class EditLatents:
         values: Numbers | None = None,
         mode: EditMode = "add",
     ) -> None:
-        check_supported(sae)
+        check_writes(sae)
         if mode not in EDIT_MODES:
             raise InputError(f"unknown mode {mode!r}: use one of {', '.join(EDIT_MODES)}")
         ids = _latent_ids(latents, sae.cfg.d_sae).to(sae.W_dec.device)
@@ -227,7 +205,7 @@ class Reconstruct:
     """Replaces an activation by its SAE's reconstruction: a control, which measures that cost.
 
     Attributes:
-        sae: An inference SAE; see `check_supported`.
+        sae: An inference SAE; see `saepd.saes.abilities`.
 
     Raises:
         InputError: an SAE that cannot steer.
@@ -236,7 +214,7 @@ class Reconstruct:
     sae: SAE[Any]
 
     def __post_init__(self) -> None:
-        check_supported(self.sae)
+        check_writes(self.sae)
 
     def __repr__(self) -> str:
         return f"Reconstruct({self.sae.cfg.metadata.hook_name})"

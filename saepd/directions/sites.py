@@ -7,17 +7,13 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from saepd.common.errors import InputError
+from saepd.saes.abilities import WRITABLE_SITE, why_not_written
 
 if TYPE_CHECKING:
     from transformer_lens.hook_points import HookPoint
     from transformer_lens.model_bridge import TransformerBridge
 
 
-# What these hold is, or is added to, the residual stream. (The bridge's hook_resid_mid is only the
-# MLP's input: an edit there never enters the stream.)
-_SITE = re.compile(
-    r"blocks\.\d+\.(hook_(resid_pre|resid_post|in|out|attn_out|mlp_out)|(attn|mlp)\.hook_out)"
-)
 _STREAM = re.compile(r"blocks\.(\d+)\.hook_(resid_pre|in|resid_post|out)")
 
 
@@ -61,12 +57,11 @@ def check_site(model: TransformerBridge, hook_name: str, where: str = "these pro
         InputError: which site, and which there are; or a model without a stack of blocks.
     """
     check_blocks(model)
-    if not _SITE.fullmatch(hook_name) and hook_name in model.hook_dict:
+    if not WRITABLE_SITE.fullmatch(hook_name) and hook_name in model.hook_dict:
         raise InputError(
-            f"{where}: an edit at {hook_name!r} would not reach the residual stream: "
-            "use a block's hook_resid_pre, hook_resid_post, hook_attn_out or hook_mlp_out"
+            f"{where}: edits are not made at {hook_name!r}: {why_not_written(hook_name)}"
         )
-    if not _SITE.fullmatch(hook_name) or not _has_site(model, hook_name):
+    if not WRITABLE_SITE.fullmatch(hook_name) or not _has_site(model, hook_name):
         raise InputError(
             f"{where}: this model has no site {hook_name!r}: its blocks are "
             f"0..{len(model.blocks) - 1}, their residual sites blocks.N.hook_resid_post"

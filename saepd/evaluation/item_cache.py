@@ -25,6 +25,7 @@ from saepd.models.sites import SiteBatch, read_site
 from saepd.models.tokens import prompt_ids
 from saepd.models.wording import ReadoutConfig
 from saepd.readout.options import MIN_LETTER_MASS, read_options
+from saepd.saes.abilities import encode
 from saepd.saes.load import sae_hook_name
 from saepd.tasks import Task
 
@@ -152,7 +153,7 @@ class ItemCache:
 
         def pool(batch: SiteBatch) -> list[Array]:
             h = batch.held[hook_name].float()
-            return list(batch.mean(torch.cat([h, self.sae.encode(h)], dim=-1)).cpu().numpy())
+            return list(batch.mean(torch.cat([h, encode(self.sae, h)], dim=-1)).cpu().numpy())
 
         return read_site(self.model, [hook_name], rows, pool, collected_bytes=8 * width)
 

@@ -25,6 +25,7 @@ from saepd.models.prompts import item_prompt
 from saepd.models.sites import SiteBatch, read_site
 from saepd.models.tokens import prompt_ids
 from saepd.models.wording import ReadoutConfig
+from saepd.saes.abilities import encode
 from saepd.saes.load import sae_hook_name
 
 if TYPE_CHECKING:
@@ -202,9 +203,9 @@ def _encode_texts(
     """Latents and residuals at one position of each text, and how often each latent fires."""
     hook_name = sae_hook_name(sae)
 
-    def encode(batch: SiteBatch) -> list[_Encoded]:
+    def encode_batch(batch: SiteBatch) -> list[_Encoded]:
         h = batch.held[hook_name].float()
-        f = sae.encode(h)
+        f = encode(sae, h)
         fires = (f > 0).float()
         counted = batch.counted.float()
         special = batch.prompts.attention - counted
@@ -221,6 +222,6 @@ def _encode_texts(
     rows = [prompt_ids(model.tokenizer, text) for text in texts]
     # The latents, whether they fire, and the encoder's own intermediate values.
     held = 16 * sae.cfg.d_sae
-    encoded = read_site(model, [hook_name], rows, encode, collected_bytes=held)
+    encoded = read_site(model, [hook_name], rows, encode_batch, collected_bytes=held)
     latents, residuals, *firing = (torch.stack(parts) for parts in zip(*encoded, strict=True))
     return latents, residuals, Firing(*firing)

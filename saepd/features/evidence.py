@@ -19,6 +19,7 @@ from saepd.features.encode import Pairs
 from saepd.features.select import Features
 from saepd.models.sites import SiteBatch, read_site
 from saepd.models.tokens import prompt_ids
+from saepd.saes.abilities import WRITABLE_SITE, abilities
 from saepd.saes.load import sae_hook_name
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class LatentEvidence:
             perspective; unit-free.
         stability: Share of bootstrap draws in which the latent was chosen.
         density: Share of positions at which the latent fires.
-        output_score: Change of the probability of the latent's own tokens when it is pushed.
+        output_score: Change of the probability of the latent's own tokens when it is pushed; NaN
+            where the SAE cannot steer.
     """
 
     latent: int
@@ -74,7 +76,11 @@ class LatentEvidence:
         # JSON knows no NaN, which is what latents that were not screened have.
         scores = {
             name: value if math.isfinite(value) else None
-            for name, value in (("score", self.score), ("stability", self.stability))
+            for name, value in (
+                ("score", self.score),
+                ("stability", self.stability),
+                ("output_score", self.output_score),
+            )
         }
         return asdict(self) | {"contexts": contexts} | scores
 
@@ -153,10 +159,20 @@ def explain(
     n: int = 5,
     n_contexts: int = 3,
 ) -> list[LatentEvidence]:
-    """Evidence for the n strongest latents of a perspective."""
+    """Evidence for the n strongest latents of a perspective.
+
+    Of an SAE that cannot steer, output scores are NaN, and latents that do not write into the
+    residual stream promote no tokens.
+    """
     latents = features.latents[:n]
-    tokens = logit_lens(model, sae, latents)
-    scores = output_scores(model, sae, latents)
+    writes_to = str(sae.cfg.metadata.hook_name_out or sae_hook_name(sae))
+    # Where latents write no residual stream, no token can be read from their decoder rows.
+    tokens = [[]] * len(latents)
+    if WRITABLE_SITE.fullmatch(writes_to):
+        tokens = logit_lens(model, sae, latents).tolist()
+    scores = torch.full((len(latents),), float("nan"))
+    if abilities(sae).writes:
+        scores = output_scores(model, sae, latents)
     effects = {}
     for perspective in pairs.perspectives:
         rows = pairs.latents[pairs.of(perspective)][:, latents]
@@ -167,7 +183,7 @@ def explain(
             LatentEvidence(
                 latent=latent,
                 perspective=features.perspective,
-                tokens=[_token_text(model.tokenizer, t) for t in tokens[i].tolist()],
+                tokens=[_token_text(model.tokenizer, t) for t in tokens[i]],
                 contexts=_contexts(pairs, latent, n_contexts),
                 score=float(features.effect[i]),
                 effect={name: float(values[i]) for name, values in effects.items()},

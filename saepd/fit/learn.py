@@ -32,6 +32,7 @@ from saepd.models.prompts import item_prompt
 from saepd.models.wording import ReadoutConfig
 from saepd.readout.options import OptionScores, read_options
 from saepd.readout.softmax import OptionValues, SoftmaxWeights, option_features
+from saepd.saes.abilities import check_writes
 from saepd.saes.load import sae_hook_name
 
 if TYPE_CHECKING:
@@ -138,9 +139,10 @@ def learn_directions(
     Raises:
         InputError: rows without an answer among options, one item in two wordings, an option
             without any probability, a model in half precision, another readout than the
-            likelihood of the options' texts, another mode than ``add``, an SAE that normalises
-            activations, or whatever `option_gradients` and `fit_scales` refuse.
+            likelihood of the options' texts, another mode than ``add``, an SAE that cannot
+            steer or normalises activations, or whatever `option_gradients` and `fit_scales` refuse.
     """
+    check_writes(sae)
     config, scales = config or FitConfig(), scales or ScaleConfig()
     rows = as_feedback(feedback)
     _check_precision(model)

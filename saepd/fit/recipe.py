@@ -19,6 +19,7 @@ from saepd.feedback.reading import feedback_hash
 from saepd.feedback.schema import Feedback
 from saepd.fit.budget import fit_kl_budget
 from saepd.fit.config import DirectionConfig, FitConfig
+from saepd.saes.abilities import check_writes
 from saepd.saes.load import sae_hook_name
 
 if TYPE_CHECKING:
@@ -60,9 +61,10 @@ def fit_directions(
         config: Settings.
 
     Raises:
-        InputError: whatever `as_feedback`, `encode_pairs`, `select_features` or `Direction`
-            refuses.
+        InputError: an SAE that cannot steer, or whatever `as_feedback`, `encode_pairs`,
+            `select_features` or `Direction` refuses.
     """
+    check_writes(sae)
     config = config or FitConfig()
     rows = as_feedback(feedback)
     return fit_pairs(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ import torch
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+# What GGUF files are called beside the model's name: how many bits they keep.
+_QUANTISATION = re.compile(r"[-._](i?q\d\w*|bf16|fp?16|fp?32)(\.gguf)?$", re.IGNORECASE)
 # How the hub's cache lays out a snapshot: models--owner--name/snapshots/commit.
 _SNAPSHOT = re.compile(r"models--(?:[^/]+--)?(?P<name>[^/]+)/snapshots/[0-9a-f]+/?$")
 
@@ -47,8 +50,12 @@ def same_model(model: TransformerBridge, name: str | None, fingerprint: str | No
 
 
 def same_name(one: str, other: str) -> bool:
-    """Whether two names are of one model: owner, case, punctuation and old aliases set aside."""
-    return _plain(one) == _plain(other)
+    """Whether two names are of one model, as far as names can tell.
+
+    Owners, spelling and quantisation do not matter, and TransformerLens' short names (gpt2-small)
+    are as good as hub ids (openai-community/gpt2).
+    """
+    return _canonical(one) == _canonical(other)
 
 
 def folder_name(folder: Path) -> str:
@@ -58,10 +65,26 @@ def folder_name(folder: Path) -> str:
     return snapshot["name"] if snapshot else path.name
 
 
-def _plain(name: str) -> str:
-    from transformer_lens.supported_models import MODEL_ALIASES
+def _canonical(name: str) -> str:
+    plain = _plain(_QUANTISATION.sub("", name))
+    return _aliases().get(plain, plain)
 
-    name = name.rstrip("/")
-    officials = [official for official, aliases in MODEL_ALIASES.items() if name in aliases]
-    last = (officials[0] if officials else name).rsplit("/", 1)[-1]
-    return re.sub(r"[^a-z0-9]", "", last.lower())
+
+def _plain(name: str) -> str:
+    plain = re.sub(r"[^a-z0-9]", "", name.rstrip("/").rsplit("/", 1)[-1].lower())
+    # The hub has dropped the owner's name from these names since.
+    return plain.removeprefix("meta") if plain.startswith("metallama") else plain
+
+
+@cache
+def _aliases() -> dict[str, str]:
+    """TransformerLens' own short names, and the official name that each of them is of."""
+    from transformer_lens.supported_models import MODEL_ALIASES, OFFICIAL_MODEL_NAMES
+
+    official = {_plain(name) for name in OFFICIAL_MODEL_NAMES}
+    return {
+        _plain(alias): _plain(name)
+        for name, aliases in MODEL_ALIASES.items()
+        for alias in aliases
+        if _plain(alias) not in official
+    }

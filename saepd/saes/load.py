@@ -9,40 +9,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import re
+import warnings
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
 
 from saepd.common.errors import InputError, first_line
-from saepd.models.sites import read_site
-from saepd.models.tokens import prompt_ids
+from saepd.saes.abilities import check_reads
+from saepd.saes.fits import check_config, check_measured, process_alike
+from saepd.saes.releases import check_release, load_release, release_config
 
 if TYPE_CHECKING:
     from sae_lens import SAE
     from transformer_lens.model_bridge import TransformerBridge
 
 DEFAULT_BLOCK = 15
-# What explains less than this was trained on something else: fitting SAEs of any width reach two
-# or three times as much, unfitting ones are near or below zero.
-MIN_EXPLAINED_VARIANCE = 0.3
-PROBE_TEXT = (
-    "The ferry leaves the old harbour twice a day, once before breakfast and once in the late "
-    "afternoon. Most of the passengers are people from the island who work in town, though in "
-    "summer there are visitors too. A ticket costs four coins, or three with a letter from the "
-    "school. If the wind is strong, the captain waits, and somebody in the small cafe by the pier "
-    "usually starts a conversation about the weather, the price of fish, or the next election."
-)
 
 _WEIGHTS = "sae_weights.safetensors"
 _CONFIG = "cfg.json"
 _PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt")
-_PROBE_TOKENS = 128
-
-_log = logging.getLogger(__name__)
 
 
 def load_sae(
@@ -63,29 +50,47 @@ def load_sae(
             ``cfg.json`` and ``sae_weights.safetensors``; a block number for the shipped SAE of
             the default model at that block; or nothing for the shipped one at block 15.
         sae_id: The SAE's id within the release.
-        model: The language model it is to be used on. Checks are made if it is given; the share
-            of variance explained on a probe text is then in
-            ``sae.cfg.metadata.probe_explained_variance``.
+        model: The language model it is to be used on. Checks are made if it is given: those of
+            the configuration before the weights are loaded, then the share of variance explained
+            on a probe text, which is in ``sae.cfg.metadata.probe_explained_variance``.
         device: Where the weights go; if None, where the model computes this site, or the CPU.
         any_model: Accept an SAE that names another model (a fine-tune of the same base, say).
 
     Returns:
-        The SAE in eval mode, gradients off.
+        The SAE in eval mode, gradients off; ``sae.cfg.metadata.loaded_from`` says from where.
 
     Raises:
         InputError: no such SAE, unreadable or pickled files, or an SAE that does not fit.
     """
     name = str(DEFAULT_BLOCK if source is None else source)
+    folder: Path | None = None
     if sae_id is not None:
-        sae = _from_release(name, sae_id)
+        if Path(name).expanduser().is_dir():
+            raise InputError(f"{name} is a folder: an SAE id is of a SAELens release")
+        check_release(name, sae_id)
+        config = release_config(name, sae_id)
+    # A digit string counts as a block, because that is how a block comes from a command line.
+    elif name.isdecimal():
+        folder = _shipped(int(name))
+        config = _folder_config(folder)
     else:
-        # A digit string counts as a block, because that is how a block comes from a command line.
-        sae = _from_folder(_shipped(int(name)) if name.isdecimal() else Path(name).expanduser())
+        folder = Path(name).expanduser()
+        if not folder.exists():
+            check_release(name, None)
+        config = _folder_config(folder)
+    check_reads(config)
+    if model is not None:
+        check_config(config, model, any_model=any_model)
+    with warnings.catch_warnings():
+        # Its advice is for a class that saepd does not use; `process_alike` does what it means.
+        warnings.filterwarnings("ignore", message="\nThis SAE has non-empty model_from_pretrained")
+        sae = load_release(name, str(sae_id)) if folder is None else _from_folder(folder)
     sae.eval()
     sae.requires_grad_(False)
     sae.cfg.metadata.loaded_from = _loaded_from(name, sae_id, any_model)
     if model is not None:
-        site_device = _check_fits(sae, model, any_model)
+        process_alike(sae, model)
+        site_device = check_measured(sae, model)
         device = site_device if device is None else device
     return sae if device is None else sae.to(device=str(device))
 
@@ -128,15 +133,6 @@ def sae_settings(sae: SAE[Any]) -> str:
     return json.dumps({"architecture": sae.cfg.architecture(), **told}, sort_keys=True)
 
 
-def explained_variance(x: Float[torch.Tensor, "n d"], x_hat: Float[torch.Tensor, "n d"]) -> float:
-    """Share of the variance of x that x_hat accounts for, pooled over rows; 1 is perfect.
-
-    ``1 - sum ||x - x_hat||^2 / sum ||x - mean(x)||^2``, the mean being over rows.
-    """
-    x, x_hat = x.double(), x_hat.double()
-    return 1 - float((x - x_hat).square().sum() / (x - x.mean(0)).square().sum())
-
-
 def shipped_folders() -> list[Path]:
     """Folders of the shipped SAEs, lowest block first.
 
@@ -162,11 +158,13 @@ def _shipped(block: int) -> Path:
     return shipped[block]
 
 
-def _from_folder(folder: Path) -> SAE[Any]:
-    from sae_lens import SAE
+def _folder_config(folder: Path) -> dict[str, Any]:
+    """The configuration in an SAE folder, as SAELens 6 has them, whichever version wrote it."""
+    from sae_lens.loading.pretrained_sae_loaders import handle_config_defaulting
+    from sae_lens.registry import SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY
 
     if not folder.is_dir():
-        raise InputError(f"no such SAE folder: {folder} (a SAELens release needs a sae_id as well)")
+        raise InputError(f"no such SAE folder: {folder}")
     if not (folder / _WEIGHTS).is_file():
         pickles = [p.name for p in sorted(folder.iterdir()) if p.suffix in _PICKLES]
         why = (
@@ -176,19 +174,9 @@ def _from_folder(folder: Path) -> SAE[Any]:
             else f"it holds no {_WEIGHTS}"
         )
         raise InputError(f"{folder} is no usable SAE folder: {why}")
-    if not (folder / _CONFIG).is_file():
+    path = folder / _CONFIG
+    if not path.is_file():
         raise InputError(f"{folder} is no usable SAE folder: it holds no {_CONFIG}")
-    _check_architecture(folder / _CONFIG)
-    try:
-        return SAE.load_from_disk(folder, device="cpu", dtype="float32")
-    except Exception as error:
-        # safetensors, torch and SAELens raise unrelated classes for files they cannot use.
-        raise InputError(f"cannot load the SAE in {folder}: {first_line(error)}") from error
-
-
-def _check_architecture(path: Path) -> None:
-    from sae_lens.registry import SAE_CLASS_REGISTRY
-
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -196,74 +184,35 @@ def _check_architecture(path: Path) -> None:
     if not isinstance(config, dict):
         raise InputError(f"{path} is not a SAELens configuration: expected a JSON object")
     # Configurations from before SAELens 6 may leave the architecture out; it was then this one.
-    architecture = config.get("architecture", "standard")
-    if architecture not in SAE_CLASS_REGISTRY:
+    architecture = config.setdefault("architecture", "standard")
+    if architecture not in (*SAE_CLASS_REGISTRY, *SAE_TRAINING_CLASS_REGISTRY):
         known = ", ".join(sorted(SAE_CLASS_REGISTRY))
         raise InputError(f"{path}: unknown architecture {architecture!r}; SAELens has {known}")
+    # Without a version SAELens takes it for an old form, in which these stood beside the rest.
+    metadata = config.get("metadata")
+    if isinstance(metadata, dict) and metadata.get("sae_lens_version") is None:
+        return config
+    try:
+        return handle_config_defaulting(config)
+    except Exception as error:
+        # What a field of the wrong kind leads to there depends on the field.
+        raise InputError(f"{path} is not a SAELens configuration: {first_line(error)}") from error
 
 
-def _from_release(release: str, sae_id: str) -> SAE[Any]:
+def _from_folder(folder: Path) -> SAE[Any]:
     from sae_lens import SAE
+    from sae_lens.loading.pretrained_sae_loaders import sae_lens_disk_loader
+
+    def load(path: Any, device: str, cfg_overrides: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        config, weights = sae_lens_disk_loader(path, device, cfg_overrides)
+        metadata = config.get("metadata")
+        if isinstance(metadata, dict) and metadata.get("sae_lens_version") is None:
+            # SAELens would drop all metadata that names no version.
+            metadata["sae_lens_version"] = version("sae-lens")
+        return config, weights
 
     try:
-        return SAE.from_pretrained(release, sae_id, device="cpu", dtype="float32")
+        return SAE.load_from_disk(folder, device="cpu", dtype="float32", converter=load)
     except Exception as error:
-        # The hub, its cache and some thirty converters raise unrelated classes.
-        raise InputError(
-            f"cannot load the SAE {sae_id!r} of release {release!r}: {first_line(error)}"
-        ) from error
-
-
-def _check_fits(sae: SAE[Any], model: TransformerBridge, any_model: bool) -> torch.device:
-    """Raise InputError unless the SAE fits the model; return the site's device."""
-    hook_name = sae_hook_name(sae)
-    if hook_name not in model.hook_dict:
-        raise InputError(
-            f"the SAE reads {hook_name}, which {model.cfg.model_name} does not have: it has "
-            f"{model.cfg.n_layers} blocks, so residual sites go up to "
-            f"blocks.{model.cfg.n_layers - 1}.hook_resid_post"
-        )
-    made_for = sae.cfg.metadata.model_name
-    if made_for and not any_model and _plain(made_for) != _plain(model.cfg.model_name):
-        raise InputError(
-            f"the SAE was made for {made_for}, but the model is {model.cfg.model_name}: pass "
-            "any_model=True if the two compute the same activations"
-        )
-    x = _probe_activations(model, hook_name)
-    width = x.shape[1:].numel()
-    if sae.cfg.d_in != width:
-        raise InputError(
-            f"the SAE expects vectors of width {sae.cfg.d_in}, but {hook_name} of "
-            f"{model.cfg.model_name} has width {width}"
-        )
-    x_hat = sae(x.cpu().float())
-    share = explained_variance(x.cpu().float().flatten(1), x_hat.flatten(1))
-    sae.cfg.metadata.probe_explained_variance = share
-    # Written so that NaN, which damaged weights give, is refused too.
-    if not share >= MIN_EXPLAINED_VARIANCE:
-        raise InputError(
-            f"the SAE explains {share:.2f} of the variance at {hook_name} of "
-            f"{model.cfg.model_name} on a probe text, expected at least "
-            f"{MIN_EXPLAINED_VARIANCE}: it was made for another model, other weight processing "
-            "or another normalisation"
-        )
-    _log.info(
-        "SAE %s: %s, %d latents, explains %.2f of the variance on a probe text",
-        hook_name,
-        sae.cfg.architecture(),
-        sae.cfg.d_sae,
-        share,
-    )
-    return x.device
-
-
-def _probe_activations(model: TransformerBridge, hook_name: str) -> torch.Tensor:
-    """What the site holds on the probe text, first position and special tokens left out."""
-    row = prompt_ids(model.tokenizer, PROBE_TEXT)[:_PROBE_TOKENS]
-    return read_site(
-        model, [hook_name], [row], lambda batch: [batch.held[hook_name][batch.counted]]
-    )[0]
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.rstrip("/").rsplit("/", 1)[-1].lower())
+        # safetensors, torch and SAELens raise unrelated classes for files they cannot use.
+        raise InputError(f"cannot load the SAE in {folder}: {first_line(error)}") from error

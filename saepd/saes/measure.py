@@ -17,7 +17,8 @@ from torch import Tensor
 from saepd.common.errors import InputError
 from saepd.saes.activations import is_sink, site_activations
 from saepd.saes.corpus import Context, template_opening
-from saepd.saes.load import explained_variance, sae_fingerprint, sae_hook_name
+from saepd.saes.fits import explained_variance
+from saepd.saes.load import sae_fingerprint, sae_hook_name
 
 if TYPE_CHECKING:
     from sae_lens import SAE

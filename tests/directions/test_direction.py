@@ -539,7 +539,10 @@ def test_a_direction_is_shown_in_a_line(random_sae):
         ({"edit": AddVector(torch.ones(48))}, "'p' has width 48, but the model's residual has 32"),
         ({"hook_name": "blocks.4.hook_resid_post"}, r"no site 'blocks.4\S+: its blocks are 0\.\.3"),
         ({"hook_name": "blocks.1.hook_nonsense"}, r"no site 'blocks.1.hook_nonsense'"),
-        ({"hook_name": "unembed.hook_in"}, "at 'unembed.hook_in' would not reach the residual"),
+        (
+            {"hook_name": "unembed.hook_in"},
+            "not made at 'unembed.hook_in': that is outside",
+        ),
         ({"lineage": {"model": "gpt2"}}, "made for 'gpt2', not for 'llama'"),
     ],
 )

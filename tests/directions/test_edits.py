@@ -226,17 +226,17 @@ def refused(sae, match):
 @pytest.mark.parametrize("architecture", ["transcoder", "skip_transcoder", "jumprelu_transcoder"])
 def test_a_transcoder_is_refused(random_sae, architecture):
     sae = random_sae(architecture, d_out=D_MODEL, apply_b_dec_to_input=False)
-    refused(sae, f"architecture '{architecture}' cannot steer: use one of standard")
+    refused(sae, "cannot steer: a transcoder reads one site")
 
 
 def test_a_temporal_sae_is_refused():
     sae = TemporalSAE(TemporalSAEConfig(d_in=D_MODEL, d_sae=48, n_heads=4, bottleneck_factor=1))
-    refused(sae, "architecture 'temporal' cannot steer: use one of standard")
+    refused(sae, "cannot steer: a temporal SAE reads several positions at once")
 
 
 def test_an_sae_in_training_is_refused():
     sae = JumpReLUTrainingSAE(JumpReLUTrainingSAEConfig(d_in=D_MODEL, d_sae=48))
-    refused(sae, "save it and load the inference SAE")
+    refused(sae, "save it, and load the inference SAE")
 
 
 def test_an_sae_of_attention_heads_is_refused(random_sae):

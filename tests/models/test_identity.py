@@ -41,12 +41,33 @@ def test_equal_weights_settle_it_whatever_the_names(folder, tmp_path):
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        ("gpt2-small", "openai-community/gpt2"),
         ("gpt2-small", "gpt2"),
-        ("owner/Some-Model", "some_model/"),
+        ("gpt2-small", "openai-community/gpt2"),
+        ("gpt2-small", "gpt2.Q4_0"),
+        ("gpt2-small", "gpt2-Q8_0.gguf"),
+        ("mistral-7b", "mistralai/Mistral-7B-v0.1"),
         ("pythia-70m-deduped", "EleutherAI/pythia-70m-deduped"),
+        ("gemma-2-2b", "google/gemma-2-2b"),
+        ("meta-llama/Meta-Llama-3.1-8B", "meta-llama/Llama-3.1-8B"),
+        ("models/Qwen3-0.6B/", "qwen3-0.6b"),
+        ("model-BF16", "Model"),
+        ("model.IQ4_XS", "model"),
     ],
 )
-def test_a_model_has_several_names(one, other):
+def test_names_of_one_model(one, other):
     assert same_name(one, other)
-    assert not same_name(one, f"{other}-large")
+    assert same_name(other, one)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("gpt2-small", "gpt2-medium"),
+        ("gemma-2-2b", "gemma-2-2b-it"),
+        ("pythia-70m", "pythia-70m-deduped"),
+        ("Qwen/Qwen3-4B", "Qwen/Qwen3-8B"),
+        ("meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-8B-Instruct"),
+    ],
+)
+def test_names_of_two_models(one, other):
+    assert not same_name(one, other)

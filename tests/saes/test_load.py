@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,15 @@ from safetensors.torch import load_file, save_file
 from tiny import D_MODEL, SITE, save_tiny_model, save_tiny_sae
 
 from saepd.common.errors import InputError
+from saepd.models.identity import weights_fingerprint
 from saepd.models.load import load_model
-from saepd.saes.load import (
+from saepd.saes.fits import (
+    _PROBE_TOKENS,
     MIN_EXPLAINED_VARIANCE,
+    PROBE_TEXT,
     explained_variance,
-    load_sae,
-    sae_fingerprint,
-    sae_hook_name,
 )
+from saepd.saes.load import load_sae, sae_fingerprint, sae_hook_name
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +84,6 @@ def test_an_sae_that_does_not_reconstruct_is_refused(model: Any, tmp_path: Path,
 
 
 def test_probe_counts_the_positions_that_training_counts(model: Any, tmp_path: Path):
-    from saepd.saes.load import _PROBE_TOKENS, PROBE_TEXT
-
     folder = save_tiny_sae(tmp_path)
     weights = load_file(folder / "sae_weights.safetensors")
     weights["W_dec"] = weights["W_dec"] * 0.8
@@ -156,8 +156,6 @@ def test_missing_sources_are_refused(tmp_path: Path):
         load_sae("gpt2-small-res-jb")
     with pytest.raises(InputError, match=r"holds no sae_weights\.safetensors"):
         load_sae(tmp_path)
-    with pytest.raises(InputError, match="'nothing-here' of release 'no-such-release'"):
-        load_sae("no-such-release", "nothing-here")
     with pytest.raises(InputError, match="no SAE is shipped for block 99"):
         load_sae(99)
 
@@ -200,3 +198,90 @@ def test_inference_class_from_a_training_checkpoint(tmp_path: Path):
     sae = load_sae(tmp_path)
     assert isinstance(sae, SAE)
     assert not isinstance(sae, TrainingSAE)
+
+
+# --- what is checked before the weights are loaded ---
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"d_in": 48}, r"width 48, but blocks\.1\S+ of model has width 32"),
+        ({"hook_name": "blocks.9.hook_resid_post"}, r"blocks\.9\S+, which model does not have"),
+        ({"model_name": "another"}, "was made for another, but the model is model"),
+        ({"hook_name": ""}, "names no site"),
+    ],
+)
+def test_what_the_configuration_says_is_checked_first(
+    model: Any, tmp_path: Path, settings: dict[str, Any], match: str
+):
+    folder = save_tiny_sae(tmp_path, **settings)
+    (folder / "sae_weights.safetensors").write_bytes(b"no weights at all")
+    with pytest.raises(InputError, match=match):
+        load_sae(folder, model=model)
+
+
+def change_config(folder: Path, **settings: Any) -> Path:
+    config = json.loads((folder / "cfg.json").read_text())
+    metadata = {**config["metadata"], **settings.pop("metadata", {})}
+    metadata = {name: value for name, value in metadata.items() if value is not None}
+    (folder / "cfg.json").write_text(json.dumps({**config, "metadata": metadata, **settings}))
+    return folder
+
+
+def test_metadata_without_a_version_is_kept(model: Any, tmp_path: Path):
+    folder = change_config(save_tiny_sae(tmp_path), metadata={"sae_lens_version": None})
+    sae = load_sae(folder, model=model)
+    assert sae_hook_name(sae) == SITE
+    assert sae.cfg.metadata.model_name == "model"
+    assert sae.cfg.metadata.probe_explained_variance == pytest.approx(1, abs=1e-5)
+
+
+def test_configurations_of_older_versions_load(model: Any, tmp_path: Path):
+    folder = save_tiny_sae(tmp_path)
+    old = {
+        "model_name": "model",
+        "hook_point": SITE,
+        "d_in": D_MODEL,
+        "d_sae": 2 * D_MODEL,
+        "dtype": "torch.float32",
+        "device": "cpu",
+        "activation_fn_str": "relu",
+        "normalize_activations": False,
+    }
+    (folder / "cfg.json").write_text(json.dumps(old))
+    sae = load_sae(folder, model=model)
+    assert sae.cfg.architecture() == "standard"
+    assert sae_hook_name(sae) == SITE
+    (folder / "cfg.json").write_text(json.dumps({**old, "model_name": "another"}))
+    with pytest.raises(InputError, match="was made for another"):
+        load_sae(folder, model=model)
+
+
+@pytest.mark.parametrize("kind", ["layer_norm", "constant_norm_rescale"])
+def test_normalised_activations_are_reconstructed(model: Any, tmp_path: Path, kind: str):
+    folder = change_config(save_tiny_sae(tmp_path), normalize_activations=kind)
+    sae = load_sae(folder, model=model)
+    assert sae.cfg.metadata.probe_explained_variance == pytest.approx(1, abs=1e-3)
+
+
+def test_the_very_weights_settle_what_the_name_does_not(model: Any, tmp_path: Path):
+    folder = save_tiny_sae(tmp_path, model_name="a name of its own")
+    known = {"model_weights": weights_fingerprint(model)}
+    change_config(folder, metadata={"saepd_training": known})
+    assert sae_hook_name(load_sae(folder, model=model)) == SITE
+    change_config(folder, metadata={"saepd_training": {"model_weights": "of another"}})
+    with pytest.raises(InputError, match="was made for a name of its own"):
+        load_sae(folder, model=model)
+
+
+def test_an_sae_of_another_name_says_what_it_explains(
+    model: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    load_sae(save_tiny_sae(tmp_path, model_name="another"), model=model, any_model=True)
+    assert "was made for another, but the model is model: it explains 1.00" in caplog.text
+
+
+def test_a_folder_has_no_ids(tmp_path: Path):
+    with pytest.raises(InputError, match="is a folder: an SAE id is of a SAELens release"):
+        load_sae(save_tiny_sae(tmp_path), "15")

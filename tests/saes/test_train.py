@@ -19,7 +19,8 @@ from saepd.saes.activations import ActivationCache, cache_activations
 from saepd.saes.card import write_card
 from saepd.saes.config import CorpusConfig, TrainConfig
 from saepd.saes.corpus import Context, contexts, read_documents
-from saepd.saes.load import explained_variance, load_sae
+from saepd.saes.fits import explained_variance
+from saepd.saes.load import load_sae
 from saepd.saes.measure import _text_context, firing_rates, measure_sae
 from saepd.saes.train import train_saes
 

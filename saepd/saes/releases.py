@@ -1,0 +1,90 @@
+"""SAELens' published dictionaries: which there are, and what was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+from saepd.common.errors import InputError, first_line
+from saepd.common.messages import shortened
+
+if TYPE_CHECKING:
+    from sae_lens import SAE
+
+
+def check_release(release: str, sae_id: str | None) -> None:
+    """Refuse a release that SAELens does not list, or an id that the release does not have.
+
+    A hub repository (``owner/name``) that SAELens does not list is not known to be wrong.
+
+    Raises:
+        InputError: which of the two is wrong, and the names nearest to it.
+    """
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    releases = get_pretrained_saes_directory()
+    if release not in releases:
+        if "/" in release and sae_id is not None:
+            return
+        raise InputError(
+            f"there is no SAE folder and no SAELens release {shortened(release)}: "
+            f"{_nearest(release, releases)}"
+        )
+    ids = releases[release].saes_map
+    if sae_id is None:
+        some = ", ".join(list(ids)[:5]) + (", ..." if len(ids) > 5 else "")
+        raise InputError(
+            f"the release {release!r} has {len(ids)} SAEs and needs a sae_id as well: {some}"
+        )
+    if sae_id not in ids:
+        raise InputError(
+            f"the release {release!r} has no SAE {shortened(sae_id)}: {_nearest(sae_id, ids)}"
+        )
+
+
+def release_config(release: str, sae_id: str) -> dict[str, Any]:
+    """The configuration of a published SAE, without its weights.
+
+    Raises:
+        InputError: it cannot be fetched or read.
+    """
+    from sae_lens.loading.pretrained_sae_loaders import load_sae_config_from_huggingface
+
+    try:
+        return load_sae_config_from_huggingface(release, sae_id)
+    except Exception as error:
+        raise _unreadable(release, sae_id, error) from error
+
+
+def load_release(release: str, sae_id: str) -> SAE[Any]:
+    """A published SAE, in float32 on the CPU.
+
+    Raises:
+        InputError: it cannot be fetched or read.
+    """
+    from sae_lens import SAE
+
+    try:
+        return SAE.from_pretrained(release, sae_id, device="cpu", dtype="float32")
+    except Exception as error:
+        raise _unreadable(release, sae_id, error) from error
+
+
+def _unreadable(release: str, sae_id: str, error: Exception) -> InputError:
+    # The hub, its cache and some thirty converters raise unrelated classes.
+    from sae_lens.loading.pretrained_saes_directory import get_repo_id_and_folder_name
+
+    repo, path = get_repo_id_and_folder_name(release, sae_id)
+    return InputError(
+        f"cannot load the SAE {sae_id!r} of release {release!r}, which is the path {path!r} of "
+        f"the hub repository {repo!r}: {first_line(error)}"
+    )
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    """The names most like one that does not exist."""
+    lower = {each.lower(): each for each in known}
+    close = difflib.get_close_matches(name[:200].lower(), lower, n=5, cutoff=0.4)
+    names = [lower[each] for each in close] or list(known)[:5]
+    return f"the {'nearest' if close else 'first'} of {len(known)} are {', '.join(names)}"
