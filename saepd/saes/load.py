@@ -62,23 +62,8 @@ def load_sae(
     Raises:
         InputError: no such SAE, unreadable or pickled files, or an SAE that does not fit.
     """
-    name = str(DEFAULT_BLOCK if source is None else source)
-    folder: Path | None = None
-    if sae_id is not None:
-        if Path(name).expanduser().is_dir():
-            raise InputError(f"{name} is a folder: an SAE id is of a SAELens release")
-        check_release(name, sae_id)
-        config = release_config(name, sae_id)
-    # A digit string counts as a block, because that is how a block comes from a command line.
-    elif name.isdecimal():
-        folder = _shipped(int(name))
-        config = _folder_config(folder)
-    else:
-        folder = Path(name).expanduser()
-        if not folder.exists():
-            check_release(name, None)
-        config = _folder_config(folder)
-    check_reads(config)
+    name = _name(source)
+    folder, config = sae_config(source, sae_id)
     if model is not None:
         check_config(config, model, any_model=any_model)
     with warnings.catch_warnings():
@@ -93,6 +78,42 @@ def load_sae(
         site_device = check_measured(sae, model)
         device = site_device if device is None else device
     return sae if device is None else sae.to(device=str(device))
+
+
+def sae_config(
+    source: str | Path | int | None = None, sae_id: str | None = None
+) -> tuple[Path | None, dict[str, Any]]:
+    """What there is to know about an SAE before anything large is loaded.
+
+    Args:
+        source: As for `load_sae`.
+        sae_id: The SAE's id within a release.
+
+    Returns:
+        The folder it is in (None for a release), and its configuration in the form of SAELens 6.
+
+    Raises:
+        InputError: no such SAE, an unusable folder, or an SAE whose latents cannot be read.
+    """
+    name = _name(source)
+    path = Path(name).expanduser()
+    if sae_id is not None:
+        if path.is_dir():
+            raise InputError(f"{name} is a folder: an SAE id is of a SAELens release")
+        check_release(name, sae_id)
+        folder, config = None, release_config(name, sae_id)
+    else:
+        # A digit string counts as a block, because that is how a block comes from a command line.
+        folder = _shipped(int(name)) if name.isdecimal() else path
+        if not folder.exists() and not path.is_absolute() and not name.startswith((".", "~")):
+            check_release(name, None)
+        config = _folder_config(folder)
+    check_reads(config)
+    return folder, config
+
+
+def _name(source: str | Path | int | None) -> str:
+    return str(DEFAULT_BLOCK if source is None else source)
 
 
 def _loaded_from(name: str, sae_id: str | None, any_model: bool) -> dict[str, str | int | bool]:
@@ -160,9 +181,6 @@ def _shipped(block: int) -> Path:
 
 def _folder_config(folder: Path) -> dict[str, Any]:
     """The configuration in an SAE folder, as SAELens 6 has them, whichever version wrote it."""
-    from sae_lens.loading.pretrained_sae_loaders import handle_config_defaulting
-    from sae_lens.registry import SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY
-
     if not folder.is_dir():
         raise InputError(f"no such SAE folder: {folder}")
     if not (folder / _WEIGHTS).is_file():
@@ -183,6 +201,9 @@ def _folder_config(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not readable JSON: {first_line(error)}") from error
     if not isinstance(config, dict):
         raise InputError(f"{path} is not a SAELens configuration: expected a JSON object")
+    from sae_lens.loading.pretrained_sae_loaders import handle_config_defaulting
+    from sae_lens.registry import SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY
+
     # Configurations from before SAELens 6 may leave the architecture out; it was then this one.
     architecture = config.setdefault("architecture", "standard")
     if architecture not in (*SAE_CLASS_REGISTRY, *SAE_TRAINING_CLASS_REGISTRY):

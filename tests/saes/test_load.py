@@ -20,7 +20,7 @@ from saepd.saes.fits import (
     PROBE_TEXT,
     explained_variance,
 )
-from saepd.saes.load import load_sae, sae_fingerprint, sae_hook_name
+from saepd.saes.load import load_sae, sae_config, sae_fingerprint, sae_hook_name
 
 
 @pytest.fixture(scope="module")
@@ -285,3 +285,21 @@ def test_an_sae_of_another_name_says_what_it_explains(
 def test_a_folder_has_no_ids(tmp_path: Path):
     with pytest.raises(InputError, match="is a folder: an SAE id is of a SAELens release"):
         load_sae(save_tiny_sae(tmp_path), "15")
+
+
+def test_a_configuration_is_read_without_the_weights(tmp_path: Path):
+    folder = save_tiny_sae(tmp_path)
+    (folder / "sae_weights.safetensors").write_bytes(b"")
+    found, config = sae_config(folder)
+    assert found == folder
+    assert (config["architecture"], config["d_in"]) == ("standard", D_MODEL)
+    assert config["metadata"]["hook_name"] == SITE
+    with pytest.raises(InputError, match="no such SAE folder: missing"):
+        sae_config("./missing")
+
+
+def test_kinds_that_cannot_be_read_are_refused_before_their_weights(tmp_path: Path):
+    folder = save_tiny_sae(tmp_path, hook_name="blocks.1.hook_mlp_in")
+    (folder / "sae_weights.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match=r"does not compute blocks\.1\.hook_mlp_in by itself"):
+        load_sae(folder)
