@@ -53,7 +53,7 @@ from .fit.controls import random_latents as random_latents  # control: other lat
 from .fit.controls import shuffled_labels as shuffled_labels  # control: perspectives dealt out anew
 from .fit.learn import LearnedFit as LearnedFit  # learned directions, and the scales they write
 from .fit.learn import learn_directions as learn_directions  # directions with learned scales
-from .fit.learn import read_learned as read_learned  # what learned directions answer
+from .fit.learned import read_learned as read_learned  # what learned directions answer
 from .fit.recipe import Fit as Fit  # directions, their features, the encoded feedback
 from .fit.recipe import fit_directions as fit_directions  # a direction for every perspective
 

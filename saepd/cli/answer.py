@@ -73,7 +73,7 @@ def _choose(options: Options, model, directions: Sequence[Direction]) -> None:  
 
     from saepd.cli.show import show_distributions
     from saepd.feedback.schema import Item
-    from saepd.fit.learn import is_learned, read_learned
+    from saepd.fit.learned import is_learned, read_learned
     from saepd.merge.disagreement import branch_disagreement
     from saepd.merge.operators import merge_branches
     from saepd.readout.options import read_options
