@@ -1,4 +1,4 @@
-"""What a field of a command's options may be beside an option: a value that needs no name."""
+"""What a field of a command's options may be beside a plain option."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import MISSING, Field, field
 from typing import Any
 
 _POSITIONAL = "given without its name"
+_GIVEN = "names of the options that were given"
 
 
 def argument(default: Any = MISSING) -> Any:
@@ -18,6 +19,16 @@ def argument(default: Any = MISSING) -> Any:
     if isinstance(default, type):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def names_given() -> Any:
+    """A field of no option of its own: it holds the names of the options that were given."""
+    return field(default=frozenset(), metadata={_GIVEN: True})
+
+
+def holds_names(one: Field[Any]) -> bool:
+    """Whether a field was made by `names_given`."""
+    return _GIVEN in one.metadata
 
 
 def is_argument(one: Field[Any]) -> bool:

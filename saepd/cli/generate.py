@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from saepd.branches.writing.config import SamplingConfig
 from saepd.cli.fields import argument
-from saepd.cli.options import load_model_and_sae, print_json, spinning
+from saepd.cli.options import print_json, spinning
+from saepd.cli.steering import SteeringOptions
 from saepd.common.errors import InputError
 from saepd.merge.config import MergeConfig
 from saepd.models.choice import ModelConfig
@@ -28,7 +30,7 @@ EXAMPLES = """\
   saepd generate "Taxes?" --steering steering --per-perspective
   saepd generate --prompts prompts.txt --steering steering --trace trace.jsonl"""
 
-FIRST = ("prompt", "steering", "style", "max_new_tokens", "temperature", "operator")
+FIRST = ("prompt", "steering", "strength", "max_new_tokens", "temperature", "operator")
 
 
 @dataclass(kw_only=True)
@@ -37,21 +39,21 @@ class Options:
 
     Attributes:
         prompt: Text that is continued, or the user's turn that is answered.
-        steering: Folder of directions, as `saepd fit` writes it.
         prompts: File of several prompts, one a line.
         per_perspective: Write one text as the base model and one as each perspective, unmerged.
         trace: JSONL file that will say of every token how it came about.
-        style: Whether a prompt is a user's turn in the chat template, or plain text.
+        style: How a prompt is put to the model: as a user's turn in its chat template, or as
+            plain text; if not given, in the template if the model has one.
         json: Print as JSON when done instead of token by token.
     """
 
-    steering: Path
     prompt: str | None = argument(None)
     prompts: Path | None = None
     per_perspective: bool = False
     trace: Path | None = None
-    style: Style = "chat"
+    style: Style | None = None
     json: bool = False
+    directions: SteeringOptions
     where: ModelConfig = field(default_factory=ModelConfig)
     merge: MergeConfig = field(default_factory=MergeConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -59,7 +61,6 @@ class Options:
 
 def run(options: Options) -> None:
     """Generate and print, a single merged text as it comes."""
-    from saepd.directions.saving import load_from_disk
     from saepd.models.chat import chat
 
     if options.trace is not None and options.per_perspective:
@@ -69,9 +70,10 @@ def run(options: Options) -> None:
     if options.trace is not None and options.trace.is_dir():
         raise InputError(f"--trace {options.trace} is a folder: name a file")
     asked = _prompts(options)
-    model, sae = load_model_and_sae(options.where)
-    directions = load_from_disk(options.steering, model, sae)
-    prompts = [chat(model.tokenizer, p) if options.style == "chat" else p for p in asked]
+    options.directions.check(options.merge)
+    model, directions = options.directions.load(options.where)
+    style = options.style or _own_style(model)
+    prompts = [chat(model.tokenizer, p) if style == "chat" else p for p in asked]
     if options.per_perspective:
         _write_apart(model, prompts, directions, options)
     elif options.prompts is None and options.trace is None:
@@ -171,6 +173,13 @@ def _write_apart(
 def _print_found(found: list[dict[str, Any]], options: Options) -> None:
     """A list where prompts came in a file, however many they were."""
     print_json(found[0] if options.prompts is None else found)
+
+
+def _own_style(model: TransformerBridge) -> Style:
+    if getattr(model.tokenizer, "chat_template", None):
+        return "chat"
+    print("the model has no chat template: prompts are continued as plain text", file=sys.stderr)
+    return "plain"
 
 
 def _names(directions: Sequence[Direction]) -> list[str]:

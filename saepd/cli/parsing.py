@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +23,7 @@ from docstring_parser import parse as parse_docstring
 
 from saepd.cli.command import Command
 from saepd.cli.config_file import read_config_file
-from saepd.cli.fields import is_argument
+from saepd.cli.fields import holds_names, is_argument
 from saepd.cli.help import HelpPage
 from saepd.common.errors import InputError
 from saepd.common.messages import shortened
@@ -97,6 +97,8 @@ def _walk(kind: type, path: tuple[str, ...], group: str, default: Any) -> Iterat
     for one in fields(kind):
         value = _default(one) if default is MISSING else getattr(default, one.name)
         here = (*path, one.name)
+        if holds_names(one):
+            continue
         if is_dataclass(hints[one.name]):
             nested: Any = hints[one.name]
             heading = (inspect.getdoc(nested) or "").splitlines()[0].rstrip(".").partition(";")[0]
@@ -147,7 +149,7 @@ def build_app(
         help_formatter=HelpPage(),
         help_epilogue=None,
         usage=_usage(command, options),
-        default_command=_function(command, options, everything),
+        default_command=_function(command, options, everything, settings or {}),
         default_parameter=Parameter(consume_multiple=True),
         print_error=False,
         exit_on_error=False,
@@ -166,14 +168,17 @@ def _usage(command: Command, options: Sequence[Option]) -> str:
     return " ".join([*words, "[options]"])
 
 
-def _function(command: Command, options: Sequence[Option], everything: bool) -> Callable[..., Any]:
+def _function(
+    command: Command, options: Sequence[Option], everything: bool, settings: Mapping[str, Any]
+) -> Callable[..., Any]:
     """A function that takes every option by name and makes the command's dataclass of them."""
 
     def made(*given: Any, **values: Any) -> Any:
         bound = signature.bind(*given, **values)
+        names = frozenset(bound.arguments) | set(settings)
         bound.apply_defaults()
-        bound.arguments.pop("config", None)
-        return _made(command.options, (), {o.path: bound.arguments[o.name] for o in options})
+        found = {option.path: bound.arguments[option.name] for option in options}
+        return _made(command.options, (), found, names)
 
     order = {name: number for number, name in enumerate(command.first)}
     headings = list(dict.fromkeys(option.group for option in options))
@@ -225,17 +230,21 @@ def _group(option: Option, order: Mapping[str, int], headings: Sequence[str]) ->
     return Group(option.group, sort_key=1 + headings.index(option.group))
 
 
-def _made(kind: type, path: tuple[str, ...], values: Mapping[tuple[str, ...], Any]) -> Any:
+def _made(
+    kind: type, path: tuple[str, ...], values: Mapping[tuple[str, ...], Any], names: Set[str]
+) -> Any:
     """The dataclass with these values, and the nested ones of it."""
     hints: dict[str, Any] = get_type_hints(kind)
-    return kind(
-        **{
-            one.name: _made(hints[one.name], (*path, one.name), values)
-            if is_dataclass(hints[one.name])
-            else values[*path, one.name]
-            for one in fields(kind)
-        }
-    )
+    found: dict[str, Any] = {}
+    for one in fields(kind):
+        here = (*path, one.name)
+        if holds_names(one):
+            found[one.name] = names
+        elif is_dataclass(hints[one.name]):
+            found[one.name] = _made(hints[one.name], here, values, names)
+        else:
+            found[one.name] = values[here]
+    return kind(**found)
 
 
 def parse(command: Command, arguments: Sequence[str]) -> Any:

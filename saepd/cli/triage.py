@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from saepd.cli.options import check_folder, load_model_and_sae, print_json, print_table, progress
+from saepd.cli.options import check_folder, print_json, print_table, progress
+from saepd.cli.steering import SteeringOptions
 from saepd.common.errors import InputError
+from saepd.merge.config import MergeConfig
 from saepd.models.choice import ModelConfig
 from saepd.uncertainty.config import AssessmentConfig
 
@@ -35,7 +37,6 @@ class Options:
 
     Attributes:
         data: JSONL or CSV file of items; options may be empty, for answers in free text.
-        steering: Folder of directions, as `saepd fit` writes it.
         out: Folder that triage.jsonl (the ranking) and questions.jsonl (what to fill in) are
             written to.
         budget: Questions that a person can answer.
@@ -47,7 +48,6 @@ class Options:
     """
 
     data: Path
-    steering: Path
     out: Path
     budget: int = 50
     feedback: Path | None = None
@@ -55,6 +55,7 @@ class Options:
     perspective: str = ""
     skip_bad: bool = False
     json: bool = False
+    directions: SteeringOptions
     where: ModelConfig = field(default_factory=ModelConfig)
     assessment: AssessmentConfig = field(default_factory=AssessmentConfig)
 
@@ -62,7 +63,6 @@ class Options:
 def run(options: Options) -> None:
     """Assess, rank, write and print."""
     from saepd.common.files import write_atomically
-    from saepd.directions.saving import load_from_disk
     from saepd.feedback.reading import load_feedback, load_items
     from saepd.uncertainty.answers import fit_reading
     from saepd.uncertainty.assessment import assess
@@ -78,8 +78,8 @@ def run(options: Options) -> None:
     for path, loaded in ((options.data, items), (options.feedback, rows)):
         if loaded is not None and loaded.problems:
             print(f"{path}: went on without {loaded.n_bad} bad rows", file=sys.stderr)
-    model, sae = load_model_and_sae(options.where)
-    directions = load_from_disk(options.steering, model, sae)
+    options.directions.check(MergeConfig())
+    model, directions = options.directions.load(options.where)
     answers = rows.rows if rows is not None else ()
     with progress("starting") as report:
         readout = options.assessment.readout

@@ -1,0 +1,142 @@
+import json
+
+import numpy as np
+import pytest
+from command_line import LENIENT, OPTIONS, feedback_row, refused, write_rows
+from safetensors.torch import load_file
+from tiny import save_tiny_sae
+
+from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE
+
+
+def test_fit_writes_a_direction_for_each_perspective(run, files, where, tmp_path):
+    out = tmp_path / "steering"
+    done = run("fit", "--feedback", files.feedback, "--out", out, "--json", *where, *LENIENT)
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["out"] == str(out)
+    assert [d["perspective"] for d in found["directions"]] == ["left", "right"]
+    assert [d["n_feedback"] for d in found["directions"]] == [8, 8]
+    assert {d["n_latents"] for d in found["directions"]} == {4}
+    assert found["overlap"].keys() == {"left / right"}
+    assert found["overlap"]["left / right"].keys() == {"same", "opposite"}
+    assert all(d["n_by_chance"] >= 0 for d in found["directions"])
+    story = json.loads((out / CONFIG_FILE).read_text())
+    assert [d["perspective"] for d in story["directions"]] == ["left", "right"]
+    assert story["directions"][0]["lineage"]["model"] == "model"
+    assert load_file(out / WEIGHTS_FILE)["0.latents"].shape == (4,)
+    assert sorted(p.name for p in out.iterdir()) == sorted([CONFIG_FILE, WEIGHTS_FILE])
+
+
+def test_fit_draws_as_much_feedback_as_it_is_told(run, files, where, tmp_path):
+    done = run(
+        *("fit", "--feedback", files.feedback, "--out", tmp_path, "--json", "--n-feedback", 3),
+        *(*where, *LENIENT, "--coefficient", 2.5, "--positions", "last(2)"),
+    )
+    directions = json.loads(done.out)["directions"]
+    assert [d["n_feedback"] for d in directions] == [3, 3]
+    assert {(d["coefficient"], d["positions"]) for d in directions} == {(2.5, "last(2)")}
+
+
+BAD = {
+    2: ('{"id": "half", "perspective": ', "row", "not JSON"),
+    4: (json.dumps(feedback_row(1, "left", answer="Maybe")), "answer", "'Maybe' is not an option"),
+    5: (json.dumps(feedback_row(2, "left", opinion="x")), "opinion", "no such field"),
+    7: (json.dumps(feedback_row(3, "")), "perspective", "empty"),
+    8: (json.dumps(feedback_row(0, "left")), "id", "used by an earlier row"),
+}
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """Feedback in which five rows are wrong, each in its own way; eight are good."""
+    good = iter([json.dumps(feedback_row(i, p)) for i in range(4) for p in ("left", "right")])
+    lines = [BAD[n][0] if n in BAD else next(good) for n in range(1, 14)]
+    path = tmp_path / "mixed.jsonl"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_all_bad_rows_are_reported_at_once_and_nothing_is_written(run, where, mixed, tmp_path):
+    out = tmp_path / "steering"
+    done = run("fit", "--feedback", mixed, "--out", out, *where, *LENIENT)
+    assert (done.code, done.out) == (2, "")
+    first, *lines = done.err.splitlines()
+    assert first == f"saepd fit: {mixed}: 5 bad rows"
+    assert len(lines) == len(BAD)
+    for line, (number, (_, field, message)) in zip(lines, BAD.items(), strict=True):
+        assert line.startswith(f"{mixed}, line {number}, {field}: ")
+        assert message in line
+    assert not out.exists()
+
+
+def test_bad_rows_can_be_left_out(run, where, mixed, tmp_path):
+    out = tmp_path / "steering"
+    done = run(
+        "fit", "--feedback", mixed, "--out", out, "--skip-bad", "--json", *where, *LENIENT
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert f"{mixed}: went on without 5 bad rows" in done.err
+    assert [d["n_feedback"] for d in json.loads(done.out)["directions"]] == [4, 4]
+    assert (out / WEIGHTS_FILE).is_file()
+
+
+def test_fit_learns_scales_and_says_whether_they_help(run, files, where, tmp_path):
+    out = tmp_path / "steering"
+    rows = [
+        feedback_row(i, p, prompt=f"Question {i}?", item=f"q{i}")
+        for p in ("left", "right")
+        for i in range(8)
+    ]
+    feedback = write_rows(tmp_path / "eight.jsonl", rows)
+    learn = ("fit", "--feedback", feedback, "--out", out, "--learn", *where)
+    done = run(*learn)
+    assert done.code == 0, done.err
+    assert "without steering" in done.out
+    found = json.loads(run(*learn, "--json").out)
+    assert [d["perspective"] for d in found["directions"]] == ["left", "right"]
+    helps = found["loss"] < found["unsteered_loss"]
+    assert ("Steering does not help" in done.out) != helps
+    story = json.loads((out / CONFIG_FILE).read_text())
+    assert story["directions"][0]["lineage"]["learned"]["loss"] == found["loss"]
+    asked = ("answer", "Question 1?", "--options", *OPTIONS, "--steering", out, "--json", *where)
+    answers = json.loads(run(*asked).out)["branches"]
+    # Of each question the two said the opposite.
+    assert np.argmax(answers["left"]) != np.argmax(answers["right"])
+    refused(run(*learn, "--k", 3), "--learn chooses latents itself")
+    few = ("fit", "--feedback", files.feedback, "--out", out, "--learn", *where)
+    refused(run(*few), "4 questions of feedback are too few for 5 folds")
+
+
+def test_a_model_of_ones_own_needs_an_sae_of_its_own(run, files, tmp_path):
+    done = run(
+        "fit", "--feedback", files.feedback, "--out", tmp_path / "out", "--model", files.model
+    )  # fmt: skip
+    refused(done, "a model of your own needs an SAE of its own")
+
+
+@pytest.mark.parametrize("damage", ["another width", "truncated", "another site", "another model"])
+def test_an_sae_that_does_not_fit_is_refused(run, files, tmp_path, damage):
+    settings = {
+        "another width": {"d_in": 48},
+        "truncated": {},
+        "another site": {"hook_name": "blocks.9.hook_resid_post"},
+        "another model": {"model_name": "somebody/else"},
+    }
+    message = {
+        "another width": "expects vectors of width 48, but blocks.1.hook_resid_post of model has",
+        "truncated": "cannot load the SAE in",
+        "another site": "blocks.9.hook_resid_post, which model does not have",
+        "another model": "made for somebody/else, but the model is model",
+    }
+    folder = save_tiny_sae(tmp_path / "sae", **settings[damage])
+    if damage == "truncated":
+        weights = folder / "sae_weights.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-100])
+    out = tmp_path / "out"
+    done = run(
+        *("fit", "--feedback", files.feedback, "--out", out),
+        *("--model", files.model, "--sae", folder, *LENIENT),
+    )
+    refused(done, message[damage])
+    assert not out.exists()
