@@ -94,7 +94,8 @@ def test_an_offline_run_reads_back(
     assert sorted(files) == ["steering.json", "steering.safetensors"]
     metadata = json.loads(artifact["metadata"])
     assert [d["perspective"] for d in metadata["directions"]] == ["left", "right"]
-    assert metadata["lineages"] == [story]
+    # Saving adds how model and SAE were loaded.
+    assert [{name: told[name] for name in story} for told in metadata["lineages"]] == [story]
 
 
 def test_a_failing_body_marks_the_run_as_failed(offline: TrackingConfig):

@@ -197,12 +197,10 @@ def test_a_search_finds_points_and_is_taken_up_again(sweep_of, tmp_path):
 
 KILLED = """
 import sys
-from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from saepd.sweeps.run import run_sweep
-from saepd.sweeps.space.sweep_file import load_sweep
-run_sweep(load_sweep(Path(sys.argv[1])), Path(sys.argv[2]))
+run_sweep(sys.argv[1], sys.argv[2], None, lambda *report: print(*report, flush=True))
 """
 
 
@@ -236,18 +234,17 @@ def test_killed_at_twenty_random_moments_the_table_is_that_of_an_undisturbed_run
 
     grown = []
     for _ in range(20):
-        before = n_done()
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-        # Importing takes seconds: the moment is counted from when this process adds something, or
-        # from when it has made its folder, so that most kills hit work.
-        deadline = time.monotonic() + 60
-        while n_done() == before and process.poll() is None and time.monotonic() < deadline:
-            if (out / "stages").exists() and rng.random() < 0.02:
-                break
-            time.sleep(0.02)
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert process.stdout is not None
+        # It reports once before it loads, and after each point; importing takes seconds, in which
+        # there is nothing to lose.
+        for _ in range(rng.randint(1, 6)):
+            process.stdout.readline()
         time.sleep(rng.random() * 0.15)
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.communicate()
         grown.append(n_done())
     assert grown == sorted(grown)
     assert sum(0 < n < 120 for n in grown) >= 10, f"few kills came in the middle: {grown}"
