@@ -197,7 +197,7 @@ def _folder_config(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} is no usable SAE folder: it holds no {_CONFIG}")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not readable JSON: {first_line(error)}") from error
     if not isinstance(config, dict):
         raise InputError(f"{path} is not a SAELens configuration: expected a JSON object")

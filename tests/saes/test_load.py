@@ -303,3 +303,10 @@ def test_kinds_that_cannot_be_read_are_refused_before_their_weights(tmp_path: Pa
     (folder / "sae_weights.safetensors").write_bytes(b"")
     with pytest.raises(InputError, match=r"does not compute blocks\.1\.hook_mlp_in by itself"):
         load_sae(folder)
+
+
+@pytest.mark.parametrize("config", ['{"architecture": [1]}', '{"a":' * 9000, "[]", "\x00"])
+def test_configurations_that_are_none_are_refused(tmp_path: Path, config: str):
+    (save_tiny_sae(tmp_path) / "cfg.json").write_text(config)
+    with pytest.raises(InputError, match=r"cfg\.json"):
+        load_sae(tmp_path)
