@@ -13,6 +13,7 @@ from saepd.common.errors import InputError
 from saepd.common.messages import shortened
 from saepd.feedback.reading import load_feedback, load_items
 from saepd.feedback.schema import Feedback, Item
+from saepd.feedback.tables import SUFFIXES
 from saepd.tasks.ordinal import ordinal_items
 from saepd.tasks.task import OPINION_METRICS, SURVEY_WORDING, Task
 
@@ -67,9 +68,11 @@ def own_task(
 
 
 def _file(folder: Path, stem: str) -> Path | None:
-    """The folder's file of that name, JSONL before CSV."""
-    names = (folder / f"{stem}{suffix}" for suffix in (".jsonl", ".csv"))
-    return next((file for file in names if file.exists()), None)
+    """The folder's one file of that name, in whatever form of table."""
+    found = [file for suffix in SUFFIXES if (file := folder / f"{stem}{suffix}").exists()]
+    if len(found) > 1:
+        raise InputError(f"{folder} holds {found[0].name} and {found[1].name}: keep one of them")
+    return found[0] if found else None
 
 
 def _linked(

@@ -143,8 +143,9 @@ class Task:
         Raises:
             InputError: naming the nearest, or the first ten, that it has.
         """
+        known = set(self.perspectives)
         for name in perspectives:
-            if name not in self.perspectives:
+            if name not in known:
                 raise InputError(
                     f"the task {self.name} has no perspective {shortened(name)}: "
                     + nearest(name, self.perspectives)
@@ -166,12 +167,13 @@ class Task:
         if isinstance(perspectives, str) or not perspectives:
             raise InputError(f"perspectives is {shortened(perspectives)}: give a list of names")
         self.check_perspectives(perspectives)
-        feedback = tuple(row for row in self.feedback if row.perspective in perspectives)
+        chosen = set(perspectives)
+        feedback = tuple(row for row in self.feedback if row.perspective in chosen)
         asked = {row.item for row in feedback}
         items: list[Item] = []
         for item in self.items:
-            golds = {k: v for k, v in item.distributions.items() if k in perspectives}
-            counts = {k: v for k, v in item.counts.items() if k in perspectives}
+            golds = {k: v for k, v in item.distributions.items() if k in chosen}
+            counts = {k: v for k, v in item.counts.items() if k in chosen}
             if golds or item.id in asked:
                 items.append(item.model_copy(update={"distributions": golds, "counts": counts}))
         return replace(self, items=tuple(items), feedback=feedback)

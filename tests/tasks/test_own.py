@@ -41,6 +41,9 @@ def test_items_alone_and_a_folder_with_feedback(tmp_path):
 def test_csv_is_read_where_there_is_no_jsonl(tmp_path):
     (tmp_path / "items.csv").write_text("id,prompt,options\nsoup,Soup?,Yes|No\n")
     assert load_task("own", tmp_path).items[0].options == ("Yes", "No")
+    write(tmp_path / "items.json", [])
+    with pytest.raises(InputError, match=r"holds items\.csv and items\.json: keep one"):
+        load_task("own", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,6 @@ def test_importing_the_package_loads_no_model_code_and_no_loader():
 
 
 def test_braces_in_a_prompt_or_a_name_are_text():
-    wording = replace(SURVEY_WORDING, named_plain="{x} of {perspective}: {prompt}")
-    assert wording.text("Is {x} > {y}?", "plain", "{prompt}") == "{x} of {prompt}: Is {x} > {y}?"
+    wording = replace(SURVEY_WORDING, persona="{x} of {perspective}: {prompt}")
+    assert wording.persona_text("Is {x} > {y}?", "{prompt}") == "{x} of {prompt}: Is {x} > {y}?"
     assert "{prompt} {0}" in wording.text("{prompt} {0}")
