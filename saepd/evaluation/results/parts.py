@@ -73,9 +73,9 @@ class Parts:
         """Keep one method's predictions of one draw; NaN is kept as no answer.
 
         Args:
-            draw: Its number.
-            method: Its name.
-            predictions: From the method.
+            draw: Number of the draw.
+            method: Id of the method.
+            predictions: What the method predicted.
             effects: Perspective -> what its branch does to neutral text, if there is one.
 
         Raises:

@@ -100,7 +100,8 @@ def finding(rows: Sequence[Mapping[str, Any]]) -> str:
     difference = best.get(f"{start}_minus_best_null")
     if difference is None:
         return f"{told}; the best method beside the nulls is {ours}."
-    _, low, high = difference
+    # What rounds to 0 in the table is no difference worth a claim.
+    _, low, high = (round(value, 3) for value in difference)
     if low <= 0 <= high:
         verdict = "cannot be told apart from it"
     else:

@@ -53,6 +53,11 @@ def test_the_finding_says_whether_the_best_method_beats_the_best_null(opinions):
     even = {"zero-shot": 0.2, "train-mean": 0.5, "ours": 0.5, "uniform": 0.0}
     rows = summary_rows(predictions(opinions, even), METHODS_OF, opinions, 0)
     assert "cannot be told apart from it" in finding(rows)
+    hardly = {"zero-shot": 0.2, "train-mean": 0.5, "ours": 0.5001, "uniform": 0.0}
+    rows = summary_rows(predictions(opinions, hardly), METHODS_OF, opinions, 0)
+    [ours, *_] = [row for row in rows if row["method"] == "ours"]
+    assert ours["js_minus_best_null"][2] < 0
+    assert "cannot be told apart from it" in finding(rows)
     nulls = {id_: method for id_, method in METHODS_OF.items() if method.null}
     rows = summary_rows(
         predictions(opinions, {id_: PULLS[id_] for id_ in nulls}), nulls, opinions, 0
