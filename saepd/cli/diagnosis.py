@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -50,20 +51,23 @@ class Check:
     advice: str = ""
 
 
-def diagnose(load: bool = False) -> list[Check]:
+def diagnose(load: bool = False, model: str | None = None) -> list[Check]:
     """Look at versions, the machine, the default model and the shipped SAEs.
 
     Args:
         load: Load the default model and every shipped SAE too. Takes some seconds, half a minute
             where the model was never used before.
+        model: Load this model instead, and prove that hooks change nothing in it.
     """
+    if model is not None:
+        return [*_versions(), *_machine(), *_proved(model, [])]
     # What loads torch is imported where it is used: versions are told even where torch is broken.
     from saepd.saes.load import shipped_folders
 
     saes = shipped_folders()
     checks = [*_versions(), *_machine(), *_default_model(), *_shipped_saes(saes)]
     if load:
-        checks += _loaded(saes)
+        checks += _proved(None, saes)
     return checks
 
 
@@ -219,13 +223,14 @@ def _card(folder: Path) -> Any:
     return json.loads((folder / "card.json").read_text(encoding="utf-8"))
 
 
-def _loaded(folders: list[Path]) -> Iterator[Check]:
-    from saepd.models.load import load_model
+def _proved(name: str | None, folders: list[Path]) -> Iterator[Check]:
+    """Load a model and SAEs for it; say what was proved of the model."""
+    from saepd.models.load import load_proved
     from saepd.saes.load import load_sae, sae_fingerprint
 
     start = time.perf_counter()
     try:
-        model = load_model()
+        model, proof = load_proved(name)
     except Exception as error:
         # Out of memory, a broken build, a bad file: the point is to tell which.
         yield Check("loaded model", False, _told(error), "see the checks above")
@@ -234,6 +239,18 @@ def _loaded(folders: list[Path]) -> Iterator[Check]:
     seconds = time.perf_counter() - start
     detail = f"{model.cfg.model_name} on {where.device} in {where.dtype}, {seconds:.1f} s"
     yield Check("loaded model", True, detail)
+    for compared in proof.comparisons:
+        fits = compared.difference <= proof.tolerance
+        yield Check(
+            f"hooks, {compared.what}",
+            fits,
+            f"within {compared.difference:.1e} nats of transformers on {compared.n_tokens} tokens "
+            f"(at most {proof.tolerance:g}; {proof.attention or 'its own'} attention)",
+            "" if fits else "another model, or another version of transformer-lens",
+        )
+    if proof.untested:
+        yield Check("hooks, not compared", True, proof.untested)
+    yield _branches(model)
     for folder in folders:
         name = f"loaded SAE {folder.name}"
         start = time.perf_counter()
@@ -251,6 +268,21 @@ def _loaded(folders: list[Path]) -> Iterator[Check]:
         else:
             detail += "; but its card was measured on other weights"
             yield Check(name, False, detail, "reinstall saepd, or `saepd train-sae`")
+
+
+def _branches(model: Any) -> Check:
+    """How branches run: together where that is proved to be the same, else one by one."""
+    from saepd.branches.proof import is_proven
+
+    name = "branches"
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            fast = is_proven(model, int(model.cfg.n_ctx))
+    except Exception as error:
+        return Check(name, False, _told(error), "the model can be read, but not steered")
+    why = "; ".join(str(one.message) for one in said)
+    return Check(name, True, "run together, as they would one by one" if fast else why)
 
 
 def _told(error: Exception) -> str:

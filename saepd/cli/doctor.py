@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from saepd.cli.fields import argument
 from saepd.cli.options import print_json, print_table, spinning
 
 EXAMPLES = """\
   saepd doctor
+  saepd doctor HuggingFaceTB/SmolLM2-360M
   saepd doctor --load --json"""
 
-FIRST = ("load", "json")
+FIRST = ("model", "load", "json")
 
 
 @dataclass(kw_only=True)
@@ -18,10 +20,13 @@ class Options:
     """How closely to look.
 
     Attributes:
+        model: Hub id, folder or .gguf file of a model to prove: that hooks change nothing in it,
+            and how its branches run.
         load: Also load the default model and every shipped SAE, and measure that they fit.
         json: Print as JSON.
     """
 
+    model: str | None = argument(None)
     load: bool = False
     json: bool = False
 
@@ -32,7 +37,7 @@ def run(options: Options) -> None:
     from saepd.common.errors import InputError
 
     with spinning("looking"):
-        checks = diagnose(load=options.load)
+        checks = diagnose(load=options.load, model=options.model)
     if options.json:
         print_json([asdict(check) for check in checks])
     else:

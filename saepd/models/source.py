@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from saepd.common.errors import InputError, first_line
-from saepd.models.cache import converted
+from saepd.models.conversion import converted
 from saepd.models.identity import folder_name
 from saepd.models.packaged import DEFAULT_MODEL, DEFAULT_MODEL_SHA256, default_gguf
 

@@ -16,7 +16,7 @@ from tiny import SITE, save_tiny_model, save_tiny_sae
 from saepd.cli import diagnosis
 from saepd.cli.diagnosis import Check, diagnose
 from saepd.common.errors import InputError
-from saepd.models.load import load_model
+from saepd.models.load import load_proved
 from saepd.saes import load as saes
 from saepd.saes.load import load_sae, sae_fingerprint
 
@@ -261,13 +261,13 @@ def test_shipped_folders_are_those_of_the_package_or_the_checkout(
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return load_model(save_tiny_model("llama", tmp_path_factory.mktemp("tiny") / "model"))
+    return load_proved(save_tiny_model("llama", tmp_path_factory.mktemp("tiny") / "model"))
 
 
 def test_loading_shows_that_model_and_sae_fit(
     sae_folder: Path, model: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("saepd.models.load.load_model", lambda: model)
+    monkeypatch.setattr("saepd.models.load.load_proved", lambda _name: model)
     assert "loaded model" not in by_name(diagnose())
     checks = by_name(diagnose(load=True))
     assert checks["loaded model"].ok
@@ -285,19 +285,39 @@ def test_loading_shows_that_model_and_sae_fit(
 def test_loading_tells_what_does_not_fit(
     sae_folder: Path, model: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("saepd.models.load.load_model", lambda: model)
+    monkeypatch.setattr("saepd.models.load.load_proved", lambda _name: model)
     save_tiny_sae(sae_folder, d_in=48)
     loaded = by_name(diagnose(load=True))[f"loaded SAE {SITE}"]
     assert not loaded.ok
     assert "width 48" in loaded.detail
 
-    def too_large() -> Any:
+    def too_large(_name: None) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr("saepd.models.load.load_model", too_large)
+    monkeypatch.setattr("saepd.models.load.load_proved", too_large)
     checks = by_name(diagnose(load=True))
     assert checks["loaded model"].detail == "MemoryError"
     assert f"loaded SAE {SITE}" not in checks
+
+
+def test_a_model_is_proved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SAEPD_CACHE", str(tmp_path / "cache"))
+    checks = by_name(diagnose(model=str(save_tiny_model("llama", tmp_path / "llama"))))
+    for way in ("whole, a short text", "whole, a long text", "with a cache", "padded in a batch"):
+        assert checks[f"hooks, {way}"].ok
+        assert "nats of transformers on" in checks[f"hooks, {way}"].detail
+    assert checks["branches"].detail == "run together, as they would one by one"
+    assert "default model" not in checks
+
+
+def test_a_bridge_that_is_wrong_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SAEPD_CACHE", str(tmp_path / "cache"))
+    checks = by_name(diagnose(model=str(save_tiny_model("cohere", tmp_path / "cohere"))))
+    assert checks["loaded model"].ok
+    assert not checks["hooks, whole, a long text"].ok
+    missing = by_name(diagnose(model=str(tmp_path / "none")))["loaded model"]
+    assert not missing.ok
+    assert "no such model folder" in missing.detail
 
 
 @pytest.mark.slow
