@@ -40,7 +40,7 @@ class Options:
 
 def run(options: Options) -> None:
     """Select features and explain the strongest."""
-    from saepd.cli.show import shared_sentence, show_evidence
+    from saepd.cli.show import shared_sentence, show_contexts, show_evidence
     from saepd.common.files import write_json
     from saepd.features.encode import encode_pairs
     from saepd.features.evidence import explain
@@ -83,6 +83,7 @@ def run(options: Options) -> None:
             "unstable"
         )
         show_evidence(group, title)
+        show_contexts(group)
         for note in features.notes:
             print(note)
     for names, share in shared.items():

@@ -100,7 +100,11 @@ def print_table(
     table = Table(title=title, title_justify="left")
     for i, column in enumerate(columns):
         left = i == 0 or column in sentences
-        table.add_column(column, justify="left" if left else "right", overflow="fold")
+        # No heading is broken within a word while there is room.
+        narrowest = max(map(len, column.split()), default=1)
+        table.add_column(
+            column, justify="left" if left else "right", overflow="fold", min_width=narrowest
+        )
     for row in rows:
         table.add_row(*row)
     Console().print(table)

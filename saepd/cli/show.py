@@ -10,6 +10,9 @@ from saepd.cli.options import print_table
 from saepd.features.evidence import LatentEvidence
 from saepd.features.select import Overlap
 
+# The characters of a context that are shown: its end, where latents are read.
+_CONTEXT = 60
+
 
 def show_evidence(evidence: Sequence[LatentEvidence], title: str) -> None:
     """One line a latent: what it promotes and how it was chosen."""
@@ -28,6 +31,16 @@ def show_evidence(evidence: Sequence[LatentEvidence], title: str) -> None:
             for e in evidence
         ],
     )
+
+
+def show_contexts(evidence: Sequence[LatentEvidence], n: int = 2) -> None:
+    """The ends of the texts at which each latent is strongest, and whose feedback they are."""
+    print("strongest in the feedback of all perspectives, with activations:")
+    for one in evidence:
+        for context in one.contexts[:n]:
+            text, names = context.text, ", ".join(context.perspectives)
+            end = text if len(text) <= _CONTEXT else "..." + text[-_CONTEXT:]
+            print(f"  {one.latent}: {context.activation:.2f} {end!r} ({names})")
 
 
 def shared_sentence(names: str, share: Overlap) -> str:

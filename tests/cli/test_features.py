@@ -2,6 +2,8 @@ import json
 
 from command_line import LENIENT
 
+from saepd.cli.options import print_table
+
 
 def test_features_are_explained(run, files, where, tmp_path):
     out = tmp_path / "features.json"
@@ -28,3 +30,27 @@ def test_features_without_a_screen_are_json_too(run, files, where, tmp_path):
     assert done.code == 0, done.err
     features = json.loads(done.out, parse_constant=refuse)["features"]
     assert [f["stability"] for f in features] == [None] * 4
+
+
+def test_the_table_shows_contexts_and_whose_they_are(run, files, where):
+    done = run("features", "--feedback", files.feedback, "--top", 2, *where, *LENIENT)
+    assert done.code == 0, done.err
+    shown = done.out.split("strongest in the feedback of all perspectives")[1:]
+    assert len(shown) == 2
+    asked = ("features", "--feedback", files.feedback, "--top", 2, "--json", *where, *LENIENT)
+    features = json.loads(run(*asked).out)["features"]
+    first = next(feature for feature in features if feature["contexts"])
+    context = first["contexts"][0]
+    wanted = f"  {first['latent']}: {context['activation']:.2f} "
+    line = next(line for line in done.out.splitlines() if line.startswith(wanted))
+    assert line.endswith(f"({', '.join(context['perspectives'])})")
+    assert repr(context["text"][-20:])[1:] in line
+
+
+def test_headings_are_not_broken_within_a_word(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    columns = ["method", "JS distance", "95% interval", "total variation", "accuracy", "note"]
+    print_table("t", columns, [["a long name of a method", *["0.123"] * 4, "word " * 30]])
+    shown = capsys.readouterr().out
+    assert all(word in shown for column in columns for word in column.split())
+    assert max(map(len, shown.splitlines())) <= 80
