@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from saepd.cli.fit import FeedbackOptions
-from saepd.cli.options import load_model_and_sae, print_json, spinning
+from saepd.cli.options import load_model_and_sae, print_json, progress
 from saepd.features.config import FeatureConfig
 from saepd.models.choice import ModelConfig
 from saepd.models.wording import ReadoutConfig
@@ -48,8 +48,8 @@ def run(options: Options) -> None:
 
     rows = options.rows.load()
     model, sae = load_model_and_sae(options.where)
-    with spinning(f"encoding {len(rows)} rows"):
-        pairs = encode_pairs(model, sae, rows, options.features, options.readout)
+    with progress(f"encoding {len(rows)} rows") as report:
+        pairs = encode_pairs(model, sae, rows, options.features, options.readout, report)
         chosen = [select_features(pairs, name, options.features) for name in pairs.perspectives]
         evidence = [explain(model, sae, pairs, features, options.top) for features in chosen]
     shared = {f"{a} / {b}": share for (a, b), share in overlap(chosen).items()}

@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from saepd.cli.options import check_folder, load_model_and_sae, print_json, print_table, spinning
+from saepd.cli.options import (
+    check_folder,
+    load_model_and_sae,
+    print_json,
+    print_table,
+    progress,
+    spinning,
+)
 from saepd.common.errors import InputError
 from saepd.features.config import FeatureConfig
 from saepd.fit.config import FitConfig
@@ -108,8 +115,8 @@ def run(options: Options) -> None:
         save_to_disk(learned.directions, options.out)
         _show_learned(learned, rows, options)
         return
-    with spinning(f"fitting on {len(rows)} rows"):
-        fitted = fit_directions(model, sae, rows, options.fit)
+    with progress(f"fitting on {len(rows)} rows") as report:
+        fitted = fit_directions(model, sae, rows, options.fit, progress=report)
     save_to_disk(fitted.directions, options.out)
     _show_fitted(fitted, options)
 

@@ -10,7 +10,7 @@ agree on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -151,8 +151,17 @@ def encode_pairs(
     rows: Sequence[Feedback],
     config: FeatureConfig,
     readout: ReadoutConfig,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Pairs:
     """Latents of every row's positive minus its anchor; equal texts are encoded once.
+
+    Args:
+        model: The language model.
+        sae: A dictionary of one of its sites.
+        rows: Feedback of one or more perspectives.
+        config: Where latents are read, and what they are compared with.
+        readout: How a question is put to the model.
+        progress: Called with what is being done, the texts that are done, and how many there are.
 
     Raises:
         InputError: no rows, or a text longer than the model's context.
@@ -162,7 +171,7 @@ def encode_pairs(
     texts = [pair_texts(model, row, config.contrast, readout) for row in rows]
     unique = list(dict.fromkeys(text for t in texts for text, _ in (*t.positive, *t.anchor)))
     index = {text: i for i, text in enumerate(unique)}
-    latents, residuals, firing = _encode_texts(model, sae, unique, config.read_at)
+    latents, residuals, firing = _encode_texts(model, sae, unique, config.read_at, progress)
     texts_of = [[index[text] for text, _ in (*t.positive, *t.anchor)] for t in texts]
     density, special_density = firing.density(range(len(unique)))
 
@@ -198,10 +207,15 @@ class _Encoded(NamedTuple):
 
 
 def _encode_texts(
-    model: TransformerBridge, sae: SAE[Any], texts: Sequence[str], read_at: ReadAt
+    model: TransformerBridge,
+    sae: SAE[Any],
+    texts: Sequence[str],
+    read_at: ReadAt,
+    progress: Callable[[str, int, int], None] | None,
 ) -> tuple[Float[Tensor, "texts d_sae"], Float[Tensor, "texts d_in"], Firing]:
     """Latents and residuals at one position of each text, and how often each latent fires."""
     hook_name = sae_hook_name(sae)
+    n_done = 0
 
     def encode_batch(batch: SiteBatch) -> list[_Encoded]:
         h = batch.held[hook_name].float()
@@ -217,6 +231,10 @@ def _encode_texts(
             torch.einsum("bt,btl->bl", special, fires),
             special.sum(1),
         )
+        nonlocal n_done
+        n_done += len(h)
+        if progress is not None:
+            progress("encoding feedback", n_done, len(texts))
         return [_Encoded(*row) for row in zip(*(c.cpu() for c in columns), strict=True)]
 
     rows = [prompt_ids(model.tokenizer, text) for text in texts]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,8 @@ def fit_directions(
     sae: SAE[Any],
     feedback: FeedbackLike,
     config: FitConfig | None = None,
+    *,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Fit:
     """Select features of every perspective in the feedback and make a direction of each.
 
@@ -59,6 +61,7 @@ def fit_directions(
         sae: A dictionary of one of its sites.
         feedback: Rows of one or more perspectives, a file of them or a pandas frame.
         config: Settings.
+        progress: Called with what is being done, the texts that are done, and how many there are.
 
     Raises:
         InputError: an SAE that cannot steer, or whatever `as_feedback`, `encode_pairs`,
@@ -67,9 +70,8 @@ def fit_directions(
     check_writes(sae)
     config = config or FitConfig()
     rows = as_feedback(feedback)
-    return fit_pairs(
-        model, sae, encode_pairs(model, sae, rows, config.features, config.readout), config
-    )
+    pairs = encode_pairs(model, sae, rows, config.features, config.readout, progress)
+    return fit_pairs(model, sae, pairs, config)
 
 
 def fit_pairs(model: TransformerBridge, sae: SAE[Any], pairs: Pairs, config: FitConfig) -> Fit:
