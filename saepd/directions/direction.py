@@ -24,7 +24,7 @@ from saepd.directions.edits import AddVector, Edit
 from saepd.directions.forward_step import ForwardStep
 from saepd.directions.modes import DEFAULT_POSITIONS
 from saepd.directions.sites import check_site, hook_point, same_site
-from saepd.models.identity import weights_fingerprint
+from saepd.models.identity import same_model
 from saepd.models.in_use import steering
 from saepd.models.position_specs import parse_positions
 from saepd.saes.load import sae_hook_name
@@ -193,17 +193,12 @@ def check_fits(model: TransformerBridge, directions: Sequence[Direction]) -> Non
         if (
             made_for is not None
             and made_for != model.cfg.model_name
-            and not _is_same(model, direction)
+            and not same_model(model, made_for, direction.lineage.get("model_fingerprint"))
         ):
             raise InputError(
                 f"{where} was made for {made_for!r}, not for {model.cfg.model_name!r}: "
                 "load that model, or fit new directions"
             )
-
-
-def _is_same(model: TransformerBridge, direction: Direction) -> bool:
-    """Whether a model of another name has the very weights that a direction was made with."""
-    return direction.lineage.get("model_fingerprint") == weights_fingerprint(model)
 
 
 @contextmanager

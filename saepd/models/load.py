@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,9 +145,10 @@ def load_proved(
     proof = remembered(path)
     probe = take_probe(model, tokenizer, name) if proof is None else None
     try:
-        bridge = TransformerBridge.boot_transformers(
-            source, hf_model=model, tokenizer=_no_tokenizer(), dtype=precision, device=place
-        )
+        with _nothing_installed():
+            bridge = TransformerBridge.boot_transformers(
+                source, hf_model=model, tokenizer=_no_tokenizer(), dtype=precision, device=place
+            )
     except Exception as error:
         # The adapters of some hundred architectures raise unrelated classes.
         raise InputError(
@@ -188,6 +192,24 @@ def _prove_eager(bridge: TransformerBridge, probe: Any, other: Proof) -> Proof:
     bridge.original_model.set_attn_implementation("eager")
     proof = prove(bridge, probe)
     return proof if proof.holds else other
+
+
+@contextmanager
+def _nothing_installed() -> Iterator[None]:
+    """Inside the block, neither pip nor uv finds anything to install.
+
+    For a model that sees pictures, TransformerLens would fetch torchvision without asking.
+    """
+    before = {name: os.environ.get(name) for name in ("PIP_NO_INDEX", "UV_OFFLINE")}
+    os.environ.update(dict.fromkeys(before, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _no_tokenizer() -> Any:

@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 
@@ -103,3 +104,22 @@ def test_options_that_make_no_sense_are_refused(folder):
         load_model(folder, quantize="5bit")
     with pytest.raises(InputError, match=r"needs bitsandbytes|needs a CUDA device"):
         load_model(folder, quantize="4bit")
+
+
+def test_nothing_is_installed_while_a_model_is_loaded(folder, monkeypatch):
+    """Of a model that sees pictures TransformerLens asks pip for what it lacks."""
+    from transformer_lens.model_bridge import TransformerBridge
+
+    boot, asked = TransformerBridge.boot_transformers, []
+
+    def install(*args, **settings):
+        asked.append([os.environ.get(name) for name in ("PIP_NO_INDEX", "UV_OFFLINE")])
+        return boot(*args, **settings)
+
+    monkeypatch.setattr(TransformerBridge, "boot_transformers", install)
+    monkeypatch.setenv("UV_OFFLINE", "0")
+    monkeypatch.delenv("PIP_NO_INDEX", raising=False)
+    load_model(folder, device="cpu")
+    assert asked == [["1", "1"]]
+    assert os.environ["UV_OFFLINE"] == "0"
+    assert "PIP_NO_INDEX" not in os.environ
