@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import torch
 
@@ -23,12 +23,16 @@ _COST_OF_A_PACK = 64
 _IDLE = 0.25
 
 _Result = TypeVar("_Result")
+# Is told how many pieces of work are done, and of how many.
+Progress: TypeAlias = Callable[[int, int], None]
 
 
 def in_packs(
     model: TransformerBridge,
     costs: Sequence[int],
     run: Callable[[list[int]], Sequence[_Result]],
+    *,
+    progress: Progress | None = None,
 ) -> list[_Result]:
     """Run work in packs of like size, within what memory holds.
 
@@ -36,6 +40,7 @@ def in_packs(
         model: The language model; its size and device say what a token costs.
         costs: Of each piece of work, in tokens; a pack costs its dearest times its number.
         run: Takes the indices of a pack, returns one result for each.
+        progress: Told after each pack how many pieces are done, and of how many.
 
     Returns:
         The results in the order of ``costs``.
@@ -66,6 +71,8 @@ def in_packs(
             _free()
             continue
         start += len(indices)
+        if progress is not None:
+            progress(start, len(order))
     return [results[i] for i in range(len(costs))]
 
 

@@ -53,7 +53,10 @@ def test_results_come_back_in_order(llama, monkeypatch):
         seen.append(indices)
         return [f"result {i}" for i in indices]
 
-    assert in_packs(llama, [4, 9, 1, 5, 2], run) == [f"result {i}" for i in range(5)]
+    told = []
+    found = in_packs(llama, [4, 9, 1, 5, 2], run, progress=lambda done, of: told.append((done, of)))
+    assert found == [f"result {i}" for i in range(5)]
+    assert told == [(1, 5), (3, 5), (5, 5)]
     assert seen == [[1], [3, 0], [4, 2]]
 
 

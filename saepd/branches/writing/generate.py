@@ -1,5 +1,11 @@
 """Write text from the branches token by token, with one key-value cache for all of them.
 
+=====================  ================================================================
+`generate`             after one prompt, what the merged branches write, piece by piece
+`generate_batch`       after many prompts, what the merged branches write
+`generate_branches`    after many prompts, what the base and each branch write alone
+=====================  ================================================================
+
 Merged, every branch reads the same text, and the merge of their next-token distributions writes
 it. Unmerged, the branches start from the same run of the prompt and each writes its own text. In
 the loop over tokens the host waits for the device once a token: to know what was written.
@@ -24,7 +30,7 @@ from saepd.branches.writing.sampling import Sampler
 from saepd.branches.writing.trace import Generated, Recorder, Step
 from saepd.common.errors import InputError
 from saepd.merge.config import MergeConfig
-from saepd.models.batching import in_packs, logit_cost
+from saepd.models.batching import Progress, in_packs, logit_cost
 from saepd.models.in_use import using
 from saepd.models.position_specs import parse_positions
 from saepd.models.tokens import check_lengths
@@ -64,6 +70,7 @@ def generate_batch(
     sampling: SamplingConfig | None = None,
     *,
     trace: bool = False,
+    progress: Progress | None = None,
 ) -> list[Generated]:
     """The texts that the merged branches write after prompts of any lengths.
 
@@ -77,6 +84,7 @@ def generate_batch(
         merge_config: How the branches become one distribution.
         sampling: How tokens are drawn from it, and where a text ends.
         trace: Say of every token how it came about; see `saepd.branches.writing.trace.Step`.
+        progress: Told now and then how many prompts are done, and of how many.
 
     Returns:
         In the order of the prompts.
@@ -100,7 +108,7 @@ def generate_batch(
         steps = recorder.steps(model.tokenizer)
         return [_generated(text, steps.get(i, ())) for i, text in enumerate(texts)]
 
-    return in_packs(model, _costs(plan, rows, sampling), run)
+    return in_packs(model, _costs(plan, rows, sampling), run, progress=progress)
 
 
 def generate_branches(
@@ -108,11 +116,20 @@ def generate_branches(
     prompts: Sequence[str],
     directions: Sequence[Branch],
     sampling: SamplingConfig | None = None,
+    *,
+    progress: Progress | None = None,
 ) -> list[list[Generated]]:
     """The texts that the base and every branch write on their own, unmerged, from one run.
 
     Where tokens are drawn, the branches of a prompt share their luck, so texts differ only by what
     the directions do. Without directions only the base writes.
+
+    Args:
+        model: From `saepd.load_model`.
+        prompts: Texts of any lengths.
+        directions: One entry a branch; an entry of several directions applies them together.
+        sampling: How tokens are drawn, and where a text ends.
+        progress: Told now and then how many prompts are done, and of how many.
 
     Returns:
         For each prompt the base's text, then one for each entry of ``directions``.
@@ -135,7 +152,7 @@ def generate_branches(
         n = plan.n_branches
         return [done[i : i + n] for i in range(0, len(done), n)]
 
-    return in_packs(model, _costs(plan, rows, sampling), run)
+    return in_packs(model, _costs(plan, rows, sampling), run, progress=progress)
 
 
 def _pieces(

@@ -629,3 +629,11 @@ def test_the_model_is_left_as_it_was(llama, hook_count):
     text(llama, PROMPT, [dense(1)], max_new_tokens=2)
     generate_branches(llama, PROMPTS, [dense(1)], SamplingConfig(max_new_tokens=3))
     assert hook_count(llama) == before
+
+
+def test_progress_is_told_of_prompts(llama):
+    told, sampling = [], SamplingConfig(max_new_tokens=1)
+    prompts = ["a" * 150, "b"]
+    for write in (generate_batch, generate_branches):
+        write(llama, prompts, [dense()], sampling=sampling, progress=lambda *n: told.append(n))
+    assert told == [(1, 2), (2, 2)] * 2
