@@ -90,7 +90,7 @@ def _parser() -> Callable[[dict[str, Any]], _Claim]:
 
     def claim_in(row: dict[str, Any]) -> _Claim:
         # JSON may hold the labels 0 and 1 as numbers.
-        label = row["label"]
+        label = row.get("label")
         label = str(label) if label in (0, 1) else text_in(row, "label")
         if label.lower() not in _LABELS:
             raise BadField(

@@ -129,6 +129,7 @@ def test_unclear_is_an_option_where_somebody_used_it(tmp_path):
         ),
         ("Milk.,yes,,,", "annotator: missing"),
         ("Tea is hot.,yes,Ann,,", "annotator: 'Ann' labelled this claim before"),
+        ("Milk.,,Ann,,", "line 5, label: missing"),
         ("Milk.,yes,Ann", "line 5, row: 3 columns where the header has 5"),
     ],
 )
