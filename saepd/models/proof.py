@@ -39,8 +39,8 @@ TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 0.3, torc
 # log-probabilities carry most of the rounding.
 MIN_PROBABILITY = 1e-4
 
-_LONG_TOKENS = 96
-_STEPS = 4
+_LONG_TOKENS = 48
+_STEPS = 3
 # Beyond a window of attention, so that it is seen to close.
 _BEYOND = 16
 # What the longest text may cost: multiplications on a CPU, and on anything else.
