@@ -1,0 +1,244 @@
+"""Kill commands at random moments, as often as asked, and say what was lost.
+
+    python scripts/faults.py --kills 20 --out artifacts/results/faults.json
+
+Each command first runs undisturbed. Then it is started in another folder and killed (SIGKILL, so
+nothing can be tidied up) at a random moment, again and again in the same folder, and at last left
+to finish. After every kill, what lies in the folder is read: it is whole or it is refused, never
+half. In the end the folder must hold what the undisturbed run wrote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path += [str(ROOT / "tests")]
+
+from tiny import SAME, save_tiny_model, save_tiny_sae  # noqa: E402
+
+from saepd.common.errors import InputError  # noqa: E402
+from saepd.common.files import file_sha256, write_atomically, write_json  # noqa: E402
+from saepd.models.cache import is_intact  # noqa: E402
+from saepd.models.packaged import DEFAULT_MODEL_SHA256, default_gguf  # noqa: E402
+from saepd.sweeps.results.frame import read_sweep  # noqa: E402
+
+NAMES = ("fit", "evaluate", "sweep", "train-sae", "conversion")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One command, and how its folder is read.
+
+    Attributes:
+        command: Arguments of the ``saepd`` command; ``OUT`` stands for the folder.
+        read: From the folder to what it holds, as JSON values; None where it says that nothing
+            whole is there.
+        resumes: Whether what one run finished is taken up by the next.
+    """
+
+    command: list[str]
+    read: Callable[[Path], Any]
+    resumes: bool
+
+
+def trials(work: Path) -> dict[str, Trial]:
+    """The commands, on a tiny model and what they need of files."""
+    model = str(save_tiny_model("llama", work / "model"))
+    sae = str(save_tiny_sae(work / "sae"))
+    on = ["--model", model, "--sae", sae]
+    sweep = work / "sweep.yaml"
+    parameters = {"model": model, "sae": sae, "n_feedback": 8, "limit": 4, "draws": 2}
+    varied = {"k": [2, 4, 8], "coefficient": [1, 3], "operator": ["mixture", "pluralistic"]}
+    entries = {k: {"value": v} for k, v in parameters.items()}
+    entries |= {k: {"values": v} for k, v in varied.items()}
+    file = {"method": "grid", "metric": {"name": "gain"}, "parameters": entries}
+    sweep.write_text(json.dumps(file))
+    corpus = work / "corpus.txt"
+    words = [
+        "The",
+        "ferry",
+        "leaves",
+        "the",
+        "old",
+        "harbour",
+        "twice",
+        "a",
+        "day",
+        "and",
+        "comes",
+        "back",
+        "at",
+        "night",
+    ]
+    drawn = random.Random(0)
+    corpus.write_text("\n\n".join(" ".join(drawn.choices(words, k=200)) for _ in range(60)))
+    training = ["--sites", "blocks.1.hook_resid_post", "--tokens", "6000", "--expansion", "2"]
+    training += ["--training-tokens", "60000", "--batch-size", "256", "--k", "8"]
+    text = ["--corpus", str(corpus), "--work", "OUT/work", "--out", "OUT/saes"]
+    task = ["--task", "gss", "--n-feedback", "8", "--draws", "3", "--limit", "6"]
+    return {
+        "fit": Trial(
+            ["fit", *on, "--n-feedback", "12", "--min-stability", "0", "--out", "OUT"],
+            _steering,
+            resumes=False,
+        ),
+        "evaluate": Trial(["evaluate", *task, *on, "--out", "OUT"], _summary, resumes=True),
+        "sweep": Trial(["sweep", str(sweep), "--out", "OUT"], _points, resumes=True),
+        "train-sae": Trial(
+            ["train-sae", *text, "--model", model, *training], _weights, resumes=True
+        ),
+        "conversion": Trial(["doctor", "--load", "--json"], _converted, resumes=False),
+    }
+
+
+def _steering(folder: Path) -> Any:
+    from saepd.directions.lineage import read_lineage
+
+    try:
+        read_lineage(folder)
+    except InputError:
+        return None
+    return file_sha256(folder / "steering.safetensors")
+
+
+def _summary(folder: Path) -> Any:
+    file = folder / "summary.json"
+    return json.loads(file.read_text()) if file.is_file() else None
+
+
+def _points(folder: Path) -> Any:
+    try:
+        frame = read_sweep(folder)
+    except InputError:
+        return None
+    if len(frame) < 12 or not (frame["status"] == "finished").all():
+        return None
+    return json.loads(frame[SAME].sort_values("key").to_json(orient="records"))
+
+
+def _weights(folder: Path) -> Any:
+    from saepd.saes.load import load_sae, sae_fingerprint
+
+    [*found] = (folder / "saes").glob("*/sae_weights.safetensors")
+    if not found or not (found[0].parent / "cfg.json").is_file():
+        return None
+    return sae_fingerprint(load_sae(found[0].parent))
+
+
+def _converted(folder: Path) -> Any:
+    whole = [
+        f
+        for f in (folder / "models").glob("*")
+        if f.is_dir() and f.name[0] != "." and is_intact(f, DEFAULT_MODEL_SHA256)
+    ]
+    return len(whole) or None
+
+
+def run(trial: Trial, folder: Path, seconds: float | None = None) -> float:
+    """Start a command; kill it after some seconds, or let it finish. How long it took."""
+    arguments = [a.replace("OUT", str(folder)) for a in trial.command]
+    environment = {**os.environ, "SAEPD_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    if trial.command[0] == "doctor":
+        environment["SAEPD_CACHE"] = str(folder)
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "saepd.cli", *arguments],
+        env=environment,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        _, errors = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        return time.monotonic() - started
+    if process.returncode:
+        raise SystemExit(f"{' '.join(arguments)} ended with {process.returncode}: {errors!r}")
+    return time.monotonic() - started
+
+
+def tried(trial: Trial, work: Path, n_kills: int, seed: int) -> dict[str, Any]:
+    """Kill one command again and again; what its folder held after each kill, and in the end."""
+    undisturbed = run(trial, work / "undisturbed")
+    wanted = trial.read(work / "undisturbed")
+    assert wanted is not None
+    moments = random.Random(seed)
+    folder, half_read, finished_early, killed = work / "killed", 0, 0, 0
+    while killed < n_kills:
+        limit = moments.uniform(0.02, 1.0) * undisturbed
+        if run(trial, folder, limit) < limit:
+            # It was finished before its time: the next kill needs work that is still to do.
+            finished_early += 1
+            folder = work / f"killed-{finished_early}"
+            continue
+        killed += 1
+        held = trial.read(folder)
+        half_read += held is not None and held != wanted
+    seconds = run(trial, folder)
+    lost = trial.read(folder) != wanted
+    return {
+        "kills": killed,
+        "half-written results read": half_read,
+        "same result in the end": not lost,
+        "seconds undisturbed": round(undisturbed, 1),
+        "seconds of the last run": round(seconds, 1),
+        "takes up what was finished": trial.resumes,
+    }
+
+
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    """The rows in Markdown."""
+    columns = list(next(iter(rows.values())))
+    said = {True: "yes", False: "no"}
+    lines = ["| command | " + " | ".join(columns) + " |", "| --- |" + " --- |" * len(columns)]
+    for name, row in rows.items():
+        cells = [said[v] if isinstance(v, bool) else str(v) for v in row.values()]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Try every command; 1 if anything was lost."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", choices=NAMES, default=NAMES)
+    parser.add_argument("--out", type=Path, default=ROOT / "artifacts" / "results" / "faults.json")
+    options = parser.parse_args()
+    default_gguf()
+    rows = json.loads(options.out.read_text()) if options.out.is_file() else {}
+    with tempfile.TemporaryDirectory() as work:
+        for name, trial in trials(Path(work)).items():
+            if name in options.only:
+                rows[name] = tried(trial, Path(work) / name, options.kills, options.seed)
+                print(name, rows[name], flush=True)
+                write_json(options.out, rows)
+    write_atomically(options.out.with_suffix(".md"), table(rows).encode())
+    lost = [
+        n
+        for n, r in rows.items()
+        if r["half-written results read"] or not r["same result in the end"]
+    ]
+    return int(bool(lost))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
