@@ -125,9 +125,10 @@ def _points(folder: Path) -> Any:
         frame = read_sweep(folder)
     except InputError:
         return None
-    if len(frame) < 12 or not (frame["status"] == "finished").all():
+    rows: list[dict[str, Any]] = frame.loc[:, SAME].to_dict(orient="records")
+    if len(rows) < 12 or any(row["status"] != "finished" for row in rows):
         return None
-    return json.loads(frame[SAME].sort_values("key").to_json(orient="records"))
+    return sorted(rows, key=lambda row: row["key"])
 
 
 def _weights(folder: Path) -> Any:
@@ -217,7 +218,7 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
 
 def main() -> int:
     """Try every command; 1 if anything was lost."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", choices=NAMES, default=NAMES)

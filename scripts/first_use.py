@@ -149,7 +149,7 @@ def table(rows: dict[str, list[dict[str, str]]]) -> str:
 
 def main() -> int:
     """Run all; 1 if anything failed."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--only", nargs="*", default=ARCHITECTURES, choices=ARCHITECTURES)
     parser.add_argument("--out", type=Path, default=ROOT / "artifacts/results/first_use.json")

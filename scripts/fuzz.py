@@ -85,7 +85,7 @@ def _fuzz_target(target: Target, wanted: int, first_seed: int, guard: Guard) -> 
             database=None,
             deadline=None,
             phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=[*HealthCheck],  # pyright: ignore[reportArgumentType]
         )
         case = damaged(target.files).map(target.mend)
         seed(first_seed * 1000 + round_)(configured(given(case)(run)))()

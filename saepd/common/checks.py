@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from math import inf, isfinite
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeGuard
 
 from saepd.common.errors import InputError
 from saepd.common.messages import nearest, shortened
@@ -78,7 +78,7 @@ def check_part(what: str, value: object, kind: type) -> None:
         raise InputError(f"{what} is {shortened(value)}: it must be of class {kind.__name__}")
 
 
-def _is_number(value: Any, *, whole: bool) -> bool:
+def _is_number(value: object, *, whole: bool) -> TypeGuard[float]:
     if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
         return False
     try:

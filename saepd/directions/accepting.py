@@ -31,13 +31,14 @@ def as_directions(given: Directions) -> list[Direction]:
     if isinstance(given, Direction):
         return [given]
     found = getattr(given, "directions", given)
-    listed = list(found) if isinstance(found, Sequence) else [found]
-    for one in listed:
+    listed: list[Direction] = []
+    for one in found if isinstance(found, Sequence) else [found]:
         if not isinstance(one, Direction):
             raise InputError(
                 f"directions are expected, and {type(one).__name__} was found: give a Direction, a "
                 "list of them, or what fit_directions returns"
             )
+        listed.append(one)
     return listed
 
 

@@ -32,13 +32,14 @@ def convert_gguf(gguf: Path, out: Path) -> None:
     try:
         reader: Any = GGUFReader(gguf)
         tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             gguf_file=name,
             dtype="float32",
             quantization_config=GgufConfig(dequantize=True),
             output_loading_info=True,
         )
+        model, info = loaded
     except Exception as error:
         # The GGUF readers raise whatever their parsers stumble over.
         raise InputError(f"{gguf} cannot be read as a GGUF model: {first_line(error)}") from error

@@ -122,7 +122,7 @@ def load_proved(
         config = AutoConfig.from_pretrained(source, **options)
         check_unquantised(Path(source), config, name)
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=precision,
             device_map=device_map,
@@ -131,7 +131,7 @@ def load_proved(
             output_loading_info=True,
             **options,
         )
-        return tokenizer, model, info
+        return tokenizer, *loaded
 
     tokenizer, model, info = read_model(source, name, read)
     check_complete(info, name)
@@ -170,7 +170,7 @@ def load_proved(
             remember(proof, path)
     assert proof is not None
     if proof.attention:
-        bridge.original_model.set_attn_implementation(proof.attention)
+        _set_attention(bridge, proof.attention)
     return bridge, proof
 
 
@@ -187,9 +187,14 @@ def _loaded_from(
     return found
 
 
+def _set_attention(bridge: TransformerBridge, implementation: str) -> None:
+    hf_model: Any = bridge.original_model
+    hf_model.set_attn_implementation(implementation)
+
+
 def _prove_eager(bridge: TransformerBridge, probe: Any, other: Proof) -> Proof:
     """The proof with eager attention, if it holds."""
-    bridge.original_model.set_attn_implementation("eager")
+    _set_attention(bridge, "eager")
     proof = prove(bridge, probe)
     return proof if proof.holds else other
 

@@ -25,7 +25,7 @@ _CHANGED = (
 )
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
-_MAKERS = [Path(module.__file__) for module in (dataclasses, collections, typing)]
+_MAKERS = [Path(str(module.__file__)) for module in (dataclasses, collections, typing)]
 
 
 class TooSlowError(Exception):

@@ -143,12 +143,11 @@ class _Part(BaseModel):
 def _check_same(path: Path, config: dict[str, Any]) -> None:
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
-        found = set(before) if isinstance(before, dict) else None
     except (OSError, ValueError, RecursionError):
-        found = None
-    if found is None:
+        before = None
+    if not isinstance(before, dict):
         raise InputError(f"{path} is not what an evaluation wrote: use another folder")
-    for name in sorted(found | set(config)):
+    for name in sorted(set(before) | set(config)):
         if before.get(name) != config.get(name):
             raise InputError(
                 f"{path.parent} holds an evaluation with {name} "
