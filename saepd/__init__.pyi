@@ -90,7 +90,7 @@ from .sweeps.config import RunConfig as RunConfig  # how a sweep runs
 from .sweeps.results.frame import read_sweep as read_sweep  # a sweep's results as a frame
 from .sweeps.run import run_sweep as run_sweep  # what of a sweep is not finished yet
 from .sweeps.space.sweep_file import load_sweep as load_sweep  # a sweep file
-from .tasks import load_task as load_task  # published disagreement, or your own
+from .tasks.loading import load_task as load_task  # published disagreement, or your own
 from .tasks.task import Task as Task  # questions with several perspectives' answers
 
 # When the input is wrong

@@ -35,7 +35,7 @@ from saepd.evaluation.results.pictures import Curve, curves_figure, reliability_
 from saepd.metrics.selective import risk_coverage_curve
 from saepd.models.load import load_model
 from saepd.saes.load import load_sae
-from saepd.tasks import load_task
+from saepd.tasks.loading import load_task
 from saepd.uncertainty.asking_again import iterate_over_options
 
 ROOT = Path(__file__).parents[1]

@@ -19,7 +19,7 @@ from saepd.models.identity import weights_fingerprint
 from saepd.models.packaged import DEFAULT_MODEL, default_gguf
 from saepd.models.prompts import item_prompt, naming_answer
 from saepd.saes.load import sae_hook_name
-from saepd.tasks import load_task
+from saepd.tasks.loading import load_task
 from saepd.uncertainty.asking_again import iterate_over_options, uncertainty_over_options
 from saepd.uncertainty.config import EpistemicConfig
 

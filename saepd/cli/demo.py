@@ -59,7 +59,7 @@ def run(options: Options) -> None:
     from saepd.evaluation.run import evaluate, first_fold
     from saepd.features.evidence import explain
     from saepd.merge.config import MergeConfig
-    from saepd.tasks import PACKAGED_TASK, load_task
+    from saepd.tasks.loading import PACKAGED_TASK, load_task
 
     began = time.perf_counter()
     check_folder(options.out)

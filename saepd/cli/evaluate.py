@@ -12,8 +12,9 @@ from saepd.common.errors import InputError
 from saepd.common.tracking import Mode, TrackingConfig
 from saepd.evaluation.config import EvaluationConfig
 from saepd.models.choice import ModelConfig
-from saepd.tasks import PACKAGED_TASK, TASK_NAMES, Task, load_task
+from saepd.tasks.loading import PACKAGED_TASK, TASK_NAMES, load_task
 from saepd.tasks.own import own_task
+from saepd.tasks.task import Task
 
 EXAMPLES = """\
   saepd evaluate --task globalopinionqa --data goqa.json --out out/goqa

@@ -12,7 +12,7 @@ from saepd.evaluation.methods.merged import base_readout, branch_log_probs, merg
 from saepd.evaluation.methods.steered import Steered
 from saepd.feedback.schema import Item
 from saepd.merge.config import MergeConfig
-from saepd.tasks import Task
+from saepd.tasks.task import Task
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from saepd.evaluation.item_cache import ItemCache
 from saepd.feedback.schema import Feedback, Item, fingerprint
 from saepd.feedback.splits import split_questions
 from saepd.feedback.targets import answered
-from saepd.tasks import Task, draw_feedback
-from saepd.tasks.draws import rows_to_draw
+from saepd.tasks.draws import draw_feedback, rows_to_draw
+from saepd.tasks.task import Task
 
 if TYPE_CHECKING:
     from sae_lens import SAE

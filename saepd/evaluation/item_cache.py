@@ -27,7 +27,7 @@ from saepd.models.wording import ReadoutConfig
 from saepd.readout.options import MIN_LETTER_MASS, read_options
 from saepd.saes.abilities import encode
 from saepd.saes.load import sae_hook_name
-from saepd.tasks import Task
+from saepd.tasks.task import Task
 
 if TYPE_CHECKING:
     from sae_lens import SAE

@@ -26,7 +26,7 @@ from saepd.evaluation.results.summary import EVERYBODY, summary_rows
 from saepd.evaluation.results.table import markdown_table
 from saepd.models.identity import weights_fingerprint
 from saepd.saes.load import sae_fingerprint, sae_hook_name, sae_settings
-from saepd.tasks import Task
+from saepd.tasks.task import Task
 
 if TYPE_CHECKING:
     from sae_lens import SAE

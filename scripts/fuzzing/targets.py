@@ -81,7 +81,7 @@ def reader_targets() -> list[Target]:
     """Readers that need no model."""
     from saepd.feedback.reading import load_feedback, load_items
     from saepd.saes.corpus import read_documents
-    from saepd.tasks import load_task
+    from saepd.tasks.loading import load_task
 
     def file(name: str, content: bytes, read: Callable[[Path], Any], what: str = "") -> Target:
         return Target(f"{what or name}", {name: content}, lambda folder: read(folder / name))

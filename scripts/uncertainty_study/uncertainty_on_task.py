@@ -20,7 +20,7 @@ from saepd.evaluation.results.labelled import label_of
 from saepd.feedback.schema import Feedback, Item
 from saepd.metrics.classification import accuracy
 from saepd.metrics.distances import total_variation
-from saepd.tasks import Task
+from saepd.tasks.task import Task
 from saepd.uncertainty.assessment import SCORES
 from saepd.uncertainty.triage import REASONS, needs, reason_ranks
 from uncertainty_study.assessed import BASE, OPERATORS, RANDOM, TEMPERATURE, TEMPERED, Assessed

@@ -7,9 +7,8 @@ from saepd.evaluation.config import DrawConfig
 from saepd.evaluation.fold import fold_of, make_draws
 from saepd.evaluation.item_cache import ItemCache
 from saepd.feedback.schema import Item
-from saepd.tasks import Task
 from saepd.tasks.published.labels import yes_no_wording
-from saepd.tasks.task import LABEL_METRICS, OPINION_METRICS, SURVEY_WORDING
+from saepd.tasks.task import LABEL_METRICS, OPINION_METRICS, SURVEY_WORDING, Task
 
 PERSPECTIVES = ("north", "south")
 CHOICES = (("Yes", "No"), ("More", "Less", "Same"))

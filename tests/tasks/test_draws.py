@@ -7,9 +7,8 @@ from hypothesis import given
 
 from saepd.common.errors import InputError
 from saepd.feedback.schema import Feedback, Item
-from saepd.tasks import Task, draw_feedback
-from saepd.tasks.draws import rows_to_draw
-from saepd.tasks.task import SURVEY_WORDING
+from saepd.tasks.draws import draw_feedback, rows_to_draw
+from saepd.tasks.task import SURVEY_WORDING, Task
 
 OPTIONS = ("Yes", "No", "Unsure")
 

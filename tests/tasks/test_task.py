@@ -8,8 +8,8 @@ from saepd.common.errors import InputError
 from saepd.feedback.schema import Feedback, Item
 from saepd.models.prompts import item_prompt
 from saepd.models.wording import ReadoutConfig
-from saepd.tasks import PACKAGED_TASK, TASK_NAMES, Task, Wording, load_task
-from saepd.tasks.task import SURVEY_WORDING
+from saepd.tasks.loading import PACKAGED_TASK, TASK_NAMES, load_task
+from saepd.tasks.task import SURVEY_WORDING, Task, Wording
 
 
 def item(id_, **distributions):

@@ -16,7 +16,7 @@ from saepd.common.messages import nearest, shortened
 from saepd.evaluation.fold import Fold, Predictions
 from saepd.evaluation.methods import few_shot, fitted, gated, merged, nulls, probes, steered
 from saepd.merge.config import MergeConfig
-from saepd.tasks import Task
+from saepd.tasks.task import Task
 
 
 @dataclass(frozen=True)

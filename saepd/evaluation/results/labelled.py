@@ -17,7 +17,7 @@ from saepd.common.errors import InputError
 from saepd.evaluation.results.parts import Prediction
 from saepd.metrics import classification
 from saepd.metrics.calibration import brier, expected_calibration_error
-from saepd.tasks import Task
+from saepd.tasks.task import Task
 
 if TYPE_CHECKING:
     from saepd.evaluation.methods.registry import Method

@@ -21,7 +21,7 @@ from saepd.evaluation.results.parts import Prediction
 from saepd.metrics import weighted
 from saepd.metrics.distances import js_distance, simbench_score, total_variation, wasserstein
 from saepd.metrics.intervals import Interval, PerDraw, Weights, draw_weights, interval
-from saepd.tasks import Task
+from saepd.tasks.task import Task
 
 if TYPE_CHECKING:
     from saepd.evaluation.methods.registry import Method

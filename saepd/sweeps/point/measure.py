@@ -34,7 +34,7 @@ from saepd.metrics.intervals import PerDraw, draw_weights, interval
 from saepd.metrics.intervals import Weights as DrawWeights
 from saepd.sweeps.point.metrics import SIDE_EFFECT
 from saepd.sweeps.point.stages import ScoredPoint
-from saepd.tasks import Task
+from saepd.tasks.task import Task
 
 # Name of a gain -> whose.
 GAINS = {"gain": "merged", "with_base_gain": "with_base", "own_gain": "own"}

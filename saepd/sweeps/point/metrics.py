@@ -6,7 +6,7 @@ from typing import Literal
 
 from saepd.common.errors import InputError
 from saepd.common.messages import nearest, shortened
-from saepd.tasks import Task
+from saepd.tasks.task import Task
 
 Goal = Literal["minimize", "maximize"]
 

@@ -12,8 +12,9 @@ from saepd.evaluation.fold import Draw, make_draws
 from saepd.feedback.schema import Item
 from saepd.sweeps.point.content import Stamp, stamp_of
 from saepd.sweeps.space.parameters import TaskConfig
-from saepd.tasks import PACKAGED_TASK, Task, load_task
+from saepd.tasks.loading import PACKAGED_TASK, load_task
 from saepd.tasks.own import own_task
+from saepd.tasks.task import Task
 
 Stamps = tuple[Stamp | None, ...]
 

@@ -35,7 +35,7 @@ from saepd.sweeps.point.dependencies import STAGES, fit_ingredients, stage_keys
 from saepd.sweeps.point.question import asked_items, draw_of, task_of
 from saepd.sweeps.point.stage_cache import StageCache, StageResult, Tensors
 from saepd.sweeps.space.parameters import PointConfig
-from saepd.tasks import Task
+from saepd.tasks.task import Task
 
 _PAIR_TENSORS = ("latents", "residuals", "density", "special_density", "positive_latents")
 

@@ -17,7 +17,7 @@ from saepd.features.config import FeatureConfig
 from saepd.fit.config import DirectionConfig, FitConfig
 from saepd.merge.config import MergeConfig
 from saepd.models.choice import ModelConfig
-from saepd.tasks import PACKAGED_TASK, TASK_NAMES
+from saepd.tasks.loading import PACKAGED_TASK, TASK_NAMES
 
 # The task that is read from files of the user's own.
 OWN_TASK = "own"

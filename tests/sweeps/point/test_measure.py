@@ -9,9 +9,8 @@ from saepd.feedback.schema import Feedback, Item
 from saepd.merge.config import MergeConfig
 from saepd.sweeps.point.measure import measure
 from saepd.sweeps.point.stages import ScoredPoint
-from saepd.tasks import Task
 from saepd.tasks.published.labels import yes_no_wording
-from saepd.tasks.task import LABEL_METRICS
+from saepd.tasks.task import LABEL_METRICS, Task
 
 PERSPECTIVES = ("north", "south")
 

@@ -5,7 +5,8 @@ import pytest
 
 from saepd.common.errors import InputError
 from saepd.feedback.splits import split_questions
-from saepd.tasks import draw_feedback, load_task
+from saepd.tasks.draws import draw_feedback
+from saepd.tasks.loading import load_task
 
 
 def entry(text="Soup is wet.", annotations="0,1,0,1", **changes):

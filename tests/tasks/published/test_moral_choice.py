@@ -3,7 +3,8 @@ import json
 import pytest
 
 from saepd.common.errors import InputError
-from saepd.tasks import draw_feedback, load_task
+from saepd.tasks.draws import draw_feedback
+from saepd.tasks.loading import load_task
 from saepd.tasks.published.opinions import REPEATED_OPTIONS
 
 ROW = {

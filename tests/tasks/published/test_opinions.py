@@ -4,7 +4,7 @@ import json
 import pytest
 
 from saepd.common.errors import InputError
-from saepd.tasks import load_task
+from saepd.tasks.loading import load_task
 from saepd.tasks.published.opinions import (
     ALL_ZERO,
     DAMAGED_OPTION,
