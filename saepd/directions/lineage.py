@@ -7,18 +7,21 @@ folder says before it reads the directions themselves.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from saepd.common.errors import InputError
 from saepd.common.files import CONFIG_FILE
+from saepd.common.messages import shortened
 from saepd.directions.modes import EDIT_MODES
 from saepd.models.choice import ModelConfig
 
 STORY_FORMAT = 1
 RECONSTRUCT = "reconstruct"
 
+_SHA256 = re.compile("[0-9a-f]{64}")
 _MODES = (*EDIT_MODES, RECONSTRUCT)
 _ENTRY = {
     "perspective": str,
@@ -112,6 +115,8 @@ def _fault(story: Any) -> str | None:
     """What is wrong with a story, or None."""
     if not isinstance(story, dict) or not isinstance(story.get("sha256"), str):
         return "is no story of directions"
+    if not _SHA256.fullmatch(story["sha256"]):
+        return f"names numbers by {shortened(story['sha256'])}, which is no SHA-256"
     if story.get("format") != STORY_FORMAT or isinstance(story["format"], bool):
         return f"is of format {story.get('format')!r}, and this version reads {STORY_FORMAT}"
     entries = story.get("directions")

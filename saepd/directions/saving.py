@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,8 @@ def save_to_disk(
 
     Latents, values and vectors are tensors; everything else, lineage and units included, is JSON.
     The JSON carries a hash of the tensors. Of directions that were made by hand, it records the
-    SAE, and the model if it is given.
+    SAE, and the model if it is given. Whenever saving ends before its time, what the folder held
+    before can be loaded, or all of the new directions.
 
     Args:
         directions: One direction or several, or what `saepd.fit_directions` returns.
@@ -89,8 +91,15 @@ def save_to_disk(
     whole = {"format": STORY_FORMAT, "sha256": _sha256(payload), "directions": entries}
     text = json.dumps(whole, indent=1, allow_nan=False)
     folder = Path(folder)
-    write_atomically(folder / WEIGHTS_FILE, payload)
+    _finish_saving(folder)
+    # The JSON says which numbers are its own. Until they have their place, they wait under a name
+    # of their own, so that at any moment the old pair or the new one can be read.
+    waiting = _waiting(folder, whole["sha256"])
+    write_atomically(waiting, payload)
     write_atomically(folder / CONFIG_FILE, text.encode())
+    _finish_saving(folder)
+    # Only there if another process has saved here meanwhile.
+    waiting.unlink(missing_ok=True)
 
 
 def load_from_disk(
@@ -164,9 +173,21 @@ def _stories(
     return stories
 
 
+def _waiting(folder: Path, sha256: str) -> Path:
+    """Where numbers with this hash are until the story that names them is written."""
+    return folder / f".{Path(WEIGHTS_FILE).stem}-{sha256[:16]}.safetensors"
+
+
+def _finish_saving(folder: Path) -> None:
+    """Give the numbers that the story names their place, if they wait for it."""
+    with suppress(InputError, FileNotFoundError):
+        _waiting(folder, read_story(folder)["sha256"]).replace(folder / WEIGHTS_FILE)
+
+
 def _read_tensors(folder: Path, sha256: str) -> dict[str, torch.Tensor]:
+    waiting = _waiting(folder, sha256)
     try:
-        payload = (folder / WEIGHTS_FILE).read_bytes()
+        payload = (waiting if waiting.is_file() else folder / WEIGHTS_FILE).read_bytes()
     except OSError as error:
         raise InputError(f"{folder} holds no directions: {error}") from error
     if _sha256(payload) != sha256:

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import pickle
 from dataclasses import replace
 
@@ -157,6 +158,58 @@ def test_no_directions_are_not_saved(tmp_path):
 
 
 # --- damaged files ---
+
+
+class Crashed(BaseException):
+    """The end of a process, after which nothing is tidied up."""
+
+
+def save_until(step, monkeypatch, direction, folder):
+    """Save, and end before the n-th time that a file takes its place."""
+    counted, own = iter(range(1, 99)), os.replace
+
+    def rename(*names):
+        if next(counted) == step:
+            raise Crashed
+        own(*names)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", rename)
+        save_to_disk(direction, folder)
+
+
+@pytest.mark.parametrize("again", [1, 2, 3, 4])
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
+def test_a_crash_while_saving_loses_nothing(llama, folder, dense, monkeypatch, step, again):
+    save_to_disk(dense, folder)
+    held = 1.0
+    for n, coefficient in ((step, 4.0), (again, 5.0)):
+        other = Direction(
+            "dense", SITE, AddVector(torch.full((D_MODEL,), coefficient)), coefficient=coefficient
+        )
+        with pytest.raises(Crashed):
+            save_until(n, monkeypatch, other, folder)
+        (loaded,) = load_from_disk(folder, llama)
+        # Either what was there before, or all of the new.
+        assert loaded.coefficient in (held, coefficient)
+        held = loaded.coefficient
+        if held != 1.0:
+            assert torch.equal(loaded.edit.vector, torch.full((D_MODEL,), held))
+    save_to_disk(dense.scaled(7.0), folder)
+    (loaded,) = load_from_disk(folder, llama)
+    assert loaded.coefficient == 7.0
+    assert torch.equal(loaded.edit.vector, dense.edit.vector)
+    assert load_file(folder / WEIGHTS_FILE)["0.vector"].equal(dense.edit.vector)
+
+
+def test_a_story_cannot_name_numbers_elsewhere(folder, llama, dense, tmp_path):
+    outside = tmp_path / "outside.safetensors"
+    outside.write_bytes(b"mine")
+    edit_story(folder, lambda story: story.update(sha256="x/../../../outside"))
+    with pytest.raises(InputError, match="no SHA-256"):
+        load_from_disk(folder, llama)
+    save_to_disk(dense, folder)
+    assert outside.read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize("missing", [WEIGHTS_FILE, CONFIG_FILE])
