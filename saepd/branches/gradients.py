@@ -21,7 +21,7 @@ from saepd.branches.engine.reference import ReferencePack
 from saepd.branches.proof import is_proven
 from saepd.directions.modes import DEFAULT_POSITIONS
 from saepd.directions.sites import check_site, hook_point
-from saepd.models.batching import in_packs
+from saepd.models.batching import Progress, in_packs
 from saepd.models.in_use import using
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def option_gradients(
     hook_name: str,
     *,
     positions: str = DEFAULT_POSITIONS,
+    progress: Progress | None = None,
 ) -> list[OptionGradients]:
     """Log-likelihood of every continuation, and its gradient by what a direction adds at a site.
 
@@ -66,6 +67,7 @@ def option_gradients(
         continuations: Of each prompt.
         hook_name: The site.
         positions: Where the vector is added; see `saepd.models.positions`.
+        progress: Told now and then how many prompts are done, and of how many.
 
     Raises:
         InputError: prompts or continuations that cannot be run, or an unknown site.
@@ -113,4 +115,5 @@ def option_gradients(
         with using(model):
             return run(indices)
 
-    return in_packs(model, pack_costs(model, rows, texts, [positions], 2), run_alone)
+    costs = pack_costs(model, rows, texts, [positions], 2)
+    return in_packs(model, costs, run_alone, progress=progress)

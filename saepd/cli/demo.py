@@ -49,7 +49,7 @@ class Options:
 
 def run(options: Options) -> None:
     """Evaluate on the packaged survey, and show the first draw from inside."""
-    from saepd.cli.show import show_distributions, show_evidence
+    from saepd.cli.show import show_distributions, show_evidence, stable_sentence
     from saepd.common.files import write_json
     from saepd.common.tracking import track
     from saepd.directions.saving import save_to_disk
@@ -103,8 +103,8 @@ def run(options: Options) -> None:
         *table_cells(summary["rows"], short=True),
     )
     print(results["finding"])
-    for group in evidence:
-        show_evidence(group, f"{group[0].perspective}: latents of its feedback (first draw)")
+    for group, features in zip(evidence, fit.features, strict=True):
+        show_evidence(group, f"first draw, {stable_sentence(features)}")
     show_distributions(
         f"A held-out question: {example.item.prompt}",
         example.item.options,

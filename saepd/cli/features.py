@@ -40,7 +40,7 @@ class Options:
 
 def run(options: Options) -> None:
     """Select features and explain the strongest."""
-    from saepd.cli.show import shared_sentence, show_contexts, show_evidence
+    from saepd.cli.show import shared_sentence, show_contexts, show_evidence, stable_sentence
     from saepd.common.files import write_json
     from saepd.features.encode import encode_pairs
     from saepd.features.evidence import explain
@@ -75,14 +75,7 @@ def run(options: Options) -> None:
         print_json(found)
         return
     for group, features in zip(evidence, chosen, strict=True):
-        chance = features.n_by_chance
-        beside = "" if chance is None else f" (by chance {chance:.1f})"
-        title = (
-            f"{features.perspective}: {len(features.latents)} stable{beside} of "
-            f"{features.n_candidates} candidates; {features.n_unstable} strong ones dropped as "
-            "unstable"
-        )
-        show_evidence(group, title)
+        show_evidence(group, stable_sentence(features))
         show_contexts(group)
         for note in features.notes:
             print(note)

@@ -15,7 +15,6 @@ from saepd.cli.options import (
     print_json,
     print_table,
     progress,
-    spinning,
 )
 from saepd.common.errors import InputError
 from saepd.features.config import FeatureConfig
@@ -110,8 +109,8 @@ def run(options: Options) -> None:
     if options.learn:
         from saepd.fit.learn import learn_directions
 
-        with spinning(f"learning from {len(rows)} rows"):
-            learned = learn_directions(model, sae, rows, options.fit)
+        with progress(f"learning from {len(rows)} rows") as report:
+            learned = learn_directions(model, sae, rows, options.fit, progress=report)
         save_to_disk(learned.directions, options.out)
         _show_learned(learned, rows, options)
         return
@@ -158,6 +157,7 @@ def _show_fitted(fitted: Fit, options: Options) -> None:
             "perspective": features.perspective,
             "n_feedback": len(fitted.pairs.of(features.perspective)),
             "n_latents": len(features.latents),
+            "lowest_stability": _lowest(features.stability.tolist()),
             "n_by_chance": features.n_by_chance,
             "n_unstable": features.n_unstable,
             "coefficient": direction.coefficient,
@@ -177,7 +177,8 @@ def _show_fitted(fitted: Fit, options: Options) -> None:
             }
         )
         return
-    names = ["n_feedback", "n_latents", "n_by_chance", "n_unstable", "coefficient"]
+    names = ["n_feedback", "n_latents", "lowest_stability", "n_by_chance", "n_unstable"]
+    names.append("coefficient")
     _print_directions(summary, options.out, names)
     for pair, share in shared.items():
         print(shared_sentence(pair, share))
@@ -190,9 +191,15 @@ def _print_directions(summary: Sequence[dict[str, Any]], out: Path, names: Seque
     columns = ["perspective", *names]
     print_table(
         f"Directions in {out}: {summary[0]['hook_name']}, {summary[0]['positions']}",
-        [name.removeprefix("n_") for name in columns],
+        [name.removeprefix("n_").replace("_", " ") for name in columns],
         [[_cell(row[n]) for n in columns] for row in summary],
     )
+
+
+def _lowest(stability: Sequence[float]) -> float | None:
+    """The least stability; None where latents were taken without measuring it."""
+    lowest = min(stability, default=math.nan)
+    return None if math.isnan(lowest) else lowest
 
 
 def _cell(value: Any) -> str:

@@ -6,12 +6,13 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saepd.branches.writing.config import SamplingConfig
 from saepd.cli.fields import argument
-from saepd.cli.options import print_json, spinning
+from saepd.cli.options import print_json, progress
 from saepd.cli.steering import SteeringOptions
 from saepd.common.errors import InputError
 from saepd.merge.config import MergeConfig
@@ -112,7 +113,7 @@ def _write_batch(
     from saepd.branches.writing.generate import generate_batch
     from saepd.common.files import write_atomically
 
-    with spinning("writing"):
+    with progress("writing") as report:
         done = generate_batch(
             model,
             prompts,
@@ -120,6 +121,7 @@ def _write_batch(
             options.merge,
             options.sampling,
             trace=options.trace is not None,
+            progress=partial(report, "writing"),
         )
     if options.trace is not None:
         branches = _names(directions)
@@ -150,8 +152,10 @@ def _write_apart(
 ) -> None:
     from saepd.branches.writing.generate import generate_branches
 
-    with spinning("writing"):
-        done = generate_branches(model, prompts, directions, options.sampling)
+    with progress("writing") as report:
+        done = generate_branches(
+            model, prompts, directions, options.sampling, progress=partial(report, "writing")
+        )
     names = _names(directions)
     found = [
         {

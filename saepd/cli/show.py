@@ -8,7 +8,7 @@ import numpy as np
 
 from saepd.cli.options import print_table
 from saepd.features.evidence import LatentEvidence
-from saepd.features.select import Overlap
+from saepd.features.select import Features, Overlap
 
 # The characters of a context that are shown: its end, where latents are read.
 _CONTEXT = 60
@@ -30,6 +30,16 @@ def show_evidence(evidence: Sequence[LatentEvidence], title: str) -> None:
             ]
             for e in evidence
         ],
+    )
+
+
+def stable_sentence(features: Features) -> str:
+    """How many latents are stable, and how many would be if perspectives were dealt out."""
+    chance = features.n_by_chance
+    beside = "" if chance is None else f" (by chance {chance:.1f})"
+    return (
+        f"{features.perspective}: {len(features.latents)} stable{beside} of "
+        f"{features.n_candidates} candidates; {features.n_unstable} strong ones dropped as unstable"
     )
 
 

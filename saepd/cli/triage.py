@@ -80,10 +80,9 @@ def run(options: Options) -> None:
             print(f"{path}: went on without {loaded.n_bad} bad rows", file=sys.stderr)
     options.directions.check(MergeConfig())
     model, directions = options.directions.load(options.where)
-    answers = rows.rows if rows is not None else ()
     with progress("starting") as report:
         readout = options.assessment.readout
-        reading = fit_reading(model, items.rows, answers, readout, centre=options.centre)
+        reading = fit_reading(model, items.rows, rows, readout, centre=options.centre)
         found = assess(model, items.rows, directions, reading, options.assessment, report)
     by_id = {item.id: item for item in items.rows}
     ranked = triage_items(found, options.budget)

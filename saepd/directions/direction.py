@@ -24,6 +24,7 @@ from saepd.directions.edits import AddVector, Edit
 from saepd.directions.forward_step import ForwardStep
 from saepd.directions.modes import DEFAULT_POSITIONS
 from saepd.directions.sites import check_site, hook_point, same_site
+from saepd.feedback.schema import perspective_name
 from saepd.models.identity import same_model
 from saepd.models.in_use import steering
 from saepd.models.position_specs import parse_positions
@@ -49,7 +50,8 @@ class Direction:
         lineage: How it came about (model, SAE, feedback hash, settings); JSON values.
 
     Raises:
-        InputError: unknown positions, a coefficient that is not finite, or an SAE of another site.
+        InputError: a name that no perspective may have, unknown positions, a coefficient that is
+            not finite, or an SAE of another site.
     """
 
     perspective: str
@@ -64,6 +66,10 @@ class Direction:
         for name in ("perspective", "hook_name", "positions"):
             if not isinstance(value := getattr(self, name), str):
                 raise InputError(f"{where}: its {name} must be text, not {value!r}")
+        try:
+            perspective_name(self.perspective)
+        except ValueError as error:
+            raise InputError(f"{where}: {error}") from error
         parse_positions(self.positions)
         if not _is_finite(self.coefficient):
             raise InputError(f"{where}: the coefficient is {self.coefficient}: it must be finite")

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from saepd.common.errors import InputError
 from saepd.features.config import Contrast, FeatureConfig, ReadAt
+from saepd.feedback.accepting import FeedbackLike, as_feedback
 from saepd.feedback.schema import Feedback
 from saepd.models.prompts import item_prompt
 from saepd.models.sites import SiteBatch, read_site
@@ -148,7 +149,7 @@ def pair_texts(
 def encode_pairs(
     model: TransformerBridge,
     sae: SAE[Any],
-    rows: Sequence[Feedback],
+    feedback: FeedbackLike,
     config: FeatureConfig,
     readout: ReadoutConfig,
     progress: Callable[[str, int, int], None] | None = None,
@@ -158,16 +159,15 @@ def encode_pairs(
     Args:
         model: The language model.
         sae: A dictionary of one of its sites.
-        rows: Feedback of one or more perspectives.
+        feedback: Rows of one or more perspectives, a file of them or a pandas frame.
         config: Where latents are read, and what they are compared with.
         readout: How a question is put to the model.
         progress: Called with what is being done, the texts that are done, and how many there are.
 
     Raises:
-        InputError: no rows, or a text longer than the model's context.
+        InputError: a text longer than the model's context, or whatever `as_feedback` refuses.
     """
-    if not rows:
-        raise InputError("there is no feedback to encode")
+    rows = as_feedback(feedback)
     texts = [pair_texts(model, row, config.contrast, readout) for row in rows]
     unique = list(dict.fromkeys(text for t in texts for text, _ in (*t.positive, *t.anchor)))
     index = {text: i for i, text in enumerate(unique)}

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from saepd.common.errors import InputError
 from saepd.common.messages import shortened
+from saepd.feedback.accepting import FeedbackLike, as_feedback
 from saepd.feedback.schema import Feedback
 
 
 def sample_feedback(
-    rows: Iterable[Feedback], n: int, seed: int, perspectives: Sequence[str] | None = None
+    feedback: FeedbackLike, n: int, seed: int, perspectives: Sequence[str] | None = None
 ) -> list[Feedback]:
     """Draw n rows of each perspective without replacement.
 
@@ -20,7 +21,7 @@ def sample_feedback(
     nor on which other perspectives there are. A smaller draw is the beginning of a larger one.
 
     Args:
-        rows: Feedback of any perspectives.
+        feedback: Rows of any perspectives, a file of them or a pandas frame.
         n: Rows per perspective.
         seed: Any integer from 0.
         perspectives: Whose rows to draw, in which order; everybody's, sorted by name, if None.
@@ -29,12 +30,13 @@ def sample_feedback(
         n rows of the first perspective, then n of the next.
 
     Raises:
-        InputError: n is not positive, or a perspective has fewer than n rows.
+        InputError: n is not positive, a perspective has fewer than n rows, or whatever
+            `as_feedback` refuses.
     """
     if n < 1:
         raise InputError(f"cannot draw {n} rows of feedback: draw at least 1 per perspective")
     groups: dict[str, list[Feedback]] = {}
-    for row in rows:
+    for row in as_feedback(feedback):
         groups.setdefault(row.perspective, []).append(row)
     drawn = []
     for perspective in sorted(groups) if perspectives is None else perspectives:

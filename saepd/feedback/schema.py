@@ -86,7 +86,15 @@ def _no_truth(value: object) -> object:
     return value
 
 
-def _perspective(value: str) -> str:
+def perspective_name(value: str) -> str:
+    """A perspective's name as a reader sees it.
+
+    Raises:
+        ValueError: nothing of it can be seen, or saepd itself reports under this name.
+    """
+    value = _name(value)
+    if not value:
+        raise ValueError("a perspective needs a name: write some text")
     if value in RESERVED:
         raise ValueError(
             f"{value!r} is what saepd calls {RESERVED[value]}: give the perspective another name"
@@ -133,7 +141,7 @@ _NameOrEmpty = Annotated[
     AfterValidator(_name),
     BeforeValidator(_whole_as_text),
 ]
-_Perspective = Annotated[_Name, AfterValidator(_perspective)]
+_Perspective = Annotated[Text, AfterValidator(perspective_name)]
 _Distribution = Annotated[
     tuple[float, ...], BeforeValidator(_no_truth), AfterValidator(_over_options)
 ]

@@ -8,8 +8,9 @@ better in cross-validation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -116,6 +117,8 @@ def learn_directions(
     feedback: FeedbackLike,
     config: FitConfig | None = None,
     scales: ScaleConfig | None = None,
+    *,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> LearnedFit:
     """Learn directions of every perspective in the feedback.
 
@@ -130,6 +133,7 @@ def learn_directions(
         config: Readout, and what directions are scaled to; latents are chosen here, so its
             features are not used.
         scales: What is tried.
+        progress: Called with what is being done, the step, and the number of steps.
 
     Raises:
         InputError: rows without an answer among options, one item in two wordings, an option
@@ -147,7 +151,11 @@ def learn_directions(
             "its latents writes the same everywhere: take another SAE, or differences of means"
         )
     hook_name = sae_hook_name(sae)
-    learned = learn_latents(sae, _seen(model, rows, hook_name, config), scales)
+    report = progress or (lambda *_: None)
+    seen = _seen(model, rows, hook_name, config, report)
+    report("trying settings of the scales", 0, 1)
+    learned = learn_latents(sae, seen, scales)
+    report("done", 1, 1)
     story = lineage(model, sae, rows, config)
     how = {
         "config": asdict(scales),
@@ -227,7 +235,11 @@ def decoder(sae: SAE[Any], latents: Int[np.ndarray, " units"]) -> Units:
 
 
 def _seen(
-    model: TransformerBridge, rows: Sequence[Feedback], hook_name: str, config: FitConfig
+    model: TransformerBridge,
+    rows: Sequence[Feedback],
+    hook_name: str,
+    config: FitConfig,
+    report: Callable[[str, int, int], object],
 ) -> list[Seen]:
     readout = config.readout
     if readout.readout != "text" or readout.length_normalised:
@@ -253,6 +265,7 @@ def _seen(
         [item.options for item in items],
         hook_name,
         positions=config.direction.positions,
+        progress=partial(report, "gradients of questions"),
     )
     for item, own in zip(items, found, strict=True):
         if not bool(own.log_probs.isfinite().all() and own.gradients.isfinite().all()):

@@ -21,7 +21,8 @@ from saepd.branches.run import score_continuations
 from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.generate import generate_branches
 from saepd.directions.direction import Direction
-from saepd.feedback.schema import Feedback, Item
+from saepd.feedback.accepting import FeedbackLike, as_feedback
+from saepd.feedback.schema import Item
 from saepd.feedback.targets import answered
 from saepd.models.prompts import item_prompt, letters
 from saepd.models.wording import ReadoutConfig
@@ -98,7 +99,7 @@ class Answers:
 def fit_reading(
     model: TransformerBridge,
     items: Sequence[Item],
-    rows: Sequence[Feedback] = (),
+    feedback: FeedbackLike | None = None,
     config: ReadoutConfig | None = None,
     *,
     centre: bool = False,
@@ -108,14 +109,16 @@ def fit_reading(
     Args:
         model: The language model.
         items: Those that will be assessed; those in free text are passed over.
-        rows: Feedback on options; without any, the temperature is 1.
+        feedback: Rows on options, a file of them or a pandas frame; without any, the temperature
+            is 1.
         config: How options are read.
         centre: Take off what the base model gives options whatever is asked, over all questions
             here that share them; see `saepd.readout.options.option_offsets`.
 
     Raises:
-        InputError: whatever `read_options` refuses.
+        InputError: whatever `as_feedback` and `read_options` refuse.
     """
+    rows = [] if feedback is None else as_feedback(feedback)
     chosen = [row for row in rows if row.options and (row.answer or row.distribution)]
     asked = {row.item: row.as_item() for row in chosen}
     if centre:

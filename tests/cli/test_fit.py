@@ -21,6 +21,7 @@ def test_fit_writes_a_direction_for_each_perspective(run, files, where, tmp_path
     assert found["overlap"].keys() == {"left / right"}
     assert found["overlap"]["left / right"].keys() == {"same", "opposite"}
     assert all(d["n_by_chance"] >= 0 for d in found["directions"])
+    assert all(0 <= d["lowest_stability"] <= 1 for d in found["directions"])
     story = json.loads((out / CONFIG_FILE).read_text())
     assert [d["perspective"] for d in story["directions"]] == ["left", "right"]
     assert story["directions"][0]["lineage"]["model"] == "model"

@@ -47,6 +47,23 @@ class Broken(Direction):
         raise RuntimeError("delta broke")
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("base", "'base' is what saepd calls the model without steering"),
+        (" merged", "'merged' is what saepd calls the answer of all"),
+        ("all", "'all' is what saepd calls the mean"),
+        ("", "a perspective needs a name"),
+        ("\u200b", "only characters that cannot be seen"),
+        ("A\0", "holds the control character"),
+        (3, "its perspective must be text"),
+    ],
+)
+def test_a_name_that_feedback_may_not_have_is_refused(name, message):
+    with pytest.raises(InputError, match=message):
+        Direction(name, SITE, AddVector(vector()))
+
+
 # --- what acts where ---
 
 

@@ -164,7 +164,7 @@ def test_a_distribution_is_the_weighted_mean_of_its_answers(llama, random_sae):
 
 def test_feedback_that_cannot_be_encoded_is_refused(llama, random_sae):
     for rows, match in [
-        ([], "there is no feedback to encode"),
+        ([], "there is no feedback"),
         ([feedback(0, prompt="long " * 60)], "tokens, but the model's context holds 256"),
     ]:
         with pytest.raises(InputError, match=match):

@@ -1,6 +1,7 @@
 import pytest
 
 from saepd.common.errors import InputError
+from saepd.feedback.reading import write_feedback
 from saepd.feedback.sample import sample_feedback
 from saepd.feedback.schema import Feedback
 
@@ -20,6 +21,14 @@ def test_samples_are_seeded_nested_and_independent_of_order_and_of_other_perspec
     assert sample_feedback(north + south, 20, 1, ["South"]) == drawn[20:]
     assert sample_feedback(north, 5, seed=1) == drawn[:5]
     assert sample_feedback(north + south, 20, seed=2) != drawn
+
+
+def test_a_file_is_sampled_as_its_rows_are(tmp_path):
+    rows = people(6, "North")
+    write_feedback(tmp_path / "rows.jsonl", rows)
+    assert sample_feedback(tmp_path / "rows.jsonl", 3, seed=0) == sample_feedback(rows, 3, seed=0)
+    with pytest.raises(InputError, match="7 is no feedback"):
+        sample_feedback(7, 3, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,12 @@ def rows(n=12):
 
 def test_learned_directions_answer_as_their_people_did(llama, random_sae):
     sae = random_sae()
-    fit = learn_directions(llama, sae, rows(), None, QUICK)
+    told = []
+    fit = learn_directions(
+        llama, sae, rows(), None, QUICK, progress=lambda *step: told.append(step)
+    )
+    assert ("gradients of questions", 12, 12) in told
+    assert told[-1] == ("done", 1, 1)
     assert [d.perspective for d in fit.directions] == ["a", "b"]
     item = rows()[0].as_item()
     [read] = read_learned(llama, [item], fit.directions)

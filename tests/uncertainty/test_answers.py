@@ -4,6 +4,7 @@ import torch
 from asked import CLOSED, FREE, directions
 from scipy.special import softmax
 
+from saepd.feedback.reading import write_feedback
 from saepd.feedback.schema import Feedback
 from saepd.models.wording import ReadoutConfig
 from saepd.readout.options import fit_temperature, read_options
@@ -17,7 +18,7 @@ from saepd.uncertainty.asking_again import FREE_TEXT
 from saepd.uncertainty.config import EpistemicConfig
 
 
-def test_the_temperature_is_fitted_on_the_feedback(llama):
+def test_the_temperature_is_fitted_on_the_feedback(llama, tmp_path):
     rows = [
         Feedback(
             id=str(i),
@@ -40,7 +41,8 @@ def test_the_temperature_is_fitted_on_the_feedback(llama):
     ]
     targets = [np.eye(len(r.options))[r.options.index(r.answer)] for r in rows]
     assert reading.temperature == pytest.approx(fit_temperature(centred, targets), rel=1e-3)
-    plain = fit_reading(llama, [*CLOSED, FREE], rows)
+    write_feedback(tmp_path / "rows.jsonl", rows)
+    plain = fit_reading(llama, [*CLOSED, FREE], tmp_path / "rows.jsonl")
     assert plain.offsets == {}
     expected = fit_temperature([s.scores[0] for s in read], targets)
     assert plain.temperature == pytest.approx(expected, rel=1e-3)
