@@ -141,11 +141,11 @@ def test_several_directions_at_one_site_add_up(model, sae):
 
 def test_an_evaluation_depends_on_the_seed_and_on_the_weights(model, sae, tmp_path):
     whole = load_task("gss")
-    known = {item.id for item in [i for i in whole.items if i.topic == "abortion"][:4]}
+    known = {item.id for item in [i for i in whole.items if i.topic == "abortion"][:7]}
     task = replace(
         whole,
         items=tuple(item for item in whole.items if item.id in known),
-        feedback=tuple([row for row in whole.feedback if row.item in known][:900]),
+        feedback=tuple([row for row in whole.feedback if row.item in known][:1500]),
     )
 
     def distances(seed, folder):

@@ -13,7 +13,7 @@ from saepd.models.choice import ModelConfig
 
 EXAMPLES = """\
   saepd demo --out out/demo
-  saepd demo --out out/demo_block20 --block 20
+  saepd demo --out out/block_20 --block 20
   saepd demo --out out/demo_seed1 --seed 1 --wandb offline --json"""
 
 # Nulls first, then what steers.

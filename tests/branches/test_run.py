@@ -30,6 +30,8 @@ PROMPTS = (
     "The second of two prompts that differ in what follows the mark:: and more",
 )
 SHORT = ("a::b", "c::", "de::f")
+# So alike in length that they run in one pack.
+ALIKE = (PROMPTS[2], PROMPTS[4], "A third that is about as long as the other two of its kind::why")
 OPTIONS = [["yes", "no"], ["b", "c d", "very much so"], ["x"], ["one two", "one three"], ["a", "b"]]
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -194,9 +196,9 @@ def count_calls(monkeypatch, module, name):
     ("prompts", "positions", "in_columns"),
     [
         (PROMPTS[2:3], "answer", True),
-        (PROMPTS, "answer", True),
-        (PROMPTS, "generated", True),
-        (PROMPTS, "all", False),
+        (ALIKE, "answer", True),
+        (ALIKE, "generated", True),
+        (ALIKE, "all", False),
         (SHORT, "answer", False),
         # The opening token and these, of which only the last is edited.
         (["a" * MIN_SHARED], "answer", True),
@@ -235,7 +237,7 @@ def test_more_branches_than_fit_side_by_side_run_in_turns(
 ):
     model = tiny_bridge(architecture)
     edits = [direction(random_sae, "dense", seed=i) for i in range(5)]
-    prompts, texts = ["a prompt"] * 2, [["b", "cd"], ["e", "fg"]]
+    prompts, texts = ["this prompt"] * 2, [["b", "cd"], ["e", "fg"]]
     expected = branch(model, prompts, edits)
     scores = score_continuations(model, prompts, texts, edits)
     # Four columns behind the last one: 1 + 2 texts' first tokens + 1 second one, twice two fit.
@@ -256,7 +258,7 @@ def test_below_the_site_every_prompt_runs_once_as_one_row(llama, random_sae):
         )
         for i, block in enumerate(llama.blocks)
     ]
-    length = max(len(llama.tokenizer(prompt).input_ids) for prompt in PROMPTS)
+    length = max(len(llama.tokenizer(prompt).input_ids) for prompt in ALIKE)
     try:
         for name, positions in (
             ("resid_post", "all"),
@@ -264,11 +266,11 @@ def test_below_the_site_every_prompt_runs_once_as_one_row(llama, random_sae):
             ("resid_post", "answer"),
         ):
             edits = [direction(random_sae, "dense", positions, site(name, 2)) for _ in range(3)]
-            branch(llama, PROMPTS, edits)
+            branch(llama, ALIKE, edits)
     finally:
         for handle in handles:
             handle.remove()
-    narrow, rows, copies = (5, length), (20, length), (5, length + 3)
+    narrow, rows, copies = (3, length), (12, length), (3, length + 3)
     assert ran == [
         *((i, *narrow) for i in range(3)),
         (3, *rows),

@@ -75,11 +75,11 @@ def test_other_weights_of_the_same_name_are_another_model(keys_of, files, tmp_pa
 
 
 def test_an_sae_that_encodes_otherwise_is_another_one(bench, files, random_sae):
-    from saepd.sweeps.point.bench import _how_it_encodes
+    from saepd.saes.load import sae_settings
 
-    told = [_how_it_encodes(random_sae("topk", k=k)) for k in (6, 6, 7)]
+    told = [sae_settings(random_sae("topk", k=k)) for k in (6, 6, 7)]
     assert told[0] == told[1] != told[2]
-    assert _how_it_encodes(random_sae()) != told[0]
+    assert sae_settings(random_sae()) != told[0]
 
 
 def test_a_kl_budget_is_kept_by_the_directions(sweep_of, tmp_path):
