@@ -47,6 +47,11 @@ def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
     return _opened_ids(tokenizer, prompt[: _seam(tokenizer, prompt)])
 
 
+def left_blanks(tokenizer: Any, prompt: str) -> str:
+    """The blanks at the end of a prompt that `prompt_ids` leaves to what follows."""
+    return prompt[_seam(tokenizer, prompt) :]
+
+
 def continuation_ids(tokenizer: Any, prompt: str, continuation: str) -> list[int]:
     """Token ids that a continuation adds to a prompt.
 

@@ -33,7 +33,7 @@ from saepd.merge.config import MergeConfig
 from saepd.models.batching import Progress, in_packs, logit_cost
 from saepd.models.in_use import using
 from saepd.models.position_specs import parse_positions
-from saepd.models.tokens import check_lengths
+from saepd.models.tokens import check_lengths, left_blanks
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -59,7 +59,7 @@ def generate(
     """
     merge_config, sampling = merge_config or MergeConfig(), sampling or SamplingConfig()
     plan, [row] = _checked(model, [prompt], directions, sampling, merge_config)
-    return _pieces(plan, row, merge_config, sampling)
+    return _pieces(plan, row, left_blanks(model.tokenizer, prompt), merge_config, sampling)
 
 
 def generate_batch(
@@ -94,11 +94,12 @@ def generate_batch(
     """
     merge_config, sampling = merge_config or MergeConfig(), sampling or SamplingConfig()
     plan, rows = _checked(model, prompts, directions, sampling, merge_config)
+    blanks = [left_blanks(model.tokenizer, prompt) for prompt in prompts]
 
     def run(indices: list[int]) -> list[Generated]:
         chosen = [rows[i] for i in indices]
         merged = started(plan, chosen, merge_config, sampling)
-        texts, sampler = _texts(plan, chosen, sampling)
+        texts, sampler = _texts(plan, chosen, [blanks[i] for i in indices], sampling)
         recorder = Recorder()
         for turn in turns(merged, texts, sampler):
             if trace:
@@ -139,15 +140,16 @@ def generate_branches(
     """
     sampling = sampling or SamplingConfig()
     plan, rows = _checked(model, prompts, directions, sampling)
+    blanks = [left_blanks(model.tokenizer, prompt) for prompt in prompts]
 
     def run(indices: list[int]) -> list[list[Generated]]:
         chosen = [rows[i] for i in indices]
         apart = started(plan, chosen, None, sampling)
-        wide = [row for row in chosen for _ in range(plan.n_branches)]
-        texts, sampler = _texts(plan, wide, sampling)
+        wide = [i for i in indices for _ in range(plan.n_branches)]
+        texts, sampler = _texts(plan, [rows[i] for i in wide], [blanks[i] for i in wide], sampling)
         for _ in turns(apart, texts, sampler):
             pass
-        _warn_of_broken(plan, [i for i in indices for _ in range(plan.n_branches)], wide, texts)
+        _warn_of_broken(plan, wide, [rows[i] for i in wide], texts)
         done = [_generated(text) for text in texts]
         n = plan.n_branches
         return [done[i : i + n] for i in range(0, len(done), n)]
@@ -156,10 +158,10 @@ def generate_branches(
 
 
 def _pieces(
-    plan: Plan, row: list[int], merge_config: MergeConfig, sampling: SamplingConfig
+    plan: Plan, row: list[int], blanks: str, merge_config: MergeConfig, sampling: SamplingConfig
 ) -> Iterator[str]:
     merged = started(plan, [row], merge_config, sampling)
-    [text], sampler = _texts(plan, [row], sampling)
+    [text], sampler = _texts(plan, [row], [blanks], sampling)
     shown = 0
     for _ in turns(merged, [text], sampler):
         visible = text.visible
@@ -202,11 +204,11 @@ def started(
 
 
 def _texts(
-    plan: Plan, rows: list[list[int]], sampling: SamplingConfig
+    plan: Plan, rows: list[list[int]], blanks: Sequence[str], sampling: SamplingConfig
 ) -> tuple[list[Text], Sampler]:
-    """For every row an empty text, and what draws its tokens."""
+    """For every row an empty text behind its prompt's blanks, and what draws its tokens."""
     ends = ends_of(plan.model, sampling)
-    texts = [Text(plan.model.tokenizer, ends) for _ in rows]
+    texts = [Text(plan.model.tokenizer, ends, own) for own in blanks]
     device = next(plan.model.original_model.parameters()).device
     return texts, Sampler(sampling, rows, device)
 

@@ -46,12 +46,15 @@ class Text:
     Attributes:
         tokenizer: Of the model.
         ends: What ends it.
+        blanks: What the prompt ends in that its tokens leave to this text, which shows it only
+            where the prompt does not.
         tokens: Written so far, without the end-of-text token.
         ended_by: Why it is over; None while it is not.
     """
 
     tokenizer: Any
     ends: Ends
+    blanks: str = ""
     tokens: list[int] = field(default_factory=list)
     ended_by: EndedBy | None = None
 
@@ -81,7 +84,12 @@ class Text:
         text: str = self.tokenizer.decode(
             self.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
-        return text.rstrip(_HALF_A_CHARACTER)
+        text = text.rstrip(_HALF_A_CHARACTER)
+        for blank in self.blanks:
+            if text[:1] != blank:
+                break
+            text = text[1:]
+        return text
 
 
 def ends_of(model: TransformerBridge, config: SamplingConfig) -> Ends:

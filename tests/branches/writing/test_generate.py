@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from tiny import ARCHITECTURES, D_MODEL, N_LAYERS, save_tiny_model
+from tiny import ARCHITECTURES, D_MODEL, N_LAYERS, save_tiny_model, tiny_tokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from saepd.branches.writing.generate import (
@@ -52,6 +52,29 @@ def decoded(model, tokens):
     """What the tokens say, without a character that is not whole yet at the end."""
     written = model.tokenizer.decode(tokens, skip_special_tokens=True)
     return written.rstrip("\N{REPLACEMENT CHARACTER}")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "shown"),
+    [("Is it", " s s"), ("Is it ", "s s"), ("Is it  ", "s s"), ("Is it\n", " s s")],
+)
+def test_a_blank_that_ends_the_prompt_is_not_written_again(llama, monkeypatch, prompt, shown):
+    # Words have their blank in their first token, as with most tokenizers.
+    words = tiny_tokenizer(opens=False, merges=[("Ġ", "s"), ("Ġ", "A")])
+    monkeypatch.setattr(llama.tokenizer, "_tokenizer", words.backend_tokenizer)
+    [word] = words(" s", add_special_tokens=False).input_ids
+    sampling, edits = SamplingConfig(max_new_tokens=2), [dense()]
+    only = torch.full((int(llama.cfg.d_vocab),), -1e4)
+    only[word] = 0.0
+    hook = llama.unembed.register_forward_hook(lambda _module, _args, logits: logits + only)
+    try:
+        [merged] = generate_batch(llama, [prompt], edits, sampling=sampling)
+        [apart] = generate_branches(llama, [prompt], edits, sampling)
+        streamed = text(llama, prompt, edits, max_new_tokens=2)
+    finally:
+        hook.remove()
+    assert merged.tokens == (word, word)
+    assert [merged.text, streamed, *(one.text for one in apart)] == [shown] * 4
 
 
 def merged_by_hand(model, log_probs_of, merge, n):

@@ -156,6 +156,22 @@ def written(target, tokens):
     return seen
 
 
+@pytest.mark.parametrize(
+    ("blanks", "said", "shown"),
+    [
+        ("", " a", [" ", " a"]),
+        (" ", " a", ["", "a"]),
+        (" ", "  a", ["", " ", " a"]),
+        ("  ", " a", ["", "a"]),
+        (" \n", " \na", ["", "", "a"]),
+        (" ", "a ", ["a", "a "]),
+    ],
+)
+def test_blanks_that_the_prompt_shows_are_not_shown_again(blanks, said, shown):
+    target = Text(BYTES, Ends({}, (), 1000), blanks)
+    assert written(target, ids(said)) == shown
+
+
 def test_a_text_ends_by_its_length():
     target = text(most=3)
     assert written(target, ids("abcdef")) == ["a", "ab", "abc"]
