@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from saepd.cli.options import check_folder, load_model_and_sae, print_json, print_table, progress
-from saepd.common.tracking import Mode, TrackingConfig
+from saepd.common.tracking import TrackingConfig, TrackingMode
 from saepd.evaluation.config import DrawConfig, EvaluationConfig
 from saepd.models.choice import ModelConfig
 
@@ -17,7 +17,7 @@ EXAMPLES = """\
   saepd demo --out out/demo_seed1 --seed 1 --wandb offline --json"""
 
 # Nulls first, then what steers.
-METHODS = (
+DEMO_METHODS = (
     *("uniform", "train-mean", "zero-shot", "zero-shot-persona", "few-shot", "position-bias"),
     *("random-latents", "selected-latents", "merged-pluralistic", "fitted-scales"),
 )
@@ -42,7 +42,7 @@ class Options:
 
     out: Path = Path("out/demo")
     json: bool = False
-    wandb: Mode = "off"
+    wandb: TrackingMode = "off"
     evaluation: EvaluationConfig = field(default_factory=_three_draws)
     where: ModelConfig = field(default_factory=ModelConfig)
 
@@ -69,7 +69,7 @@ def run(options: Options) -> None:
         model, sae = load_model_and_sae(options.where)
         with progress("starting") as report:
             fold = first_fold(model, sae, task, config, options.out)
-            summary = evaluate(model, sae, task, config, options.out, METHODS, report, fold)
+            summary = evaluate(model, sae, task, config, options.out, DEMO_METHODS, report, fold)
             report("features, and one question in full", 0, 1)
             steered, fit = mean_differences(fold)["selected"], fold_fit(fold)
             example = most_divided(fold, steered, task, MergeConfig())

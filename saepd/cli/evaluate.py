@@ -9,7 +9,7 @@ from pathlib import Path
 
 from saepd.cli.options import check_folder, load_model_and_sae, print_json, print_table, progress
 from saepd.common.errors import InputError
-from saepd.common.tracking import Mode, TrackingConfig
+from saepd.common.tracking import TrackingConfig, TrackingMode
 from saepd.evaluation.config import EvaluationConfig
 from saepd.models.choice import ModelConfig
 from saepd.tasks.loading import PACKAGED_TASK, TASK_NAMES, load_task
@@ -62,7 +62,7 @@ class Options:
     perspectives: list[str] = field(default_factory=lambda: ["10"])
     skip_bad: bool = False
     json: bool = False
-    wandb: Mode = "off"
+    wandb: TrackingMode = "off"
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     where: ModelConfig = field(default_factory=ModelConfig)
 

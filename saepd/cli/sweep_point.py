@@ -10,7 +10,7 @@ from saepd.cli.fields import argument
 from saepd.cli.options import check_folder, print_json
 from saepd.common.errors import InputError
 from saepd.common.messages import shortened
-from saepd.common.tracking import Mode
+from saepd.common.tracking import TrackingMode
 
 EXAMPLES = """\
   saepd sweep point --out out/layers block=15 k=8 coefficient=4
@@ -46,7 +46,7 @@ class Options:
     metric: str = "gain"
     cache: Path | None = None
     cache_gb: float = 10.0
-    wandb: Mode = "off"
+    wandb: TrackingMode = "off"
 
 
 def run(options: Options) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from saepd.common.errors import InputError
 from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE
 
-Mode = Literal["off", "offline", "online"]
+TrackingMode = Literal["off", "offline", "online"]
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class TrackingConfig:
         dir: Runs go to ``wandb/`` in here; None is ``$WANDB_DIR`` or the working directory.
     """
 
-    mode: Mode = "off"
+    mode: TrackingMode = "off"
     project: str = "saepd"
     name: str | None = None
     group: str | None = None
@@ -42,7 +42,7 @@ class TrackingConfig:
     dir: str | None = None
 
     def __post_init__(self) -> None:
-        if self.mode not in get_args(Mode):
+        if self.mode not in get_args(TrackingMode):
             raise InputError(f"unknown tracking mode {self.mode!r}: off, offline or online")
 
 

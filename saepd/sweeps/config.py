@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from saepd.common.errors import InputError
 from saepd.common.messages import nearest, shortened
-from saepd.common.tracking import Mode
+from saepd.common.tracking import TrackingMode
 
 BackendName = Literal["local", "ray", "slurm"]
 ClusterName = Literal["slurm", "local"]
@@ -48,10 +48,14 @@ class RunConfig:
     cache: Path | None = None
     cache_gb: float = 10.0
     search_seed: int = 0
-    wandb: Mode = "off"
+    wandb: TrackingMode = "off"
 
     def __post_init__(self) -> None:
-        for name, kind in (("backend", BackendName), ("cluster", ClusterName), ("wandb", Mode)):
+        for name, kind in (
+            ("backend", BackendName),
+            ("cluster", ClusterName),
+            ("wandb", TrackingMode),
+        ):
             value = getattr(self, name)
             if value not in get_args(kind):
                 raise InputError(

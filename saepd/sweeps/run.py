@@ -24,7 +24,7 @@ from saepd.sweeps.space.search import search
 from saepd.sweeps.space.space import Choice
 from saepd.sweeps.space.sweep_file import Sweep, load_sweep
 
-Progress = Callable[[str, int, int], None]
+StepReport = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def run_sweep(
     sweep: Sweep | str | Path,
     out: str | Path,
     config: RunConfig | None = None,
-    progress: Progress | None = None,
+    progress: StepReport | None = None,
 ) -> SweepSummary:
     """Run every point of a sweep that is not finished, and keep each result as it comes.
 
@@ -201,7 +201,7 @@ class _Tally:
 
     store: ResultStore
     sweep: Sweep
-    report: Progress
+    report: StepReport
     finished: dict[str, PointOutcome] = field(default_factory=dict)
     n_points: int = 0
     n_before: int = 0

@@ -6,8 +6,8 @@ from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE
 
 def test_the_demo_is_an_evaluation_on_the_packaged_survey(run, where, tmp_path, monkeypatch):
     # A tiny model's context has no room for an example and a question of the survey.
-    methods = tuple(name for name in demo.METHODS if name != "few-shot")
-    monkeypatch.setattr(demo, "METHODS", methods)
+    methods = tuple(name for name in demo.DEMO_METHODS if name != "few-shot")
+    monkeypatch.setattr(demo, "DEMO_METHODS", methods)
     out = tmp_path / "demo"
     small = ("--n-feedback", 6, "--draws", 1, "--limit", 2)
     done = run("demo", "--out", out, *small, *where)

@@ -14,7 +14,7 @@ from torch import Tensor
 from saepd.branches.engine.columns import NEVER, Columns
 from saepd.branches.engine.plan import Plan
 from saepd.branches.engine.prefix import capture, edit_masks, first_edited, forward, resume_in_rows
-from saepd.branches.engine.widening import Masks, Rows, widening
+from saepd.branches.engine.widening import Masks, WideRows, widening
 from saepd.models.positions import generated_mask
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def extend(
         spec: generated_mask(spec, tokens, plan.model.tokenizer) & real.bool()
         for spec in plan.specs
     }
-    with torch.inference_mode(), widening(plan, Rows(plan.n_branches, len(tokens)), masks):
+    with torch.inference_mode(), widening(plan, WideRows(plan.n_branches, len(tokens)), masks):
         chosen = slice(before.n_prompt, columns.n_prompt)
         logits = forward(plan.model, columns, chosen, state.cache, read=slice(-n_new, None))
         log_probs = logits.float().log_softmax(-1)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Branch = Direction | Sequence[Direction]
 
 
-class Edit(Protocol):
+class PositionedEdit(Protocol):
     """What changes an activation at some positions: a direction, or a probe of its effect."""
 
     @property
@@ -52,7 +52,9 @@ class Plan:
 
     model: TransformerBridge
     branches: list[list[Direction]]
-    edits: dict[HookPoint, list[tuple[int, Edit]]] = field(init=False, default_factory=dict)
+    edits: dict[HookPoint, list[tuple[int, PositionedEdit]]] = field(
+        init=False, default_factory=dict
+    )
     widened_at: HookPoint | None = field(init=False)
     first_wide_block: int = field(init=False)
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from saepd.branches.engine.columns import Columns, Tails, additive
 from saepd.branches.engine.native import native_modules
 from saepd.branches.engine.plan import Plan
-from saepd.branches.engine.widening import Copies, Masks, Rows, widening
+from saepd.branches.engine.widening import Copies, Masks, WideRows, widening
 from saepd.models.positions import generated_mask, prompt_mask
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def resume_in_rows(
 
     Below the plan's first wide block the cache holds one row per prompt, above it K+1.
     """
-    layout = Rows(plan.n_branches, len(prefix.columns.tokens))
+    layout = WideRows(plan.n_branches, len(prefix.columns.tokens))
     cache = _cache_of(prefix, plan.first_wide_block, plan.n_branches)
     masks = {spec: mask[:, prefix.done :] for spec, mask in masks.items()}
     with _bypassed(prefix), widening(plan, layout, masks), _short_last_mlp(plan):

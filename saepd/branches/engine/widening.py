@@ -2,7 +2,7 @@
 
 A forward pass enters the lowest edited site with one row per prompt. There the hidden state is
 widened, and so is whatever Hugging Face's forward hands to the blocks after it (masks, rotary
-embeddings, positions). Branches become rows of the batch (`Rows`), or copies of a row's own
+embeddings, positions). Branches become rows of the batch (`WideRows`), or copies of a row's own
 columns (`Copies`), which share all columns before the first edited one.
 """
 
@@ -18,14 +18,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from saepd.branches.engine.columns import Columns, Tails, additive
-from saepd.branches.engine.plan import Edit, Plan
+from saepd.branches.engine.plan import Plan, PositionedEdit
 
 # The columns that each position spec edits.
 Masks: TypeAlias = dict[str, Bool[Tensor, "batch columns"]]
 _Edit: TypeAlias = Callable[[Float[Tensor, "batch branches columns d_model"]], Any]
 
 
-class Rows:
+class WideRows:
     """Every row of a batch becomes K+1 rows, one after the other."""
 
     def __init__(self, n_branches: int, batch: int) -> None:
@@ -91,7 +91,7 @@ class Copies:
 
 
 @contextmanager
-def widening(plan: Plan, layout: Rows | Copies, masks: Masks) -> Iterator[None]:
+def widening(plan: Plan, layout: WideRows | Copies, masks: Masks) -> Iterator[None]:
     """Widen at the plan's lowest site, and edit there and at every other of its sites.
 
     Args:
@@ -129,7 +129,7 @@ def widening(plan: Plan, layout: Rows | Copies, masks: Masks) -> Iterator[None]:
 
 
 def _added(
-    edits: list[tuple[int, Edit]],
+    edits: list[tuple[int, PositionedEdit]],
     own: Float[Tensor, "batch branches columns d_model"],
     masks: Masks,
 ) -> Float[Tensor, "batch branches columns d_model"]:

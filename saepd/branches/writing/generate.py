@@ -25,7 +25,7 @@ from saepd.branches.engine.prefix import edit_masks
 from saepd.branches.engine.reference import WholeTexts
 from saepd.branches.proof import is_proven
 from saepd.branches.writing.config import SamplingConfig
-from saepd.branches.writing.loop import Rows, Text, ends_of, turns
+from saepd.branches.writing.loop import GrowingText, TextRows, ends_of, turns
 from saepd.branches.writing.sampling import Sampler
 from saepd.branches.writing.trace import Generated, Recorder, Step
 from saepd.common.errors import InputError
@@ -173,7 +173,7 @@ def _pieces(
 
 
 def _warn_of_broken(
-    plan: Plan, prompts: Sequence[int], rows: Sequence[list[int]], texts: Sequence[Text]
+    plan: Plan, prompts: Sequence[int], rows: Sequence[list[int]], texts: Sequence[GrowingText]
 ) -> None:
     """Say which texts ended because a branch gave no distribution; the others are whole."""
     said = set()
@@ -183,37 +183,37 @@ def _warn_of_broken(
             warnings.warn(f"prompt {prompt}: {_said(plan, row, text)}", stacklevel=3)
 
 
-def _said(plan: Plan, row: list[int], text: Text) -> str:
+def _said(plan: Plan, row: list[int], text: GrowingText) -> str:
     with using(plan.model):
         return said_broken(plan, [*row, *text.tokens], len(row))
 
 
 def started(
     plan: Plan, rows: list[list[int]], merge: MergeConfig | None, sampling: SamplingConfig
-) -> Rows:
+) -> TextRows:
     """Prompts that have been read, by all branches together, or by each apart if none merges."""
     n, longest = plan.n_branches, max(map(len, rows)) + sampling.max_new_tokens
     readers = [[branch] for branch in range(n)] if merge is None else [list(range(n))]
     with using(plan.model):
         if is_proven(plan.model, longest):
             state = start(plan, prompt_columns(plan.model, rows))
-            return Rows(separate(state) if merge is None else state, merge)
+            return TextRows(separate(state) if merge is None else state, merge)
         texts = [list(row) for row in rows for _ in readers]
         lengths = [len(row) for row in rows for _ in readers]
-        return Rows(WholeTexts(plan, texts, lengths, readers * len(rows)), merge)
+        return TextRows(WholeTexts(plan, texts, lengths, readers * len(rows)), merge)
 
 
 def _texts(
     plan: Plan, rows: list[list[int]], blanks: Sequence[str], sampling: SamplingConfig
-) -> tuple[list[Text], Sampler]:
+) -> tuple[list[GrowingText], Sampler]:
     """For every row an empty text behind its prompt's blanks, and what draws its tokens."""
     ends = ends_of(plan.model, sampling)
-    texts = [Text(plan.model.tokenizer, ends, own) for own in blanks]
+    texts = [GrowingText(plan.model.tokenizer, ends, own) for own in blanks]
     device = next(plan.model.original_model.parameters()).device
     return texts, Sampler(sampling, rows, device)
 
 
-def _generated(text: Text, steps: Sequence[Step] = ()) -> Generated:
+def _generated(text: GrowingText, steps: Sequence[Step] = ()) -> Generated:
     assert text.ended_by is not None
     tokens = tuple(text.tokens)
     return Generated(text.visible, tokens, text.ended_by, tuple(steps[: len(tokens)]))

@@ -40,7 +40,7 @@ class Ends:
 
 
 @dataclass
-class Text:
+class GrowingText:
     """A text that is being written.
 
     Attributes:
@@ -140,7 +140,7 @@ class Source(Protocol):
 
 
 @dataclass
-class Rows:
+class TextRows:
     """Texts in the rows of a batch, each written by all its branches or by its only one.
 
     Attributes:
@@ -189,7 +189,7 @@ class Turn:
     luck: Float[Tensor, "rows vocab"] | None
 
 
-def turns(rows: Rows, texts: list[Text], sampler: Sampler) -> Iterator[Turn]:
+def turns(rows: TextRows, texts: list[GrowingText], sampler: Sampler) -> Iterator[Turn]:
     """Write until every text has ended; a text that has leaves the batch."""
     going = list(range(len(texts)))
     while True:

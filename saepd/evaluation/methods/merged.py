@@ -13,13 +13,14 @@ import torch
 from jaxtyping import Float
 
 from saepd.evaluation.fold import Fold, Predictions
-from saepd.evaluation.methods.nulls import POOLED_RIDGE, Weights, fit_biases, read_biased
+from saepd.evaluation.methods.nulls import POOLED_RIDGE, fit_biases, read_biased
 from saepd.evaluation.methods.steered import Steered, mean_differences
 from saepd.feedback.schema import Item
 from saepd.merge.config import MergeConfig
 from saepd.merge.operators import merge_branches
+from saepd.readout.softmax import SoftmaxWeights
 
-OPERATORS = ("pluralistic", "mixture", "product", "cad", "dcd")
+COMPARED_OPERATORS = ("pluralistic", "mixture", "product", "cad", "dcd")
 
 
 def merge_perspectives(fold: Fold, config: MergeConfig) -> Predictions:
@@ -40,13 +41,13 @@ def merge_with_base(fold: Fold, config: MergeConfig) -> Predictions:
     )
 
 
-def base_readout(fold: Fold) -> Weights:
+def base_readout(fold: Fold) -> SoftmaxWeights:
     """The readout of the unsteered model, fitted on everybody's feedback."""
     return fold.once("base readout", lambda: fit_biases(fold, fold.feedback, POOLED_RIDGE))
 
 
 def branch_log_probs(
-    item: Item, steered: Steered, base: Weights, perspectives: Sequence[str]
+    item: Item, steered: Steered, base: SoftmaxWeights, perspectives: Sequence[str]
 ) -> Float[np.ndarray, "branches options"]:
     """Log-probs of an item's options, nats: the base's, then those of perspectives' branches."""
     rows = [read_biased(steered.scores[item.id][0], base)]

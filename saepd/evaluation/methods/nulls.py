@@ -12,7 +12,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from scipy.special import softmax
 
 from saepd.branches.run import score_continuations
@@ -20,9 +19,7 @@ from saepd.evaluation.fold import Fold, Options, Predictions
 from saepd.feedback.schema import Feedback, Item
 from saepd.feedback.targets import answered
 from saepd.readout.options import fit_temperature
-from saepd.readout.softmax import fit_softmax, option_features
-
-Weights = Float[np.ndarray, " features"]
+from saepd.readout.softmax import SoftmaxWeights, fit_softmax, option_features
 
 # Ridge on the biases, in nats of a row's mean loss per squared nat of bias. Chosen once, on
 # GlobalOpinionQA: the fewer rows a bias is fitted on, the more it is held back.
@@ -130,9 +127,9 @@ def fit_biases(
     fold: Fold,
     rows: Sequence[Feedback],
     ridge: float,
-    start: Weights | None = None,
+    start: SoftmaxWeights | None = None,
     scores: Mapping[str, Options] | None = None,
-) -> Weights:
+) -> SoftmaxWeights:
     """1/temperature, then nats for each position from the first option on, then for the last.
 
     The temperature is free. Biases are drawn to 0, or all weights to ``start``. The scores are the
@@ -148,8 +145,8 @@ def fit_readout(
     rows: Sequence[Feedback],
     ridge: float,
     n_positions: int,
-    start: Weights | None = None,
-) -> Weights:
+    start: SoftmaxWeights | None = None,
+) -> SoftmaxWeights:
     """`fit_biases` of scores that stand beside their rows.
 
     Args:
@@ -166,7 +163,7 @@ def fit_readout(
     return fit_softmax(features, [answered(row) for row in rows], penalty, start=start)
 
 
-def read_biased(scores: Options, weights: Weights) -> Options:
+def read_biased(scores: Options, weights: SoftmaxWeights) -> Options:
     """Probabilities of options with the weights of `fit_biases`."""
     return softmax(option_features(scores, len(weights) - 2) @ weights)
 
@@ -181,8 +178,8 @@ def _mean_answer(rows: Sequence[Feedback], item: Item) -> Options:
     return np.mean(same, axis=0) if same else _even(item)
 
 
-def _predict_biased(fold: Fold, fit: Callable[[str], Weights]) -> Predictions:
-    weights: Mapping[str, Weights] = {name: fit(name) for name in fold.perspectives}
+def _predict_biased(fold: Fold, fit: Callable[[str], SoftmaxWeights]) -> Predictions:
+    weights: Mapping[str, SoftmaxWeights] = {name: fit(name) for name in fold.perspectives}
     return fold.predict(
         lambda item, name: read_biased(fold.cache.text_scores[item.id], weights[name])
     )

@@ -17,7 +17,7 @@ from saepd.feedback.targets import answered
 _STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 _N_PARTS = 5
 
-Features = Float[np.ndarray, "rows features"]
+ProbeInputs = Float[np.ndarray, "rows features"]
 
 
 def probe_residuals(fold: Fold) -> Predictions:
@@ -60,7 +60,7 @@ class _Probe:
 
 
 def _fit(
-    inputs: Features, targets: Features, strength: float
+    inputs: ProbeInputs, targets: ProbeInputs, strength: float
 ) -> tuple[Any, Float[np.ndarray, " options"]]:
     """A regression (None if there is one class only) and the mean answer."""
     from sklearn.linear_model import LogisticRegression
@@ -75,7 +75,7 @@ def _fit(
 
 
 def _shares(
-    fitted: tuple[Any, Float[np.ndarray, " options"]], inputs: Features
+    fitted: tuple[Any, Float[np.ndarray, " options"]], inputs: ProbeInputs
 ) -> Float[np.ndarray, "rows options"]:
     model, mean = fitted
     if model is None:
@@ -85,7 +85,7 @@ def _shares(
     return shares
 
 
-def _best_strength(inputs: Features, targets: Features, seed: int) -> float:
+def _best_strength(inputs: ProbeInputs, targets: ProbeInputs, seed: int) -> float:
     """The strength whose cross-validated loss on the feedback is lowest."""
     parts = _parts(targets.argmax(1), seed)
 

@@ -182,7 +182,7 @@ METHODS: dict[str, Method] = {
             null=False,
             costly=True,
         )
-        for operator in merged.OPERATORS
+        for operator in merged.COMPARED_OPERATORS
     },
     **{
         f"merged-with-base-{operator}": Method(
@@ -192,7 +192,7 @@ METHODS: dict[str, Method] = {
             null=False,
             costly=True,
         )
-        for operator in merged.OPERATORS
+        for operator in merged.COMPARED_OPERATORS
     },
     "fitted-scales": Method(
         "fitted scales",

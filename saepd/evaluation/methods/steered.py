@@ -20,7 +20,7 @@ from saepd.branches.engine.plan import Branch
 from saepd.branches.run import score_continuations
 from saepd.directions.direction import Direction
 from saepd.evaluation.fold import Fold, Options, Predictions
-from saepd.evaluation.methods.nulls import OWN_RIDGE, Weights, fit_biases, read_biased
+from saepd.evaluation.methods.nulls import OWN_RIDGE, fit_biases, read_biased
 from saepd.features.config import FeatureConfig
 from saepd.features.encode import Pairs, encode_pairs
 from saepd.feedback.schema import Feedback
@@ -34,6 +34,7 @@ from saepd.fit.controls import (
 )
 from saepd.fit.recipe import Fit, fit_pairs
 from saepd.models.wording import ReadoutConfig
+from saepd.readout.softmax import SoftmaxWeights
 
 # Multiples of the mean difference that are tried on the feedback.
 COEFFICIENTS = (1.0, 4.0, 16.0)
@@ -54,7 +55,7 @@ class Steered:
 
     directions: Mapping[str, tuple[Direction, ...]]
     scores: Mapping[str, Float[np.ndarray, "branches options"]]
-    readouts: Mapping[str, Weights]
+    readouts: Mapping[str, SoftmaxWeights]
 
     def branch(self, item: str, perspective: str) -> Options:
         """One perspective's scores of an item's options, nats."""
@@ -224,7 +225,7 @@ def steer(fold: Fold, groups: Mapping[str, Mapping[str, Sequence[Branch]]]) -> d
             readout makes the feedback likeliest. Groups only share their passes.
     """
     chosen: dict[str, dict[str, tuple[Direction, ...]]] = {group: {} for group in groups}
-    readouts: dict[str, dict[str, Weights]] = {group: {} for group in groups}
+    readouts: dict[str, dict[str, SoftmaxWeights]] = {group: {} for group in groups}
     for name in fold.perspectives:
         rows = fold.rows(name)
         candidates = [(group, branch) for group, of in groups.items() for branch in of[name]]
@@ -251,7 +252,7 @@ def steer(fold: Fold, groups: Mapping[str, Mapping[str, Sequence[Branch]]]) -> d
 
 
 def _loss(
-    fold: Fold, rows: Sequence[Feedback], scores: Mapping[str, Options], weights: Weights
+    fold: Fold, rows: Sequence[Feedback], scores: Mapping[str, Options], weights: SoftmaxWeights
 ) -> float:
     """Mean cross-entropy of the feedback, nats."""
     likelihoods = [

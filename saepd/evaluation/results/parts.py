@@ -17,7 +17,7 @@ from saepd.common.files import write_atomically, write_json
 from saepd.common.messages import shortened
 from saepd.evaluation.fold import Options, Predictions
 
-CONFIG_FILE = "config.json"
+SETTINGS_FILE = "config.json"
 
 
 class Prediction(NamedTuple):
@@ -52,7 +52,7 @@ class Parts:
         self.out = out
         text = json.dumps(config, sort_keys=True)
         self.key = hashlib.sha256(text.encode()).hexdigest()[:16]
-        path = out / CONFIG_FILE
+        path = out / SETTINGS_FILE
         if path.exists():
             _check_same(path, json.loads(text))
         else:

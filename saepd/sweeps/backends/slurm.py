@@ -20,8 +20,8 @@ from saepd.sweeps.config import RunConfig
 from saepd.sweeps.point.run_point import Worker, WorkSettings, failed_outcome
 from saepd.sweeps.results.outcome import (
     PointOutcome,
-    read_json,
     read_outcome,
+    value_of_json,
     written_outcome,
 )
 from saepd.sweeps.space.points import SweepPoint
@@ -110,7 +110,7 @@ def _work(units: Sequence[WorkUnit], settings: WorkSettings, inbox: Path) -> Non
 def _collect(inbox: Path) -> Iterator[PointOutcome]:
     """What jobs have finished; a file goes once its outcome was taken and the next is asked for."""
     for file in sorted(inbox.glob("*.json")):
-        yield read_outcome(read_json(read_text(file), str(file)), str(file))
+        yield read_outcome(value_of_json(read_text(file), str(file)), str(file))
         file.unlink()
 
 

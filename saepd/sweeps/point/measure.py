@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from saepd.evaluation.methods.merged import merged
 from saepd.evaluation.methods.nulls import (
@@ -32,14 +31,13 @@ from saepd.metrics.classification import accuracy
 from saepd.metrics.distances import js_distance, total_variation
 from saepd.metrics.intervals import PerDraw, draw_weights, interval
 from saepd.metrics.intervals import Weights as DrawWeights
+from saepd.readout.softmax import OptionValues
 from saepd.sweeps.point.metrics import SIDE_EFFECT
 from saepd.sweeps.point.stages import ScoredPoint
 from saepd.tasks.task import Task
 
 # Name of a gain -> whose.
 GAINS = {"gain": "merged", "with_base_gain": "with_base", "own_gain": "own"}
-
-Options = Float[np.ndarray, " options"]
 
 
 def measure(scored: ScoredPoint, merge: MergeConfig, seed: int) -> dict[str, Any]:
@@ -69,15 +67,15 @@ def measure(scored: ScoredPoint, merge: MergeConfig, seed: int) -> dict[str, Any
     base = {p: fitted(0, p, OWN_RIDGE) for p in perspectives}
     own = {p: fitted(i, p, OWN_RIDGE) for i, p in enumerate(perspectives, 1)}
 
-    def branch(item: str, perspective: str) -> Options:
+    def branch(item: str, perspective: str) -> OptionValues:
         return read_biased(scores[item][1 + perspectives.index(perspective)], own[perspective])
 
-    def merge_of(item: str, names: Sequence[str]) -> Options:
+    def merge_of(item: str, names: Sequence[str]) -> OptionValues:
         rows = [read_biased(scores[item][0], pooled), *(branch(item, p) for p in names)]
         return merged(np.log(np.maximum(np.stack(rows), 1e-30)), merge)
 
     everybody = {item: merge_of(item, perspectives) for item in scored.draw.test}
-    methods: dict[str, Callable[[str, str], Options]] = {
+    methods: dict[str, Callable[[str, str], OptionValues]] = {
         "merged": lambda item, _: everybody[item],
         "own": branch,
         "base": lambda item, p: read_biased(scores[item][0], base[p]),
@@ -150,7 +148,7 @@ def _primary(rows: Sequence[Prediction], task: Task, weights: DrawWeights) -> Pe
     return weighted.mean(js_distance([r.probabilities for r in rows], _gold(rows, task)), weights)
 
 
-def _gold(rows: Sequence[Prediction], task: Task) -> list[Options]:
+def _gold(rows: Sequence[Prediction], task: Task) -> list[OptionValues]:
     return [np.array(task.by_id[row.item].distributions[row.perspective]) for row in rows]
 
 

@@ -73,7 +73,7 @@ def read_outcome(written: Any, source: str) -> PointOutcome:
     return PointOutcome(written["key"], written["parameters"], written["result"], failed)
 
 
-def read_json(text: Any, source: str) -> Any:
+def value_of_json(text: Any, source: str) -> Any:
     """The value of a JSON text.
 
     Raises:

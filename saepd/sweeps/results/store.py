@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from saepd.common.errors import InputError
-from saepd.sweeps.results.outcome import PointOutcome, read_json, read_outcome
+from saepd.sweeps.results.outcome import PointOutcome, read_outcome, value_of_json
 
 _SELECT = "SELECT id, key, status, parameters, result FROM results"
 RESULTS_FILE = "results.sqlite"
@@ -110,8 +110,8 @@ class ResultStore:
         written = {
             "key": key,
             "status": status,
-            "parameters": read_json(parameters, source),
-            "result": read_json(result, source),
+            "parameters": value_of_json(parameters, source),
+            "result": value_of_json(result, source),
         }
         return read_outcome(written, source)
 

@@ -30,7 +30,7 @@ from saepd.tasks.published.sources import (
     BadField,
     clean,
     parsed,
-    read_json,
+    published_json,
     split_files,
     split_name,
     text_in,
@@ -124,7 +124,7 @@ def _task(name: str, path: Path, perspective: Callable[[_Annotated, str], str]) 
 
 
 def _entries(file: Path) -> list[RawRow]:
-    entries = read_json(file)
+    entries = published_json(file)
     if not isinstance(entries, dict):
         raise InputError(f'{file} is not an object: LeWiDi files are {{"1": {{"text": ...}}, ...}}')
     rows: list[RawRow] = []

@@ -27,7 +27,7 @@ from saepd.tasks.published.sources import (
     BadField,
     clean,
     parsed,
-    read_text,
+    published_text,
     split_files,
     split_name,
 )
@@ -94,7 +94,7 @@ def _items(
 ) -> tuple[tuple[Item, ...], dict[str, int]]:
     statements: dict[str, list[tuple[Item, str]]] = {}
     for file in split_files(path, ".tsv"):
-        lines = enumerate(re.split("\r\n|\n|\r", read_text(file)), 1)
+        lines = enumerate(re.split("\r\n|\n|\r", published_text(file)), 1)
         rows: list[RawRow] = [
             (f"line {number}", {"cells": line.split("\t")})
             for number, line in lines

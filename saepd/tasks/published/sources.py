@@ -55,7 +55,7 @@ def parsed(path: Path, rows: Iterable[RawRow], parse: Callable[[dict[str, Any]],
     return values
 
 
-def read_text(path: Path) -> str:
+def published_text(path: Path) -> str:
     """The text of a file, without a byte-order mark.
 
     Raises:
@@ -68,14 +68,14 @@ def read_text(path: Path) -> str:
     return text
 
 
-def read_json(path: Path) -> Any:
+def published_json(path: Path) -> Any:
     """The value of a JSON file.
 
     Raises:
         InputError: the file cannot be read or is not JSON, or an object has a key twice.
     """
     try:
-        return json_value(read_text(path))
+        return json_value(published_text(path))
     except ValueError as error:
         if isinstance(error, InputError):
             raise

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tiny import tiny_tokenizer
 
 from saepd.branches.writing.config import SamplingConfig
-from saepd.branches.writing.loop import Ends, Text, ends_of
+from saepd.branches.writing.loop import Ends, GrowingText, ends_of
 from saepd.branches.writing.sampling import Sampler
 from saepd.common.errors import InputError
 
@@ -142,7 +142,7 @@ def test_a_texts_luck_is_its_own():
 
 
 def text(*stop, most=1000, end=()):
-    return Text(BYTES, Ends(dict.fromkeys(end, "eos"), stop, most))
+    return GrowingText(BYTES, Ends(dict.fromkeys(end, "eos"), stop, most))
 
 
 def written(target, tokens):
@@ -168,7 +168,7 @@ def written(target, tokens):
     ],
 )
 def test_blanks_that_the_prompt_shows_are_not_shown_again(blanks, said, shown):
-    target = Text(BYTES, Ends({}, (), 1000), blanks)
+    target = GrowingText(BYTES, Ends({}, (), 1000), blanks)
     assert written(target, ids(said)) == shown
 
 
@@ -265,6 +265,6 @@ def test_a_stop_text_may_be_a_special_token(model):
     ends = ends_of(model(None), SamplingConfig(stop=("<|pad|>", "x", "<|end|>")))
     assert ends.ids == {BYTES.pad_token_id: "stop", BYTES.eos_token_id: "eos"}
     assert ends.texts == ("x",)
-    target = Text(BYTES, ends)
+    target = GrowingText(BYTES, ends)
     assert written(target, [*ids("ab"), BYTES.pad_token_id, *ids("c")]) == ["a", "ab", "ab"]
     assert (target.ended_by, target.tokens) == ("stop", ids("ab"))

@@ -111,7 +111,7 @@ def test_reconstruction_alone_is_nobodys_in_particular(fold):
     assert any(np.abs(found[key] - differs[key]).max() > 1e-3 for key in found)
 
 
-@pytest.mark.parametrize("operator", merged.OPERATORS)
+@pytest.mark.parametrize("operator", merged.COMPARED_OPERATORS)
 def test_merges_take_read_branches(fold, operator):
     config = MergeConfig(operator)
     everybody = merged.merge_perspectives(fold, config)
