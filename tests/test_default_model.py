@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import saepd
-from saepd.cli.demo import METHODS
+from saepd.cli.demo import DEMO_METHODS
 from saepd.directions.direction import apply_all
 from saepd.directions.edits import EditLatents
 from saepd.evaluation.config import DrawConfig, EvaluationConfig
@@ -150,7 +150,7 @@ def test_an_evaluation_depends_on_the_seed_and_on_the_weights(model, sae, tmp_pa
 
     def distances(seed, folder):
         config = EvaluationConfig(DrawConfig(n_feedback=8, draws=1, seed=seed), few_shot_tokens=128)
-        summary = evaluate(model, sae, task, config, tmp_path / folder, METHODS)
+        summary = evaluate(model, sae, task, config, tmp_path / folder, DEMO_METHODS)
         rows = summary["rows"]
         return {row["method"]: row["js_distance"] for row in rows if row["perspective"] == "all"}
 

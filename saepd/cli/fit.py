@@ -191,7 +191,7 @@ def _print_directions(summary: Sequence[dict[str, Any]], out: Path, names: Seque
     columns = ["perspective", *names]
     print_table(
         f"Directions in {out}: {summary[0]['hook_name']}, {summary[0]['positions']}",
-        [name.removeprefix("n_").replace("_", " ") for name in columns],
+        ["rows" if n == "n_feedback" else n.removeprefix("n_").replace("_", " ") for n in columns],
         [[_cell(row[n]) for n in columns] for row in summary],
     )
 

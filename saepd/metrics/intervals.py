@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from saepd.common.errors import InputError
 
-Weights: TypeAlias = Float[np.ndarray, "draws rows"]
+DrawWeights: TypeAlias = Float[np.ndarray, "draws rows"]
 PerDraw: TypeAlias = Float[np.ndarray, " draws"]
 Metric: TypeAlias = Callable[..., float]
 
@@ -32,7 +32,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def draw_weights(questions: Sequence[object], seed: int, n_draws: int = N_DRAWS) -> Weights:
+def draw_weights(questions: Sequence[object], seed: int, n_draws: int = N_DRAWS) -> DrawWeights:
     """How often each row counts in each draw of whole questions; the first draw is all rows once.
 
     A single question cannot be resampled: then there is the first draw alone.
@@ -71,7 +71,7 @@ def interval(per_draw: PerDraw, level: float = 0.95) -> Interval | None:
     return Interval(estimate, float(low), float(high))
 
 
-def resampled(metric: Metric, *columns: np.ndarray, weights: Weights) -> PerDraw:
+def resampled(metric: Metric, *columns: np.ndarray, weights: DrawWeights) -> PerDraw:
     """A score that takes no weights, such as AURC, computed anew on the rows of each draw.
 
     Args:

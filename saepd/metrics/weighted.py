@@ -11,16 +11,16 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from saepd.metrics.intervals import PerDraw, Weights
+from saepd.metrics.intervals import DrawWeights, PerDraw
 
 
-def mean(values: Float[np.ndarray, " rows"], weights: Weights) -> PerDraw:
+def mean(values: Float[np.ndarray, " rows"], weights: DrawWeights) -> PerDraw:
     """Mean of one value a row."""
     return weights @ values / weights.sum(1)
 
 
 def auroc(
-    scores: Float[np.ndarray, " rows"], positive: Bool[np.ndarray, " rows"], weights: Weights
+    scores: Float[np.ndarray, " rows"], positive: Bool[np.ndarray, " rows"], weights: DrawWeights
 ) -> PerDraw:
     """As `saepd.metrics.classification.auroc`; NaN in a draw that lacks one class."""
     order = np.argsort(scores, kind="stable")
@@ -38,7 +38,7 @@ def auroc_within(
     groups: Sequence[Hashable],
     scores: Float[np.ndarray, " rows"],
     positive: Bool[np.ndarray, " rows"],
-    weights: Weights,
+    weights: DrawWeights,
 ) -> PerDraw:
     """Mean AUROC within the groups that have both classes; NaN in a draw where none has."""
     members: dict[Hashable, list[int]] = {}
@@ -52,7 +52,7 @@ def auroc_within(
 
 
 def macro_f1(
-    chosen: Bool[np.ndarray, " rows"], positive: Bool[np.ndarray, " rows"], weights: Weights
+    chosen: Bool[np.ndarray, " rows"], positive: Bool[np.ndarray, " rows"], weights: DrawWeights
 ) -> PerDraw:
     """Mean F1 of the positive and the negative class; NaN in a draw that lacks one class."""
     of_each: list[PerDraw] = []
@@ -64,7 +64,7 @@ def macro_f1(
 
 
 def expected_calibration_error(
-    bins: Int[np.ndarray, " rows"], gaps: Float[np.ndarray, " rows"], weights: Weights
+    bins: Int[np.ndarray, " rows"], gaps: Float[np.ndarray, " rows"], weights: DrawWeights
 ) -> PerDraw:
     """As `saepd.metrics.calibration.expected_calibration_error`, in bins that all draws share.
 

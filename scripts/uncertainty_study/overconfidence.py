@@ -16,7 +16,7 @@ from saepd.metrics import weighted
 from saepd.metrics.calibration import brier, confidence_bins, nll
 from saepd.metrics.classification import accuracy
 from saepd.metrics.distributions import Distributions
-from saepd.metrics.intervals import PerDraw, Weights, draw_weights, interval
+from saepd.metrics.intervals import DrawWeights, PerDraw, draw_weights, interval
 
 N_BINS = 10
 # A merge is as calibrated as it is sharp: what its measures are, in the order of the table.
@@ -63,7 +63,7 @@ def calibration_rows(
 
 
 def _measured(
-    predicted: Distributions, labels: Sequence[int], weights: Weights
+    predicted: Distributions, labels: Sequence[int], weights: DrawWeights
 ) -> dict[str, PerDraw]:
     confidence = np.array([np.max(p) for p in predicted])
     right = accuracy(predicted, labels)

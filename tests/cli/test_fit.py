@@ -29,6 +29,15 @@ def test_fit_writes_a_direction_for_each_perspective(run, files, where, tmp_path
     assert sorted(p.name for p in out.iterdir()) == sorted([CONFIG_FILE, WEIGHTS_FILE])
 
 
+def test_the_table_of_directions_fits_a_narrow_terminal(run, files, where, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    done = run("fit", "--feedback", files.feedback, "--out", tmp_path, *where, *LENIENT)
+    assert done.code == 0, done.err
+    assert max(map(len, done.out.splitlines())) <= 80
+    for heading in ("perspective", "rows", "latents", "stability", "chance", "coefficient"):
+        assert heading in done.out
+
+
 def test_fit_draws_as_much_feedback_as_it_is_told(run, files, where, tmp_path):
     done = run(
         *("fit", "--feedback", files.feedback, "--out", tmp_path, "--json", "--n-feedback", 3),

@@ -20,7 +20,7 @@ from saepd.evaluation.results import labelled
 from saepd.evaluation.results.parts import Prediction
 from saepd.metrics import weighted
 from saepd.metrics.distances import js_distance, simbench_score, total_variation, wasserstein
-from saepd.metrics.intervals import Interval, PerDraw, Weights, draw_weights, interval
+from saepd.metrics.intervals import DrawWeights, Interval, PerDraw, draw_weights, interval
 from saepd.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def summary_rows(
     return [{key: _rounded(value) for key, value in row.items()} for row in rows]
 
 
-def _primary(metric: str, rows: Sequence[Prediction], task: Task, weights: Weights) -> PerDraw:
+def _primary(metric: str, rows: Sequence[Prediction], task: Task, weights: DrawWeights) -> PerDraw:
     if metric == "js_distance":
         predicted, gold = _pairs(rows, task)
         return weighted.mean(js_distance(predicted, gold), weights)

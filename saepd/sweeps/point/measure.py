@@ -19,7 +19,6 @@ from saepd.evaluation.methods.merged import merged
 from saepd.evaluation.methods.nulls import (
     OWN_RIDGE,
     POOLED_RIDGE,
-    Weights,
     fit_readout,
     read_biased,
 )
@@ -29,9 +28,8 @@ from saepd.merge.config import MergeConfig
 from saepd.metrics import weighted
 from saepd.metrics.classification import accuracy
 from saepd.metrics.distances import js_distance, total_variation
-from saepd.metrics.intervals import PerDraw, draw_weights, interval
-from saepd.metrics.intervals import Weights as DrawWeights
-from saepd.readout.softmax import OptionValues
+from saepd.metrics.intervals import DrawWeights, PerDraw, draw_weights, interval
+from saepd.readout.softmax import OptionValues, SoftmaxWeights
 from saepd.sweeps.point.metrics import SIDE_EFFECT
 from saepd.sweeps.point.stages import ScoredPoint
 from saepd.tasks.task import Task
@@ -59,7 +57,7 @@ def measure(scored: ScoredPoint, merge: MergeConfig, seed: int) -> dict[str, Any
     scores = {id_: own.double().numpy() for id_, own in scored.scores.items()}
     n_positions = max(own.shape[1] for own in scores.values())
 
-    def fitted(branch: int, perspective: str | None, ridge: float) -> Weights:
+    def fitted(branch: int, perspective: str | None, ridge: float) -> SoftmaxWeights:
         rows = [r for r in scored.draw.feedback if perspective in (None, r.perspective)]
         return fit_readout([scores[r.item][branch] for r in rows], rows, ridge, n_positions)
 
