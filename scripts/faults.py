@@ -11,25 +11,27 @@ half. In the end the folder must hold what the undisturbed run wrote.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).parents[1]
 sys.path += [str(ROOT / "tests")]
 
+import sae_lens  # noqa: E402, F401
+import torch  # noqa: E402
+import transformer_lens.model_bridge  # noqa: E402, F401
 from tiny import SAME, save_tiny_model, save_tiny_sae  # noqa: E402
 
+from saepd.cli import main as main_of_saepd  # noqa: E402
 from saepd.common.errors import InputError  # noqa: E402
 from saepd.common.files import file_sha256, write_atomically, write_json  # noqa: E402
 from saepd.models.cache import is_intact  # noqa: E402
@@ -143,37 +145,52 @@ def _weights(folder: Path) -> Any:
 def _converted(folder: Path) -> Any:
     whole = [
         f
-        for f in (folder / "models").glob("*")
+        for f in (folder / "cache" / "models").glob("*")
         if f.is_dir() and f.name[0] != "." and is_intact(f, DEFAULT_MODEL_SHA256)
     ]
     return len(whole) or None
 
 
 def run(trial: Trial, folder: Path, seconds: float | None = None) -> float:
-    """Start a command; kill it after some seconds, or let it finish. How long it took."""
-    arguments = [a.replace("OUT", str(folder)) for a in trial.command]
-    environment = {**os.environ, "SAEPD_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
-    if trial.command[0] == "doctor":
-        environment["SAEPD_CACHE"] = str(folder)
+    """Start a command; kill it after some seconds, or let it finish. How long it took.
+
+    The command is a fork of this process, which has imported all that it needs: so the moments at
+    which it is killed fall into its work, not into its start.
+    """
+    arguments = [argument.replace("OUT", str(folder)) for argument in trial.command]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    log = folder.parent / f"{folder.name}.log"
     started = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "saepd.cli", *arguments],
-        env=environment,
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    child = os.fork()
+    if not child:
+        _become(arguments, folder / "cache", log)
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        taken = time.monotonic() - started
+        if ended and os.waitstatus_to_exitcode(status):
+            raise SystemExit(f"{' '.join(arguments)} failed:\n{log.read_text()}")
+        if ended:
+            return taken
+        if seconds is not None and taken > seconds:
+            os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return taken
+        time.sleep(0.005)
+
+
+def _become(arguments: list[str], cache: Path, log: Path) -> NoReturn:
+    """Run the command in this process, which is a child made for it, and end."""
+    os.setsid()
+    os.environ["SAEPD_CACHE"] = str(cache)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    code = 1
     try:
-        _, errors = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        return time.monotonic() - started
-    if process.returncode:
-        raise SystemExit(f"{' '.join(arguments)} ended with {process.returncode}: {errors!r}")
-    return time.monotonic() - started
+        code = main_of_saepd(arguments)
+        sys.stdout.flush()
+    finally:
+        os._exit(code)
 
 
 def tried(trial: Trial, work: Path, n_kills: int, seed: int) -> dict[str, Any]:
@@ -185,7 +202,7 @@ def tried(trial: Trial, work: Path, n_kills: int, seed: int) -> dict[str, Any]:
     folder, half_read, finished_early, killed = work / "killed", 0, 0, 0
     while killed < n_kills:
         limit = moments.uniform(0.02, 1.0) * undisturbed
-        if run(trial, folder, limit) < limit:
+        if run(trial, folder, limit) <= limit:
             # It was finished before its time: the next kill needs work that is still to do.
             finished_early += 1
             folder = work / f"killed-{finished_early}"
@@ -225,6 +242,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "artifacts" / "results" / "faults.json")
     options = parser.parse_args()
     default_gguf()
+    torch.set_num_threads(1)
     rows = json.loads(options.out.read_text()) if options.out.is_file() else {}
     with tempfile.TemporaryDirectory() as work:
         for name, trial in trials(Path(work)).items():
