@@ -151,7 +151,7 @@ def learn_directions(
             "its latents writes the same everywhere: take another SAE, or differences of means"
         )
     hook_name = sae_hook_name(sae)
-    report = progress or (lambda *_: None)
+    report: Callable[[str, int, int], None] = progress or (lambda *_: None)
     seen = _seen(model, rows, hook_name, config, report)
     report("trying settings of the scales", 0, 1)
     learned = learn_latents(sae, seen, scales)
@@ -239,7 +239,7 @@ def _seen(
     rows: Sequence[Feedback],
     hook_name: str,
     config: FitConfig,
-    report: Callable[[str, int, int], object],
+    report: Callable[[str, int, int], None],
 ) -> list[Seen]:
     readout = config.readout
     if readout.readout != "text" or readout.length_normalised:
