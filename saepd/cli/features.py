@@ -44,13 +44,13 @@ def run(options: Options) -> None:
     from saepd.common.files import write_json
     from saepd.features.encode import encode_pairs
     from saepd.features.evidence import explain
-    from saepd.features.select import overlap, select_features
+    from saepd.features.select import overlap, select_all
 
     rows = options.rows.load()
     model, sae = load_model_and_sae(options.where)
     with progress(f"encoding {len(rows)} rows") as report:
         pairs = encode_pairs(model, sae, rows, options.features, options.readout, report)
-        chosen = [select_features(pairs, name, options.features) for name in pairs.perspectives]
+        chosen = select_all(pairs, options.features)
         evidence = [explain(model, sae, pairs, features, options.top) for features in chosen]
     shared = {f"{a} / {b}": share for (a, b), share in overlap(chosen).items()}
     counts = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,10 +123,11 @@ def run(options: Options) -> None:
 
 def _show_learned(fit: LearnedFit, rows: Sequence[Feedback], options: Options) -> None:
     scales, vectors = fit.learned.scales, fit.learned.vectors
+    n_rows = Counter(row.perspective for row in rows)
     summary = [
         {
             "perspective": direction.perspective,
-            "n_feedback": sum(row.perspective == direction.perspective for row in rows),
+            "n_feedback": n_rows[direction.perspective],
             "n_latents": len(scales.units),
             "norm": math.hypot(*vectors[direction.perspective]),
             "coefficient": direction.coefficient,

@@ -76,14 +76,22 @@ class Fold:
         """The dictionary."""
         return self.cache.sae
 
-    @cached_property
+    @property
     def perspectives(self) -> tuple[str, ...]:
         """Those who gave feedback."""
-        return tuple(dict.fromkeys(row.perspective for row in self.feedback))
+        return tuple(self._rows)
 
     def rows(self, perspective: str) -> list[Feedback]:
         """One perspective's feedback."""
-        return [row for row in self.feedback if row.perspective == perspective]
+        return self._rows.get(perspective, [])
+
+    @cached_property
+    def _rows(self) -> dict[str, list[Feedback]]:
+        """Each perspective's feedback, in one walk over all of it."""
+        found: dict[str, list[Feedback]] = {}
+        for row in self.feedback:
+            found.setdefault(row.perspective, []).append(row)
+        return found
 
     def targets(self, rows: Sequence[Feedback]) -> list[Options]:
         """What was answered: one-hot, or whole distributions."""

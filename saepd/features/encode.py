@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -76,7 +77,7 @@ class Pairs:
     @property
     def perspectives(self) -> list[str]:
         """Names in the order of their first row."""
-        return list(dict.fromkeys(row.perspective for row in self.rows))
+        return list(self._indices)
 
     def select(self, rows: Sequence[Feedback]) -> Pairs:
         """The pairs of some of the rows, in their order, without encoding anything again."""
@@ -99,8 +100,23 @@ class Pairs:
 
     def of(self, perspective: str) -> Int[Tensor, " n"]:
         """Indices of one perspective's rows."""
-        chosen = [i for i, row in enumerate(self.rows) if row.perspective == perspective]
-        return torch.tensor(chosen, dtype=torch.long)
+        return torch.tensor(self._indices.get(perspective, []), dtype=torch.long)
+
+    @cached_property
+    def said_by(self) -> dict[str, tuple[str, ...]]:
+        """Positive text -> names of the perspectives whose rows have it."""
+        found: dict[str, dict[str, None]] = {}
+        for row, text in zip(self.rows, self.positive_texts, strict=True):
+            found.setdefault(text, {})[row.perspective] = None
+        return {text: tuple(names) for text, names in found.items()}
+
+    @cached_property
+    def _indices(self) -> dict[str, list[int]]:
+        """Perspective -> indices of its rows; gone through once, however many there are."""
+        found: dict[str, list[int]] = {}
+        for i, row in enumerate(self.rows):
+            found.setdefault(row.perspective, []).append(i)
+        return found
 
 
 @dataclass(frozen=True)

@@ -174,8 +174,9 @@ def explain(
     if abilities(sae).writes:
         scores = output_scores(model, sae, latents)
     effects = {}
+    chosen = pairs.latents[:, latents]
     for perspective in pairs.perspectives:
-        rows = pairs.latents[pairs.of(perspective)][:, latents]
+        rows = chosen[pairs.of(perspective)]
         effects[perspective] = rows.mean(0) / (rows.std(0) + 1e-6)
     result = []
     for i, latent in enumerate(latents.tolist()):
@@ -198,16 +199,12 @@ def explain(
 def _contexts(pairs: Pairs, latent: int, n: int) -> list[Excited]:
     """The texts that excite a latent most, each of them once."""
     activation = pairs.positive_latents[:, latent]
-    said_by: dict[str, list[str]] = {}
-    for row, text in zip(pairs.rows, pairs.positive_texts, strict=True):
-        said_by.setdefault(text, []).append(row.perspective)
     found: dict[str, Excited] = {}
     for row in activation.argsort(descending=True).tolist():
         if float(activation[row]) <= 0 or len(found) == n:
             break
         text = pairs.positive_texts[row]
-        names = tuple(dict.fromkeys(said_by[text]))
-        found.setdefault(text, Excited(text, float(activation[row]), names))
+        found.setdefault(text, Excited(text, float(activation[row]), pairs.said_by[text]))
     return list(found.values())
 
 

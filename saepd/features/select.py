@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -14,9 +14,8 @@ from torch import Tensor
 from saepd.common.errors import InputError
 from saepd.features.config import Contrast, FeatureConfig
 from saepd.features.encode import Pairs
+from saepd.features.stability import effect_and_stability, stable_by_chance
 
-# Shuffles of the perspectives by which chance is measured.
-_N_SHUFFLES = 20
 # Standardised differences below this are rounding errors of equal means.
 _NO_EFFECT = 1e-4
 
@@ -68,6 +67,55 @@ def select_features(pairs: Pairs, perspective: str, config: FeatureConfig) -> Fe
         InputError: fewer than two rows of the perspective, or (``others``) of the rest; or rows
             that do not differ at any latent.
     """
+    return _selected(_screened(pairs, config), perspective)
+
+
+def select_all(pairs: Pairs, config: FeatureConfig) -> list[Features]:
+    """`select_features` of every perspective; what they have in common is computed once.
+
+    Raises:
+        InputError: whatever `select_features` refuses.
+    """
+    screened = _screened(pairs, config)
+    return [_selected(screened, name) for name in pairs.perspectives]
+
+
+@dataclass(frozen=True)
+class _Screened:
+    """What the choice for every perspective starts from.
+
+    Attributes:
+        pairs: The encoded feedback.
+        config: How latents are chosen.
+        ids: Latents to choose from.
+        latents: What they do in every row.
+    """
+
+    pairs: Pairs
+    config: FeatureConfig
+    ids: Int[Tensor, " k"]
+    latents: Float[Tensor, "rows k"]
+    _by_chance: dict[int, float | None] = field(init=False, default_factory=dict)
+
+    def by_chance(self, n_own: int) -> float | None:
+        """How many latents are stable by chance, for perspectives of as many rows."""
+        if n_own not in self._by_chance:
+            self._by_chance[n_own] = stable_by_chance(self.latents, n_own, self.config)
+        return self._by_chance[n_own]
+
+
+def _screened(pairs: Pairs, config: FeatureConfig) -> _Screened:
+    candidates = pairs.latents.abs().sum(0) > 0
+    if config.k > 0:
+        candidates &= pairs.density <= config.max_density
+        # A latent that is silent at counted positions but not at others only marks the template.
+        candidates &= ~((pairs.density == 0) & (pairs.special_density > 0))
+    ids = candidates.nonzero().squeeze(-1)
+    return _Screened(pairs, config, ids, pairs.latents[:, ids])
+
+
+def _selected(screened: _Screened, perspective: str) -> Features:
+    pairs, config, ids = screened.pairs, screened.config, screened.ids
     own = pairs.of(perspective)
     others = torch.ones(len(pairs.rows), dtype=torch.bool)
     others[own] = False
@@ -79,24 +127,16 @@ def select_features(pairs: Pairs, perspective: str, config: FeatureConfig) -> Fe
             "contrast 'others' needs feedback of at least one more perspective: add some, or use "
             "contrast options or anchor"
         )
-    fires = pairs.latents.abs().sum(0) > 0
     if config.k == 0:
-        value = mean_difference(pairs, pairs.latents, perspective, config.contrast)
-        latents = fires.nonzero().squeeze(-1)
-        none = torch.full((len(latents),), float("nan"))
-        density = pairs.density[latents]
-        return Features(perspective, latents, none, value[latents], none, density, len(latents), 0)
-    candidates = fires & (pairs.density <= config.max_density)
-    # A latent that is silent at counted positions but not at the others only marks the template.
-    candidates &= ~((pairs.density == 0) & (pairs.special_density > 0))
-    ids = candidates.nonzero().squeeze(-1)
+        value = mean_difference(pairs, screened.latents, perspective, config.contrast)
+        none = torch.full((len(ids),), float("nan"))
+        return Features(perspective, ids, none, value, none, pairs.density[ids], len(ids), 0)
     if len(ids) == 0:
         raise InputError(
             f"no latent passes the density screen for {perspective!r}: raise max_density "
             f"(it is {config.max_density})"
         )
-    chosen_from = pairs.latents[:, ids]
-    effect, stability = _score(chosen_from, own, rest, config)
+    effect, stability = effect_and_stability(screened.latents, own, rest, config)
     if float(effect.abs().max()) < _NO_EFFECT:
         against = {
             "others": "the feedback of all others",
@@ -121,12 +161,12 @@ def select_features(pairs: Pairs, perspective: str, config: FeatureConfig) -> Fe
         perspective=perspective,
         latents=latents,
         effect=effect[stable],
-        value=mean_difference(pairs, pairs.latents, perspective, config.contrast)[latents],
+        value=mean_difference(pairs, pairs.latents[:, latents], perspective, config.contrast),
         stability=stability[stable],
         density=pairs.density[latents],
         n_candidates=len(ids),
         n_unstable=len(best) - len(stable),
-        n_by_chance=_by_chance(chosen_from, len(own), config),
+        n_by_chance=screened.by_chance(len(own)),
         notes=notes,
     )
 
@@ -169,45 +209,6 @@ def mean_difference(
     return mean - values[~own].mean(0) if contrast == "others" else mean
 
 
-def _score(
-    latents: Float[Tensor, "rows k"],
-    own: Int[Tensor, " n"],
-    rest: Int[Tensor, " m"],
-    config: FeatureConfig,
-) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
-    """Effect of every candidate, and the share of bootstrap draws in which it is chosen."""
-    generator = torch.Generator().manual_seed(config.bootstrap_seed)
-    sizes = len(own), max(1, len(rest))
-    once = [torch.ones(1, n) for n in sizes]
-    effect = _effect(latents, own, rest, once[0], once[1], config.contrast)[0]
-    draws = [
-        torch.stack(
-            [
-                torch.bincount(torch.randint(n, (n,), generator=generator), minlength=n).float()
-                for _ in range(config.n_bootstrap)
-            ]
-        )
-        for n in sizes
-    ]
-    drawn = _effect(latents, own, rest, draws[0], draws[1], config.contrast)
-    q = max(1, min(config.k, int((0.8 * latents.shape[1]) ** 0.5)))
-    among = torch.zeros_like(drawn).scatter_(1, drawn.abs().topk(q, dim=1).indices, 1.0)
-    return effect, (among * (drawn.sign() == effect.sign())).mean(0)
-
-
-def _by_chance(latents: Float[Tensor, "rows k"], n_own: int, config: FeatureConfig) -> float | None:
-    """Mean number of stable latents of rows that are drawn without regard to who gave them."""
-    n_rows, counts = len(latents), []
-    if n_own == n_rows:
-        return None
-    for seed in range(_N_SHUFFLES):
-        order = torch.randperm(n_rows, generator=torch.Generator().manual_seed(seed))
-        effect, stability = _score(latents, order[:n_own], order[n_own:], config)
-        best = effect.abs().topk(min(config.k, len(effect))).indices
-        counts.append(int((stability[best] >= config.min_stability).sum()))
-    return sum(counts) / len(counts)
-
-
 def _few_rows(perspective: str, n_rows: int, config: FeatureConfig) -> tuple[str, ...]:
     """A note where the rows can hardly be drawn in different ways."""
     n_different = math.comb(2 * n_rows - 1, n_rows)
@@ -217,28 +218,3 @@ def _few_rows(perspective: str, n_rows: int, config: FeatureConfig) -> tuple[str
         f"{perspective!r} has only {n_rows} feedback rows, which can be drawn in {n_different} "
         "ways: stability says little.",
     )
-
-
-def _effect(
-    latents: Float[Tensor, "rows k"],
-    own: Int[Tensor, " n"],
-    rest: Int[Tensor, " m"],
-    own_counts: Float[Tensor, "draws n"],
-    rest_counts: Float[Tensor, "draws m"],
-    contrast: Contrast,
-) -> Float[Tensor, "draws k"]:
-    """Moderated standardised mean difference for every draw of the rows."""
-    mean, variance = _moments(latents[own], own_counts)
-    squared_error = variance / len(own)
-    if contrast == "others":
-        other_mean, other_variance = _moments(latents[rest], rest_counts)
-        mean = mean - other_mean
-        squared_error = squared_error + other_variance / len(rest)
-    error = squared_error.sqrt()
-    return mean / (error + error.median(dim=1, keepdim=True).values + 1e-12) / len(own) ** 0.5
-
-
-def _moments(rows: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    weights = counts / counts.sum(1, keepdim=True)
-    mean = weights @ rows
-    return mean, (weights @ rows.square() - mean.square()).clamp(min=0)

@@ -13,7 +13,7 @@ from saepd.directions.direction import Direction
 from saepd.directions.edits import EditLatents
 from saepd.directions.saving import made_with
 from saepd.features.encode import Pairs, encode_pairs
-from saepd.features.select import Features, select_features
+from saepd.features.select import Features, select_all
 from saepd.feedback.accepting import FeedbackLike, as_feedback
 from saepd.feedback.reading import feedback_hash
 from saepd.feedback.schema import Feedback
@@ -65,7 +65,7 @@ def fit_directions(
 
     Raises:
         InputError: an SAE that cannot steer, or whatever `as_feedback`, `encode_pairs`,
-            `select_features` or `Direction` refuses.
+            `select_all` or `Direction` refuses.
     """
     check_writes(sae)
     config = config or FitConfig()
@@ -76,7 +76,7 @@ def fit_directions(
 
 def fit_pairs(model: TransformerBridge, sae: SAE[Any], pairs: Pairs, config: FitConfig) -> Fit:
     """`fit_directions` for feedback that is already encoded."""
-    features = [select_features(pairs, name, config.features) for name in pairs.perspectives]
+    features = select_all(pairs, config.features)
     story = lineage(model, sae, pairs.rows, config)
     directions = [_direction(sae, pairs, chosen, config, story) for chosen in features]
     return Fit(scaled_to_config(model, directions, config.direction), features, pairs)

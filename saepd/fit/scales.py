@@ -166,8 +166,7 @@ def _fit_own(fit: _Shared, own: float, config: ScaleConfig) -> _Own:
     n_readout = fit.rows[0].readout.shape[1]
     penalty = np.concatenate([np.full(n_readout, config.readout[1]), np.full(len(fit.units), own)])
     found: dict[str, SoftmaxWeights] = {}
-    for name in dict.fromkeys(row.perspective for row in fit.rows):
-        mine = [row for row in fit.rows if row.perspective == name]
+    for name, mine in _by_perspective(fit.rows).items():
         found[name] = fit_softmax(
             [fit.features[row.question] for row in mine],
             [row.target for row in mine],
@@ -195,15 +194,22 @@ def strongest(rows: Sequence[Row], unsteered: SoftmaxWeights) -> Int[np.ndarray,
     """
     n_units = rows[0].effects.shape[1]
     statistic = np.zeros(n_units)
-    for name in dict.fromkeys(row.perspective for row in rows):
+    for mine in _by_perspective(rows).values():
         slope, variance = np.zeros(n_units), np.full(n_units, 1e-12)
-        for row in rows:
-            if row.perspective == name:
-                p = softmax(row.readout @ unsteered)
-                slope += (row.target - p) @ row.effects
-                variance += p @ np.square(row.effects) - np.square(p @ row.effects)
+        for row in mine:
+            p = softmax(row.readout @ unsteered)
+            slope += (row.target - p) @ row.effects
+            variance += p @ np.square(row.effects) - np.square(p @ row.effects)
         statistic += np.square(slope) / variance
     return np.argsort(-statistic, kind="stable")
+
+
+def _by_perspective(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Each perspective's rows, in one walk over all of them."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.perspective, []).append(row)
+    return found
 
 
 def _validated(sides: Sequence[_Side], fits: Sequence[_Own]) -> float:

@@ -1,13 +1,16 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from tiny import D_MODEL
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from saepd.common.errors import InputError
-from saepd.features import select as features
 from saepd.features.config import FeatureConfig
 from saepd.features.encode import Firing, Pairs
-from saepd.features.select import Features, overlap, select_features
+from saepd.features.select import Features, overlap, select_all, select_features
+from saepd.features.stability import _moments
 from saepd.feedback.schema import Feedback
 
 OPTIONS = ("Yes", "No", "Not sure")
@@ -57,6 +60,18 @@ def effect_by_hand(latents, own, rest=None):
     error = np.sqrt(squared)
     middle = np.sort(error)[(len(error) - 1) // 2]
     return mean / (error + middle) / np.sqrt(len(own))
+
+
+class Elements(TorchDispatchMode):
+    """Counts the elements of all tensors that come about."""
+
+    n = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        made = found if isinstance(found, tuple | list) else [found]
+        self.n += sum(one.numel() for one in made if isinstance(one, torch.Tensor))
+        return found
 
 
 # --- selection ---
@@ -327,7 +342,7 @@ def test_settings_that_make_no_sense_are_refused(settings, match):
 def test_moments_are_those_of_the_drawn_rows():
     rows = noise(7, 5)
     counts = torch.tensor([[1.0, 1, 1, 1, 1, 1, 1], [3, 0, 0, 2, 0, 1, 1], [7, 0, 0, 0, 0, 0, 0]])
-    mean, variance = features._moments(rows, counts)
+    mean, variance = _moments(rows, counts)
     for draw in range(3):
         drawn = np.repeat(rows.numpy(), counts[draw].int().numpy(), axis=0)
         np.testing.assert_allclose(mean[draw], drawn.mean(0), atol=1e-6)
@@ -375,3 +390,66 @@ def test_selected_pairs_are_those_of_the_rows():
     # Only the chosen rows' own texts count: rows 0 and 3, of 100 counted positions each.
     torch.testing.assert_close(some.density, torch.tensor([0 + 9, 1 + 10, 2 + 11]) / 200)
     torch.testing.assert_close(some.special_density, torch.full((3,), 0.5))
+
+
+# --- many perspectives ---
+
+
+def pairs_of_many(n_perspectives, n_rows=6, d_sae=20):
+    names = [f"group {i % n_perspectives}" for i in range(n_rows * n_perspectives)]
+    return make_pairs(noise(len(names), d_sae), names)
+
+
+@pytest.mark.parametrize("contrast", CONTRASTS)
+def test_all_at_once_are_what_each_is_alone(contrast):
+    latents = noise(30, 40)
+    latents[:10, 3] += 3
+    pairs = make_pairs(latents, ["a"] * 10 + ["b"] * 8 + ["c"] * 12)
+    config = FeatureConfig(k=4, contrast=contrast)
+    for own in select_all(pairs, config):
+        alone = select_features(pairs, own.perspective, config)
+        assert own.n_by_chance == alone.n_by_chance
+        for name in ("latents", "effect", "value", "stability", "density"):
+            assert torch.equal(getattr(own, name), getattr(alone, name))
+    assert [own.perspective for own in select_all(pairs, config)] == ["a", "b", "c"]
+
+
+def test_each_row_is_asked_once_whose_it_is_however_many_perspectives_there_are():
+    n_asked = 0
+
+    class Row:
+        def __init__(self, name):
+            self.name = name
+
+        @property
+        def perspective(self):
+            nonlocal n_asked
+            n_asked += 1
+            return self.name
+
+    pairs = pairs_of_many(30)
+    pairs = replace(pairs, rows=[Row(row.perspective) for row in pairs.rows])
+    select_all(pairs, FeatureConfig(k=2))
+    assert n_asked == len(pairs.rows)
+
+
+@pytest.mark.parametrize("contrast", ["options", "anchor"])
+def test_work_grows_with_the_rows_where_nobody_is_compared_with_all_others(contrast):
+    def made(n_perspectives):
+        with Elements() as mode:
+            select_all(pairs_of_many(n_perspectives), FeatureConfig(k=2, contrast=contrast))
+        return mode.n
+
+    assert made(40) < 12 * made(4)
+
+
+def test_chance_is_measured_once_for_all_perspectives_of_one_size():
+    # Against all others, a choice looks at every row; chance would do so twenty times for each.
+    def made(n_perspectives, n_rows):
+        pairs = pairs_of_many(n_perspectives, n_rows)
+        with Elements() as mode:
+            select_all(pairs, FeatureConfig(k=2))
+        return mode.n
+
+    # As many rows in all.
+    assert made(40, 6) < 3 * made(4, 60)
