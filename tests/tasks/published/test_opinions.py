@@ -146,6 +146,24 @@ def test_the_published_form_as_csv_and_jsonl(tmp_path):
     assert task.left_out == {FEW_OPTIONS: 1}
 
 
+def test_countries_without_answers_are_left_out_in_the_published_form(tmp_path):
+    rows = [published("defaultdict(<class 'list'>, {'N': [nan, 0.5, 0.5], 'S': [0.2, 0.3, 0.5]})")]
+    task = load(tmp_path, rows)
+    assert task.items[0].distributions == {"S": (0.2, 0.3, 0.5)}
+    assert task.left_out == {NO_SHARES: 1}
+
+
+def test_shares_may_be_named_by_their_options(tmp_path):
+    named = {"Worse": 0.5, "Better": 0.2, "About the same": 0.3}
+    [item] = load(tmp_path, [published({"N": named})]).items
+    assert item.distributions == {"N": (0.2, 0.5, 0.3)}
+
+
+def test_percentages_are_told_from_shares(tmp_path):
+    with pytest.raises(InputError, match="sum to 100: divide percentages by 100"):
+        load(tmp_path, [published("{'N': [40, 59, 1]}")])
+
+
 def eval_options(row):
     return json.loads(row["options"].replace("'", '"'))
 

@@ -1,0 +1,25 @@
+"""Models that the engine cannot run in its fast way, on both sides of the line."""
+
+import architectures
+import pytest
+
+# Several queries a key, positions by bias, states instead of keys, and norms after each block.
+UNUSUAL = (
+    "BLOOM",
+    "Falcon, multi-query",
+    "GPT-BigCode",
+    "LFM2",
+    "Llama 4",
+    "Mamba",
+    "OPT, normalised after, projected",
+)
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_unusual_models_give_what_transformers_gives(name):
+    row = architectures.tried(name)
+    assert [row[what] for what in ("bridge", "scores", "apply", "generate")] == ["right"] * 4
+
+
+def test_what_the_bridge_gets_wrong_is_refused():
+    assert architectures.tried("Qwen 3.5")["bridge"].startswith("refused: with hooks, tiny does")
