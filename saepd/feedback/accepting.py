@@ -1,4 +1,4 @@
-"""Everything that may be given as feedback in Python, turned into rows."""
+"""Everything that may be given as feedback or as items in Python, turned into rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from saepd.common.errors import InputError
 from saepd.common.messages import shortened
 from saepd.feedback.reading import feedback_in, flat_row, load_feedback
-from saepd.feedback.schema import Feedback
+from saepd.feedback.schema import Feedback, Item
 from saepd.feedback.tables import RawRow, check_columns
 
 if TYPE_CHECKING:
@@ -45,6 +45,21 @@ def as_feedback(given: FeedbackLike) -> Sequence[Feedback]:
         _check_ids(made)
         return made
     return list(feedback_in(_plain_rows(rows), "the feedback", None))
+
+
+def as_items(given: Item | Sequence[Item]) -> Sequence[Item]:
+    """A list of the items that were given, one or several.
+
+    Raises:
+        InputError: what is given is not made of items.
+    """
+    if isinstance(given, Item):
+        return [given]
+    if isinstance(given, Sequence) and all(isinstance(item, Item) for item in given):
+        return given
+    raise InputError(
+        f"{shortened(given)} is no list of questions: give saepd.Item, or what load_items returns"
+    )
 
 
 def _check_ids(rows: Sequence[Feedback]) -> None:

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saepd.common.errors import InputError
+from saepd.merge.accepting import as_tensor
 from saepd.merge.config import PROBABILITY_TOLERANCE
 
 LogProbs: TypeAlias = "Float[Tensor, '*batch options']"
@@ -67,11 +68,12 @@ def branch_disagreement(branches: BranchOptions) -> PerItem:
     the number of branches (no option shared); it does not change when branches are reordered.
 
     Args:
-        branches: The base model and every branch.
+        branches: The base model and every branch; an array or nested lists will do as well.
 
     Raises:
         InputError: fewer than two options, or values that are not log-probs.
     """
+    branches = as_tensor(branches)
     if branches.ndim < 2:
         raise InputError(
             f"branches have shape {tuple(branches.shape)}: expected [branches, options]"
@@ -93,6 +95,7 @@ def perspective_disagreement(branches: BranchOptions) -> PerItem:
     Raises:
         InputError: as ``branch_disagreement``, or fewer than two perspectives.
     """
+    branches = as_tensor(branches)
     if branches.ndim < 2 or branches.shape[-2] < 3:
         raise InputError(
             f"branches have shape {tuple(branches.shape)}: expected [branches, options], with the "
@@ -103,6 +106,7 @@ def perspective_disagreement(branches: BranchOptions) -> PerItem:
 
 def _checked(log_probs: LogProbs) -> LogProbs:
     """The log-probs in double precision, normalised to it."""
+    log_probs = as_tensor(log_probs)
     if log_probs.ndim < 1 or log_probs.shape[-1] < 2:
         raise InputError(
             f"log_probs have shape {tuple(log_probs.shape)}: expected two or more options"

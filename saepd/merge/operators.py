@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from saepd.common.errors import InputError
+from saepd.merge.accepting import as_tensor
 from saepd.merge.config import PROBABILITY_TOLERANCE, MergeConfig
 
 BranchLogProbs: TypeAlias = Float[Tensor, "*batch branches vocab"]
@@ -34,7 +35,7 @@ def merge_branches(branches: BranchLogProbs, config: MergeConfig) -> Merged:
 
     Args:
         branches: Log-softmaxed over the last dimension, nats; -inf is allowed. Branch 0 is the
-            base, at least one steered branch follows.
+            base, at least one steered branch follows. An array or nested lists will do as well.
         config: The operator and its numbers.
 
     Returns:
@@ -189,6 +190,7 @@ OPERATORS: dict[str, Callable[[Tensor, MergeConfig], Tensor]] = {
 
 def _checked(branches: Tensor) -> Tensor:
     """The branches in float32, normalised to its precision."""
+    branches = as_tensor(branches)
     if branches.ndim < 2 or branches.shape[-2] < 2 or branches.shape[-1] < 2:
         raise InputError(
             f"branches have shape {tuple(branches.shape)}: expected [..., branches, options], with "

@@ -22,6 +22,8 @@ from torch import Tensor
 from saepd.branches.engine.plan import Branch
 from saepd.branches.run import next_token_log_probs, score_continuations
 from saepd.common.errors import InputError
+from saepd.directions.accepting import Branches, as_branches
+from saepd.feedback.accepting import as_items
 from saepd.feedback.schema import Item
 from saepd.models.prompts import item_prompt, letters
 from saepd.models.tokens import continuation_ids
@@ -69,8 +71,8 @@ class OptionScores:
 
 def read_options(
     model: TransformerBridge,
-    items: Sequence[Item],
-    directions: Sequence[Branch],
+    items: Item | Sequence[Item],
+    directions: Branches,
     config: ReadoutConfig | None = None,
     *,
     prefix: str = "",
@@ -79,23 +81,23 @@ def read_options(
 
     Args:
         model: The language model.
-        items: Items with options.
-        directions: The branches; without any, only the base is read.
+        items: One item with options, or several.
+        directions: The branches, or a fit; without any, only the base is read.
         config: How to read; text in plain style by default.
         prefix: Text in front of every prompt, such as examples.
 
     Raises:
-        InputError: an item without options, options that cannot be told apart by this readout,
-            or whatever `saepd.branches.run` refuses.
+        InputError: what is no item, one without options, options that cannot be told apart by
+            this readout, or whatever `saepd.branches.run` refuses.
     """
-    config = config or ReadoutConfig()
+    config, items, branches = config or ReadoutConfig(), as_items(items), as_branches(directions)
     for item in items:
         if not item.options:
             raise InputError(f"item {item.id!r} has no options to read: generate text instead")
     prompts = [prefix + item_prompt(model, item.prompt, item.options, config) for item in items]
     if config.readout == "letter":
-        return _read_letters(model, items, prompts, directions)
-    return _read_texts(model, items, prompts, directions, config)
+        return _read_letters(model, items, prompts, branches)
+    return _read_texts(model, items, prompts, branches, config)
 
 
 def option_offsets(

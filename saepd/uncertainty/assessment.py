@@ -13,6 +13,7 @@ from torch import Tensor
 from saepd.common.errors import InputError
 from saepd.directions.accepting import Directions, as_directions
 from saepd.directions.direction import Direction
+from saepd.feedback.accepting import as_items
 from saepd.feedback.schema import Item
 from saepd.fit.budget import fit_kl_budget
 from saepd.merge.disagreement import (
@@ -71,7 +72,7 @@ class Assessment:
 
 def assess(
     model: TransformerBridge,
-    items: Sequence[Item],
+    items: Item | Sequence[Item],
     directions: Directions = (),
     reading: Reading | None = None,
     config: AssessmentConfig | None = None,
@@ -95,6 +96,7 @@ def assess(
         InputError: no items, two with one id, or whatever a step refuses.
     """
     config, reading = config or AssessmentConfig(), reading or Reading()
+    items = as_items(items)
     if not items:
         raise InputError("no items to assess: give at least one")
     if len({item.id for item in items}) < len(items):

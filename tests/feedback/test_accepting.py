@@ -1,9 +1,9 @@
 import pytest
 
 from saepd.common.errors import InputError
-from saepd.feedback.accepting import as_feedback
+from saepd.feedback.accepting import as_feedback, as_items
 from saepd.feedback.reading import load_feedback, write_feedback
-from saepd.feedback.schema import Feedback
+from saepd.feedback.schema import Feedback, Item
 
 FIELDS = {"prompt": "Is soup a meal?", "options": ("Yes", "No"), "answer": "Yes"}
 ROWS = [Feedback(id=f"r{i}", perspective="NS"[i % 2], **FIELDS) for i in range(4)]
@@ -58,3 +58,11 @@ def test_a_frame():
 def test_anything_else_is_one_sentence(given, message):
     with pytest.raises(InputError, match=message):
         as_feedback(given)
+
+
+def test_items_are_one_or_several():
+    item = Item(id="q", prompt="Is soup a meal?", options=())
+    assert as_items(item) == [item] == as_items([item])
+    for given in ("Is soup a meal?", ["Is soup a meal?"], None, [item, 7]):
+        with pytest.raises(InputError, match=r"is no list of questions: give saepd\.Item"):
+            as_items(given)
