@@ -202,23 +202,24 @@ def tried(trial: Trial, work: Path, n_kills: int, seed: int) -> dict[str, Any]:
     wanted = trial.read(work / "undisturbed")
     assert wanted is not None
     moments = random.Random(seed)
-    folder, half_read, finished_early, killed = work / "killed", 0, 0, 0
+    folder, half_read, ends, killed = work / "killed", 0, [], 0
     while killed < n_kills:
         limit = moments.uniform(0.02, 1.0) * undisturbed
         if run(trial, folder, limit) <= limit:
             # It was finished before its time: the next kill needs work that is still to do.
-            finished_early += 1
-            folder = work / f"killed-{finished_early}"
+            ends.append(trial.read(folder))
+            folder = work / f"killed-{len(ends)}"
             continue
         killed += 1
         held = trial.read(folder)
         half_read += held is not None and held != wanted
     seconds = run(trial, folder)
-    lost = trial.read(folder) != wanted
+    ends.append(trial.read(folder))
     return {
         "kills": killed,
         "half-written results read": half_read,
-        "same result in the end": not lost,
+        "folders killed and finished": len(ends),
+        "same result in the end": all(end == wanted for end in ends),
         "seconds undisturbed": round(undisturbed, 1),
         "seconds of the last run": round(seconds, 1),
         "takes up what was finished": trial.resumes,
