@@ -184,7 +184,7 @@ STEPS: dict[str, Step] = {
         "draws", 1, lambda n, path: _evaluate(10, n, path), (1, 10), tensors=True
     ),
     "plan a sweep": Step("points", 50, _plan),
-    "keep a sweep's results": Step("points", 50, _results),
+    "keep a sweep's results": Step("points", 10, _results),
     "save and load directions": Step("directions", 2, lambda n, path: _keep(n, 4, path)),
     "save and load wide directions": Step(
         "latents", 64, lambda n, path: _keep(2, n, path), tensors=True
