@@ -191,9 +191,11 @@ def _show_fitted(fitted: Fit, options: Options) -> None:
 
 def _print_directions(summary: Sequence[dict[str, Any]], out: Path, names: Sequence[str]) -> None:
     columns = ["perspective", *names]
+    # Words that leave the table room in 80 columns.
+    short = {"n_feedback": "rows", "coefficient": "strength"}
     print_table(
         f"Directions in {out}: {summary[0]['hook_name']}, {summary[0]['positions']}",
-        ["rows" if n == "n_feedback" else n.removeprefix("n_").replace("_", " ") for n in columns],
+        [short.get(n, n.removeprefix("n_").replace("_", " ")) for n in columns],
         [[_cell(row[n]) for n in columns] for row in summary],
     )
 

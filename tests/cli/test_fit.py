@@ -34,8 +34,14 @@ def test_the_table_of_directions_fits_a_narrow_terminal(run, files, where, tmp_p
     done = run("fit", "--feedback", files.feedback, "--out", tmp_path, *where, *LENIENT)
     assert done.code == 0, done.err
     assert max(map(len, done.out.splitlines())) <= 80
-    for heading in ("perspective", "rows", "latents", "stability", "chance", "coefficient"):
+    for heading in ("perspective", "rows", "latents", "stability", "chance", "strength"):
         assert heading in done.out
+    # Nothing is cut off: every line of the table ends in its border.
+    assert all(line.endswith(("│", "┃", "┐", "┓", "┩", "┤", "┘")) for line in boxed(done.out))
+
+
+def boxed(text):
+    return [line for line in text.splitlines() if line[:1] in set("┏┃┡│└")]
 
 
 def test_fit_draws_as_much_feedback_as_it_is_told(run, files, where, tmp_path):
