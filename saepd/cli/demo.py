@@ -105,6 +105,8 @@ def run(options: Options) -> None:
     print(results["finding"])
     for group, features in zip(evidence, fit.features, strict=True):
         show_evidence(group, f"first draw, {stable_sentence(features)}")
+        for note in features.notes:
+            print(note)
     show_distributions(
         f"A held-out question: {example.item.prompt}",
         example.item.options,

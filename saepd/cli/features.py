@@ -56,7 +56,7 @@ def run(options: Options) -> None:
     counts = [
         {
             "perspective": features.perspective,
-            "n_stable": len(features.latents),
+            "n_stable": features.n_stable,
             "n_by_chance": features.n_by_chance,
             "n_candidates": features.n_candidates,
             "n_unstable": features.n_unstable,

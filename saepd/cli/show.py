@@ -35,11 +35,14 @@ def show_evidence(evidence: Sequence[LatentEvidence], title: str) -> None:
 
 def stable_sentence(features: Features) -> str:
     """How many latents are stable, and how many would be if perspectives were dealt out."""
+    if bool(features.stability.isnan().all()):
+        return f"{features.perspective}: {len(features.latents)} latents, unscreened"
     chance = features.n_by_chance
     beside = "" if chance is None else f" (by chance {chance:.1f})"
     return (
-        f"{features.perspective}: {len(features.latents)} stable{beside} of "
+        f"{features.perspective}: {features.n_stable} stable{beside} of "
         f"{features.n_candidates} candidates; {features.n_unstable} strong ones dropped as unstable"
+        f"{', the most stable one kept all the same' if features.kept_unstable else ''}"
     )
 
 

@@ -36,6 +36,7 @@ class Features:
         n_by_chance: How many latents would count as stable if the rows' perspectives were dealt
             out at random, mean over 20 shuffles; None where there is nobody to shuffle with.
         notes: What must be said with these latents, in whole sentences.
+        kept_unstable: Whether none is stable, and the most stable one is kept all the same.
     """
 
     perspective: str
@@ -48,6 +49,13 @@ class Features:
     n_unstable: int
     n_by_chance: float | None = None
     notes: tuple[str, ...] = ()
+    kept_unstable: bool = False
+
+    @property
+    def n_stable(self) -> int:
+        """How many of the latents are stable; none where nothing was screened."""
+        screened = int(self.stability.isfinite().sum())
+        return 0 if self.kept_unstable else screened
 
 
 def select_features(pairs: Pairs, perspective: str, config: FeatureConfig) -> Features:
@@ -150,7 +158,8 @@ def _selected(screened: _Screened, perspective: str) -> Features:
     best = effect.abs().topk(min(config.k, len(ids))).indices
     stable = best[stability[best] >= config.min_stability]
     notes = _few_rows(perspective, len(own), config)
-    if len(stable) == 0:
+    kept_unstable = len(stable) == 0
+    if kept_unstable:
         stable = best[stability[best].argmax()].unsqueeze(0)
         notes += (
             f"No latent of {perspective!r} reaches the stability {config.min_stability:g}: the "
@@ -168,6 +177,7 @@ def _selected(screened: _Screened, perspective: str) -> Features:
         n_unstable=len(best) - len(stable),
         n_by_chance=screened.by_chance(len(own)),
         notes=notes,
+        kept_unstable=kept_unstable,
     )
 
 

@@ -164,6 +164,7 @@ def test_where_nothing_is_stable_the_most_stable_is_kept_and_that_is_said():
     assert unscreened.stability.max() < 1
     assert found.latents.tolist() == [unscreened.latents[unscreened.stability.argmax()].item()]
     assert found.n_unstable == 9
+    assert (found.n_stable, unscreened.n_stable) == (0, 10)
     [note] = found.notes
     assert note.startswith("No latent of 'ours' reaches the stability 1: the most stable one is")
     assert f"at {float(found.stability[0]):.2f}." in note
