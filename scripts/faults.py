@@ -63,7 +63,7 @@ def trials(work: Path) -> dict[str, Trial]:
     sae = str(save_tiny_sae(work / "sae"))
     on = ["--model", model, "--sae", sae]
     sweep = work / "sweep.yaml"
-    parameters = {"model": model, "sae": sae, "n_feedback": 8, "limit": 4, "draws": 2}
+    parameters = {"model": model, "sae": sae, "n_feedback": 8, "limit": 4}
     varied = {"k": [2, 4, 8], "coefficient": [1, 3], "operator": ["mixture", "pluralistic"]}
     entries = {k: {"value": v} for k, v in parameters.items()}
     entries |= {k: {"values": v} for k, v in varied.items()}
