@@ -23,13 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+# Before torch is imported, since a fork cannot take over a pool of threads.
+os.environ["OMP_NUM_THREADS"] = "1"
 ROOT = Path(__file__).parents[1]
 sys.path += [str(ROOT / "tests")]
 
 import sae_lens  # noqa: E402, F401
-import torch  # noqa: E402
 import transformer_lens.model_bridge  # noqa: E402, F401
-from tiny import SAME, save_tiny_model, save_tiny_sae  # noqa: E402
+from tiny import save_tiny_model, save_tiny_sae  # noqa: E402
 
 from saepd.cli import main as main_of_saepd  # noqa: E402
 from saepd.common.errors import InputError  # noqa: E402
@@ -38,6 +39,8 @@ from saepd.models.cache import is_intact  # noqa: E402
 from saepd.models.packaged import DEFAULT_MODEL_SHA256, default_gguf  # noqa: E402
 from saepd.sweeps.results.frame import read_sweep  # noqa: E402
 
+# Columns of a sweep that do not depend on when it ran.
+_COMPARED = ["key", "status", "k", "coefficient", "operator", "gain", "js_distance", "kl_to_base"]
 NAMES = ("fit", "evaluate", "sweep", "train-sae", "conversion")
 
 
@@ -130,7 +133,7 @@ def _points(folder: Path) -> Any:
         frame = read_sweep(folder)
     except InputError:
         return None
-    rows: list[dict[str, Any]] = frame.loc[:, SAME].to_dict(orient="records")
+    rows: list[dict[str, Any]] = frame.loc[:, _COMPARED].to_dict(orient="records")
     if len(rows) < 12 or any(row["status"] != "finished" for row in rows):
         return None
     return sorted(rows, key=lambda row: row["key"])
@@ -249,7 +252,6 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "artifacts" / "results" / "faults.json")
     options = parser.parse_args()
     default_gguf()
-    torch.set_num_threads(1)
     rows = json.loads(options.out.read_text()) if options.out.is_file() else {}
     with tempfile.TemporaryDirectory() as work:
         for name, trial in trials(Path(work)).items():
