@@ -72,7 +72,7 @@ def trials(work: Path) -> dict[str, Trial]:
     entries |= {k: {"values": v} for k, v in varied.items()}
     file = {"method": "grid", "metric": {"name": "gain"}, "parameters": entries}
     sweep.write_text(json.dumps(file))
-    corpus = work / "corpus.txt"
+    corpus = work / "corpus.jsonl"
     words = [
         "The",
         "ferry",
@@ -90,7 +90,8 @@ def trials(work: Path) -> dict[str, Trial]:
         "night",
     ]
     drawn = random.Random(0)
-    corpus.write_text("\n\n".join(" ".join(drawn.choices(words, k=200)) for _ in range(60)))
+    texts = (" ".join(drawn.choices(words, k=200)) for _ in range(60))
+    corpus.write_text("\n".join(json.dumps({"text": text}) for text in texts))
     training = ["--sites", "blocks.1.hook_resid_post", "--tokens", "6000", "--expansion", "2"]
     training += ["--training-tokens", "60000", "--batch-size", "256", "--k", "8"]
     text = ["--corpus", str(corpus), "--work", "OUT/work", "--out", "OUT/saes"]
