@@ -6,12 +6,17 @@ import json
 import os
 import shutil
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from saepd.common.errors import InputError
 from saepd.common.files import file_sha256
 from saepd.models.cache import MANIFEST, converted_folder, is_intact, known_sha256
 from saepd.models.gguf import convert_gguf
+
+# No conversion that is still at work is as old as this.
+_ABANDONED_SECONDS = 24 * 3600
 
 
 def converted(gguf: Path, expected_sha256: str | None = None) -> Path:
@@ -30,6 +35,7 @@ def converted(gguf: Path, expected_sha256: str | None = None) -> Path:
     if is_intact(folder, source_sha256):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(folder)
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         convert_gguf(gguf, work)
@@ -49,3 +55,12 @@ def converted(gguf: Path, expected_sha256: str | None = None) -> Path:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what conversions into a folder left that were killed, and could not tidy up."""
+    for left in folder.parent.glob(f".{folder.name}-*"):
+        # One that is gone by now was another process's, which has finished.
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)

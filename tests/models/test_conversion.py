@@ -1,4 +1,6 @@
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -156,3 +158,18 @@ def test_damage_that_leaves_size_and_times_alone_is_found_afresh(source, convers
     monkeypatch.setattr(cache_module, "file_sha256", lambda path: "0" * 64)
     assert is_intact(folder, digest)
     assert not is_intact(folder, digest, afresh=True)
+
+
+def test_what_a_killed_conversion_left_is_removed_once_nobody_can_be_at_it(
+    source, conversions, cache
+):
+    name = converted_folder(source, file_sha256(source)).name
+    old, new = cache / f".{name}-old", cache / f".{name}-new"
+    for left in (old, new):
+        left.mkdir(parents=True)
+        (left / "weights").write_bytes(b"half")
+    long_ago = time.time() - 2 * 24 * 3600
+    os.utime(old, (long_ago, long_ago))
+    converted(source)
+    assert not old.exists()
+    assert new.exists()
