@@ -58,6 +58,7 @@ from .fit.recipe import Fit as Fit  # directions, their features, the encoded fe
 from .fit.recipe import fit_directions as fit_directions  # a direction for every perspective
 
 # Base and branches in one pass
+from .branches.dose import relative_dose as relative_dose  # what is written, beside what is there
 from .branches.run import branch as branch  # next-token log-probs of base and branches
 from .branches.run import capture_prompts as capture_prompts  # prompts run once, branched often
 from .branches.run import score_continuations as score_continuations  # log-likelihoods of texts

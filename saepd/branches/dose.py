@@ -1,0 +1,65 @@
+"""How much a direction writes, beside what it writes into: the relative dose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from saepd.branches.engine.plan import check_prompts
+from saepd.branches.neutral import NEUTRAL_PROMPTS
+from saepd.common.errors import InputError
+from saepd.directions.accepting import Directions, as_directions
+from saepd.directions.direction import check_fits
+from saepd.models.sites import SiteBatch, read_site
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+def relative_dose(
+    model: TransformerBridge,
+    directions: Directions,
+    prompts: Sequence[str] = NEUTRAL_PROMPTS,
+) -> list[float]:
+    """Norm of what each direction writes over the norm of the residual it is written into.
+
+    Both are means over every position of the prompts that the spec ``all`` selects, wherever the
+    direction itself acts: so doses of directions with other positions can be compared, and a
+    marker need not occur in neutral text. A direction's own coefficient is part of its dose.
+
+    Args:
+        model: The language model.
+        directions: One direction or several, or a fit.
+        prompts: Texts that have nothing to do with the feedback.
+
+    Returns:
+        One dose for each direction, unit-free and at least 0.
+
+    Raises:
+        InputError: a direction that does not fit the model, no prompts, an empty or too long one,
+            or none with a position besides special tokens and its first one.
+    """
+    directions = as_directions(directions)
+    if not directions:
+        return []
+    check_fits(model, directions)
+    rows = check_prompts(model, prompts)
+
+    def collect(batch: SiteBatch) -> list[torch.Tensor]:
+        norms = []
+        for direction in directions:
+            h = batch.held[direction.hook_name].float()
+            norms += [direction.delta(h).norm(dim=-1), h.norm(dim=-1)]
+        counted = batch.counted
+        # [norm sums..., counted positions] of each row.
+        sums = [(norm * counted).sum(-1) for norm in norms]
+        return list(torch.stack([*sums, counted.sum(-1).float()], -1).double().cpu())
+
+    sites = list(dict.fromkeys(direction.hook_name for direction in directions))
+    total = torch.stack(read_site(model, sites, rows, collect)).sum(0)
+    if not total[-1]:
+        raise InputError("the prompts have no position to measure a dose at: give longer texts")
+    written, held = total[:-1].reshape(-1, 2).unbind(-1)
+    return (written / held).tolist()
