@@ -36,5 +36,5 @@ def test_it_is_a_share_and_knows_no_names(tokens, n):
 
 @pytest.mark.parametrize("n", [0, -1, 1.5, True])
 def test_n_grams_of_no_length_are_refused(n):
-    with pytest.raises(InputError, match=r"length of the n-grams, is .*: it must be a whole number"):
+    with pytest.raises(InputError, match=r"of the n-grams, is .*: it must be a whole number"):
         repetition([1, 2, 3], n)
