@@ -44,9 +44,12 @@ from .directions.edits import Reconstruct as Reconstruct  # an edit, as control:
 from .directions.lineage import read_lineage as read_lineage  # what a folder's directions need
 from .directions.saving import load_from_disk as load_from_disk  # directions from a folder
 from .directions.saving import save_to_disk as save_to_disk  # directions into a folder
+from .directions.vector_file import read_vector as read_vector  # a dense vector of another tool's
 from .fit.budget import fit_kl_budget as fit_kl_budget  # the largest strength within a KL budget
+from .fit.by_hand import steer as steer  # a direction of latents chosen by hand
 from .fit.config import DirectionConfig as DirectionConfig  # how chosen latents become an edit
 from .fit.config import FitConfig as FitConfig  # all that turns feedback into directions
+from .fit.config import HandConfig as HandConfig  # how latents chosen by hand are written
 from .fit.config import ScaleConfig as ScaleConfig  # what learning of scales tries
 from .fit.controls import dense_difference as dense_difference  # control: no dictionary
 from .fit.controls import random_latents as random_latents  # control: other latents
@@ -59,6 +62,8 @@ from .fit.recipe import fit_directions as fit_directions  # a direction for ever
 
 # Base and branches in one pass
 from .branches.dose import relative_dose as relative_dose  # what is written, beside what is there
+from .branches.dose_response import DosePoint as DosePoint  # what directions do at one strength
+from .branches.dose_response import dose_response as dose_response  # effect and cost by strength
 from .branches.run import branch as branch  # next-token log-probs of base and branches
 from .branches.run import capture_prompts as capture_prompts  # prompts run once, branched often
 from .branches.run import score_continuations as score_continuations  # log-likelihoods of texts

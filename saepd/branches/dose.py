@@ -9,9 +9,10 @@ import torch
 
 from saepd.branches.engine.plan import check_prompts
 from saepd.branches.neutral import NEUTRAL_PROMPTS
+from saepd.common.checks import check_number
 from saepd.common.errors import InputError
 from saepd.directions.accepting import Directions, as_directions
-from saepd.directions.direction import check_fits
+from saepd.directions.direction import Direction, check_fits
 from saepd.models.sites import SiteBatch, read_site
 
 if TYPE_CHECKING:
@@ -63,3 +64,35 @@ def relative_dose(
         raise InputError("the prompts have no position to measure a dose at: give longer texts")
     written, held = total[:-1].reshape(-1, 2).unbind(-1)
     return (written / held).tolist()
+
+
+def scale_to_dose(
+    model: TransformerBridge,
+    together: Directions,
+    dose: float,
+    prompts: Sequence[str] = NEUTRAL_PROMPTS,
+) -> list[Direction]:
+    """Multiply all directions of one branch by the factor that gives them a relative dose.
+
+    The doses of directions that act together add up, whatever sites they are at.
+
+    Args:
+        model: The language model.
+        together: One direction, or several that act together; they keep their shares of the whole.
+        dose: What `relative_dose` of them is to sum to; positive.
+        prompts: Texts that have nothing to do with what is steered.
+
+    Raises:
+        InputError: a dose that is not positive, directions that write nothing on the prompts, or
+            whatever `relative_dose` refuses.
+    """
+    check_number("the relative dose", dose, above=0)
+    together = as_directions(together)
+    own = sum(relative_dose(model, together, prompts))
+    if own == 0:
+        names = " + ".join(direction.perspective for direction in together)
+        raise InputError(
+            f"direction {names!r} writes nothing on neutral prompts, so no strength gives it a "
+            "dose: add to its latents, or clamp them, instead"
+        )
+    return [dose / own * direction for direction in together]

@@ -33,6 +33,7 @@ from saepd.directions.sites import check_site
 from saepd.models.batching import in_packs
 from saepd.models.in_use import using
 from saepd.models.position_specs import parse_positions
+from saepd.models.tokens import check_lengths
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -178,8 +179,29 @@ def score_continuations(
         InputError: as `branch`, or a prompt without continuations.
     """
     rows = check_prompts(model, prompts)
-    plan = make_plan(model, directions)
     texts = check_continuations(model, prompts, rows, continuations)
+    return score_tokens(model, rows, texts, directions)
+
+
+def score_tokens(
+    model: TransformerBridge,
+    rows: Sequence[list[int]],
+    texts: Sequence[Texts],
+    directions: Sequence[Branch],
+) -> list[Scores]:
+    """`score_continuations` of prompts and texts that are token ids already.
+
+    Args:
+        model: From `saepd.load_model`.
+        rows: Token ids of each prompt.
+        texts: Token ids of each text behind it; none may be empty.
+        directions: One entry a branch; none to score the base alone.
+
+    Raises:
+        InputError: a direction that does not fit, or a text that the context has no room for.
+    """
+    plan = make_plan(model, directions)
+    check_lengths(model, rows, room=[max(map(len, own)) for own in texts])
 
     def run(indices: list[int]) -> list[Scores]:
         with using(model), torch.inference_mode():

@@ -43,46 +43,73 @@ def fit_kl_budget(
             direction exceeds, or one that even the largest does not reach.
     """
     directions = as_directions(directions)
+    factors = _largest(model, [[d.scaled(1.0)] for d in directions], budget, prompts)
+    return [d.scaled(factor) for d, factor in zip(directions, factors, strict=True)]
+
+
+def scale_to_kl(
+    model: TransformerBridge,
+    together: Directions,
+    budget: float,
+    prompts: Sequence[str] = NEUTRAL_PROMPTS,
+) -> list[Direction]:
+    """Multiply all directions of one branch by the largest factor whose KL is within a budget.
+
+    As `fit_kl_budget`, but the directions act together and keep their shares of the whole.
+
+    Raises:
+        InputError: as `fit_kl_budget`, with factors for coefficients.
+    """
+    together = as_directions(together)
+    [factor] = _largest(model, [together], budget, prompts)
+    return [factor * direction for direction in together]
+
+
+def _largest(
+    model: TransformerBridge,
+    branches: Sequence[Sequence[Direction]],
+    budget: float,
+    prompts: Sequence[str],
+) -> list[float]:
+    """For each branch, the largest factor of its directions that keeps within the budget."""
     if not budget > 0:
         raise InputError(f"the KL budget is {budget}: it must be positive")
-    coarse = _within(model, directions, [_GRID] * len(directions), budget, prompts)
-    for direction, n in zip(directions, coarse, strict=True):
+    coarse = _within(model, branches, [_GRID] * len(branches), budget, prompts)
+    for together, n in zip(branches, coarse, strict=True):
+        what = f"direction {' + '.join(d.perspective for d in together)!r}"
         if n == 0:
             raise InputError(
-                f"direction {direction.perspective!r}: even a coefficient of {_GRID[0]} exceeds "
-                f"the KL budget of {budget} nats: raise the budget"
+                f"{what}: even a coefficient of {_GRID[0]} exceeds the KL budget of {budget} nats: "
+                "raise the budget"
             )
         if n == len(_GRID):
             raise InputError(
-                f"direction {direction.perspective!r} does next to nothing: even a coefficient of "
-                f"{_GRID[-1]:g} stays within the KL budget of {budget} nats; set a coefficient "
-                "instead of a budget, or look whether the feedback differs at all"
+                f"{what} does next to nothing: even a coefficient of {_GRID[-1]:g} stays within "
+                f"the KL budget of {budget} nats; set a coefficient instead of a budget, or look "
+                "whether the feedback differs at all"
             )
     low = [_GRID[n - 1] for n in coarse]
     step = 2.0 ** (1 / (_REFINED + 1))
     finer = [[c * step**i for i in range(_REFINED + 1)] for c in low]
-    n_finer = _within(model, directions, finer, budget, prompts)
-    return [
-        # The first of the finer ones was within the budget a moment ago.
-        direction.scaled(tried[max(1, n) - 1])
-        for direction, tried, n in zip(directions, finer, n_finer, strict=True)
-    ]
+    n_finer = _within(model, branches, finer, budget, prompts)
+    # The first of the finer ones was within the budget a moment ago.
+    return [tried[max(1, n) - 1] for tried, n in zip(finer, n_finer, strict=True)]
 
 
 def _within(
     model: TransformerBridge,
-    directions: Sequence[Direction],
-    coefficients: Sequence[Sequence[float]],
+    branches: Sequence[Sequence[Direction]],
+    factors: Sequence[Sequence[float]],
     budget: float,
     prompts: Sequence[str],
 ) -> list[int]:
-    """For each direction, how many of its coefficients in a row keep within the budget."""
-    branches = [
-        direction.scaled(c)
-        for direction, tried in zip(directions, coefficients, strict=True)
-        for c in tried
+    """For each branch, how many of its factors in a row keep within the budget."""
+    scaled = [
+        [factor * direction for direction in together]
+        for together, tried in zip(branches, factors, strict=True)
+        for factor in tried
     ]
     # Written so that NaN, which half precision overflows to, is over the budget too.
-    over = ~(kl_to_base(branch(model, prompts, branches)) <= budget)
-    groups = over.split([len(tried) for tried in coefficients])
+    over = ~(kl_to_base(branch(model, prompts, scaled)) <= budget)
+    groups = over.split([len(tried) for tried in factors])
     return [int(g.int().argmax()) if bool(g.any()) else len(g) for g in groups]

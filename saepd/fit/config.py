@@ -41,6 +41,48 @@ class DirectionConfig:
 
 
 @dataclass(frozen=True)
+class HandConfig:
+    """How latents that were chosen by hand are written, and how strongly.
+
+    Attributes:
+        mode: What is done to the latents: ``add`` their values, ``scale`` them by these, ``clamp``
+            them to these, or ``ablate`` them.
+        positions: Where the edit acts: all, prompt, generated, answer, last(n) or after("text").
+        strength: Number that multiplies the whole edit.
+        relative_dose: Norm of what is written over the norm of the residual it is written into, on
+            neutral prompts; the strength that gives it is found. 0 keeps the given strength.
+        kl_budget: Nats that the edit may move the next token after neutral prompts, on average;
+            the largest strength within it is found. 0 keeps the given strength.
+
+    Raises:
+        InputError: a value out of range, or two ways of saying how strongly.
+    """
+
+    mode: EditMode = "add"
+    positions: str = DEFAULT_POSITIONS
+    strength: float = 1.0
+    relative_dose: float = 0.0
+    kl_budget: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_choice("mode", self.mode, EDIT_MODES)
+        parse_positions(self.positions)
+        check_number("the strength", self.strength)
+        check_number("the relative dose", self.relative_dose, at_least=0)
+        check_number("the KL budget", self.kl_budget, at_least=0)
+        said = {
+            "strength": self.strength != 1,
+            "relative dose": self.relative_dose > 0,
+            "KL budget": self.kl_budget > 0,
+        }
+        if sum(said.values()) > 1:
+            named = " and a ".join(name for name, is_set in said.items() if is_set)
+            raise InputError(
+                f"a {named} are given, and each alone says how strongly to steer: give one of them"
+            )
+
+
+@dataclass(frozen=True)
 class FitConfig:
     """All that turns feedback into directions.
 

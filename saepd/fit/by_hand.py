@@ -1,0 +1,78 @@
+"""Directions without feedback: latents that somebody chose, and how much of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from saepd.branches.dose import scale_to_dose
+from saepd.directions.accepting import Directions, as_directions
+from saepd.directions.direction import Direction, check_fits
+from saepd.directions.edits import EditLatents
+from saepd.directions.saving import made_with
+from saepd.fit.budget import scale_to_kl
+from saepd.fit.config import HandConfig
+from saepd.saes.load import sae_hook_name
+
+if TYPE_CHECKING:
+    from sae_lens import SAE
+    from transformer_lens.model_bridge import TransformerBridge
+
+NAME = "by hand"
+
+
+def steer(
+    model: TransformerBridge,
+    sae: SAE[Any],
+    latents: Mapping[int, float] | Iterable[int],
+    config: HandConfig | None = None,
+    *,
+    name: str = NAME,
+) -> Direction:
+    """A direction of latents that were chosen by hand.
+
+    ``steer(model, sae, {1203: 4.0, 88: -2.0})`` adds 4 to latent 1203 and takes 2 off latent 88.
+    What comes back steers as any other direction does: ``compare``, ``branch``, ``generate``,
+    ``with direction.apply(model):``, ``save_to_disk``. Several of them, of several SAEs, act
+    together as a list.
+
+    Args:
+        model: The language model.
+        sae: The dictionary of the latents.
+        latents: Latent id -> what is added to its activation (mode ``add``), what it is held at
+            (``clamp``) or what it is multiplied by (``scale``); for ``ablate`` the ids alone.
+        config: What is done to the latents, where, and how strongly.
+        name: What the direction is called.
+
+    Raises:
+        InputError: whatever `EditLatents` refuses, an SAE of another model, or a strength that
+            cannot be found.
+    """
+    config = config or HandConfig()
+    values = list(latents.values()) if isinstance(latents, Mapping) else None
+    direction = Direction(
+        name,
+        sae_hook_name(sae),
+        EditLatents(sae, list(latents), values, config.mode),
+        positions=config.positions,
+        lineage={**made_with(model, sae), "by_hand": asdict(config)},
+    )
+    return strengthened(model, direction, config)[0]
+
+
+def strengthened(
+    model: TransformerBridge, together: Directions, config: HandConfig
+) -> list[Direction]:
+    """Directions of one branch, with the strength that a configuration asks for.
+
+    Raises:
+        InputError: a direction that does not fit the model, or a strength that cannot be found.
+    """
+    together = as_directions(together)
+    check_fits(model, together)
+    if config.relative_dose:
+        return scale_to_dose(model, together, config.relative_dose)
+    if config.kl_budget:
+        return scale_to_kl(model, together, config.kl_budget)
+    return [config.strength * direction for direction in together]
