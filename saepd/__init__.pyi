@@ -41,6 +41,7 @@ from .directions.direction import Direction as Direction  # one perspective's ed
 from .directions.edits import AddVector as AddVector  # an edit: add one vector
 from .directions.edits import EditLatents as EditLatents  # an edit: add, scale, clamp, ablate latents
 from .directions.edits import Reconstruct as Reconstruct  # an edit, as control: reconstruct
+from .directions.fitted_readout import FittedReadout as FittedReadout  # how a fitted branch is read
 from .directions.lineage import read_lineage as read_lineage  # what a folder's directions need
 from .directions.saving import load_from_disk as load_from_disk  # directions from a folder
 from .directions.saving import save_to_disk as save_to_disk  # directions into a folder
@@ -67,8 +68,6 @@ from .branches.dose_response import dose_response as dose_response  # effect and
 from .branches.run import branch as branch  # next-token log-probs of base and branches
 from .branches.run import capture_prompts as capture_prompts  # prompts run once, branched often
 from .branches.run import score_continuations as score_continuations  # log-likelihoods of texts
-from .branches.writing.compare import Compared as Compared  # the base's text beside the steered one
-from .branches.writing.compare import compare as compare  # where steering parts from the base, by token
 from .branches.writing.config import SamplingConfig as SamplingConfig  # how tokens are drawn
 from .branches.writing.generate import generate as generate  # a merged text, streamed
 from .branches.writing.generate import generate_batch as generate_batch  # merged texts of many prompts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +43,8 @@ class Options:
         question: The question itself, without its options.
         options: Options to choose from, two or more; none for an answer in free text.
         items: JSONL or CSV file of questions with their options, instead of a single one.
-        answer_temperature: Temperature of the option distributions; 1 is the model's own, or with
-            directions of `saepd fit --learn` the one that was learned with them.
+        answer_temperature: Temperature of the option distributions; 1 is the model's own, or the
+            one that was fitted with the directions.
         json: Print the answers as JSON.
     """
 
@@ -67,6 +67,7 @@ def run(options: Options) -> None:
         raise InputError(f"the temperature is {options.answer_temperature}: it must be above 0")
     options.directions.check(options.merge)
     model, directions = options.directions.load(options.where)
+    options = replace(options, readout=options.directions.readout(options.readout))
     if options.items is None and not items[0].options:
         from saepd.cli.generate import write
         from saepd.models.prompts import item_prompt
@@ -116,7 +117,9 @@ def _answers(
 
     closed = [item for item in items if item.options]
     texts = [item_prompt(model, i.prompt, (), options.readout) for i in items if not i.options]
-    read = read_learned if is_learned(directions) else read_options
+    # Directions that were learned to first order only carry no readout of their own.
+    first_order = is_learned(directions) and all(d.readout is None for d in directions)
+    read = read_learned if first_order else read_options
     with spinning(f"asking every branch {len(items)} question(s)"):
         scores = iter(read(model, closed, directions, options.readout) if closed else ())
         written = iter(

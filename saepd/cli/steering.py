@@ -14,6 +14,7 @@ from saepd.common.errors import InputError
 from saepd.directions.lineage import read_lineage
 from saepd.merge.config import MergeConfig
 from saepd.models.choice import ModelConfig
+from saepd.models.wording import ReadoutConfig
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -72,6 +73,14 @@ class SteeringOptions:
         given = {f.name: getattr(where, f.name) for f in fields(where) if f.name in self.given}
         dropped = {name for one in given for name in _TAKES_ALONG.get(one, ())} - given.keys()
         return replace(recorded, **dict.fromkeys(dropped), **given)
+
+    def readout(self, asked: ReadoutConfig) -> ReadoutConfig:
+        """How options are read: as the directions' readout was fitted, but for what was given."""
+        fitted = read_lineage(self.steering).readout
+        if fitted is None:
+            return asked
+        given = {f.name: getattr(asked, f.name) for f in fields(asked) if f.name in self.given}
+        return replace(fitted, **given)
 
     def check(self, merge: MergeConfig) -> None:
         """Refuse what no model is needed to refuse.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +81,12 @@ def run(options: Options) -> None:
     options.directions.check(MergeConfig())
     model, directions = options.directions.load(options.where)
     with progress("starting") as report:
-        readout = options.assessment.readout
-        reading = fit_reading(model, items.rows, rows, readout, centre=options.centre)
-        found = assess(model, items.rows, directions, reading, options.assessment, report)
+        readout = options.directions.readout(options.assessment.readout)
+        reading = fit_reading(
+            model, items.rows, rows, readout, centre=options.centre, directions=directions
+        )
+        config = replace(options.assessment, readout=readout)
+        found = assess(model, items.rows, directions, reading, config, report)
     by_id = {item.id: item for item in items.rows}
     ranked = triage_items(found, options.budget)
     listed = [triage_dict(one, by_id[one.assessment.item]) for one in ranked]

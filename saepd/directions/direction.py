@@ -21,6 +21,7 @@ from torch import Tensor
 
 from saepd.common.errors import InputError
 from saepd.directions.edits import AddVector, Edit
+from saepd.directions.fitted_readout import FittedReadout
 from saepd.directions.forward_step import ForwardStep
 from saepd.directions.modes import DEFAULT_POSITIONS
 from saepd.directions.sites import check_site, hook_point, same_site
@@ -48,10 +49,12 @@ class Direction:
         positions: See `saepd.models.positions`.
         coefficient: Multiplies the whole difference that the edit makes; unit-free.
         lineage: How it came about (model, SAE, feedback hash, settings); JSON values.
+        readout: The readout that was fitted together with it, which `saepd.read_options` uses; None
+            where there is none, as of directions made by hand.
 
     Raises:
         InputError: a name that no perspective may have, unknown positions, a coefficient that is
-            not finite, or an SAE of another site.
+            not finite, an SAE of another site, or a readout that is none.
     """
 
     perspective: str
@@ -60,6 +63,7 @@ class Direction:
     positions: str = DEFAULT_POSITIONS
     coefficient: float = 1.0
     lineage: dict[str, Any] = field(default_factory=dict)
+    readout: FittedReadout | None = None
 
     def __post_init__(self) -> None:
         where = f"direction {self.perspective!r}"
@@ -78,6 +82,10 @@ class Direction:
                 f"{where}: its edit must be AddVector, EditLatents or Reconstruct, "
                 f"not {type(self.edit).__name__}"
             )
+        if not isinstance(self.readout, FittedReadout | None):
+            raise InputError(
+                f"{where}: its readout must be a FittedReadout, not {type(self.readout).__name__}"
+            )
         if not isinstance(self.edit, AddVector):
             site = sae_hook_name(self.edit.sae)
             if not same_site(site, self.hook_name):
@@ -87,9 +95,10 @@ class Direction:
                 )
 
     def __repr__(self) -> str:
+        fitted = "" if self.readout is None else ", with its readout"
         return (
             f"Direction({self.perspective!r}, {self.hook_name!r}, {self.edit!r}, "
-            f"positions={self.positions!r}, coefficient={self.coefficient:.4g})"
+            f"positions={self.positions!r}, coefficient={self.coefficient:.4g}{fitted})"
         )
 
     @property
@@ -151,7 +160,11 @@ def _is_finite(value: Any) -> bool:
 
 
 def _sum(one: Direction, other: Direction) -> Direction:
-    """The direction that adds what both add, with what their lineages have in common."""
+    """The direction that adds what both add, with what their lineages have in common.
+
+    A readout was fitted for one direction's branch, so the sum keeps it only where both have the
+    same.
+    """
     both = f"directions {one.perspective!r} and {other.perspective!r}"
     if not same_site(one.hook_name, other.hook_name) or one.positions != other.positions:
         raise InputError(
@@ -171,6 +184,7 @@ def _sum(one: Direction, other: Direction) -> Direction:
         AddVector(one.constant + other.constant.to(one.constant)),
         positions=one.positions,
         lineage={k: v for k, v in one.lineage.items() if other.lineage.get(k) == v},
+        readout=one.readout if one.readout == other.readout else None,
     )
 
 

@@ -15,10 +15,14 @@ from typing import Any
 from saepd.common.errors import InputError
 from saepd.common.files import CONFIG_FILE
 from saepd.common.messages import shortened
+from saepd.directions.fitted_readout import FittedReadout
 from saepd.directions.modes import EDIT_MODES
 from saepd.models.choice import ModelConfig
+from saepd.models.wording import ReadoutConfig
 
-STORY_FORMAT = 1
+STORY_FORMAT = 2
+# Directions of this format have neither a readout nor a verdict.
+_OLDER_FORMAT = 1
 RECONSTRUCT = "reconstruct"
 
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -57,6 +61,9 @@ class Lineage:
         sae_fingerprint: Hash of its weights; None where no direction is made of latents.
         where: How model and SAE were loaded, so that they can be loaded again; None where one
             of them was not loaded by `saepd.load_model` or `saepd.load_sae`.
+        readout: How options were read when the readout of the directions was fitted; None where
+            they have none.
+        verdict: What fitting says of how much the directions are worth; None where nothing is said.
     """
 
     perspectives: tuple[str, ...]
@@ -65,6 +72,8 @@ class Lineage:
     sae: str | None
     sae_fingerprint: str | None
     where: ModelConfig | None
+    readout: ReadoutConfig | None = None
+    verdict: dict[str, Any] | None = None
 
 
 def read_lineage(folder: str | Path) -> Lineage:
@@ -73,7 +82,9 @@ def read_lineage(folder: str | Path) -> Lineage:
     Raises:
         InputError: missing, damaged or foreign files.
     """
-    entries = read_story(folder)["directions"]
+    story = read_story(folder)
+    entries = story["directions"]
+    readouts = [readout for entry in entries if (readout := fitted_readout(entry)) is not None]
     stories = [entry["lineage"] for entry in entries]
 
     def first(name: str) -> Any:
@@ -83,7 +94,33 @@ def read_lineage(folder: str | Path) -> Lineage:
         tuple(entry["perspective"] for entry in entries),
         *(first(name) for name in _NAMES),
         where=_where(folder, first("loading") or {}, of_latents=bool(first("sae_fingerprint"))),
+        readout=readouts[0].config if readouts else None,
+        verdict=story.get("verdict"),
     )
+
+
+def fitted_readout(entry: dict[str, Any]) -> FittedReadout | None:
+    """The readout of a direction's entry, or None where it has none.
+
+    Raises:
+        InputError: what the entry has is no readout.
+    """
+    value = entry.get("readout")
+    return None if value is None else FittedReadout.from_json(value)
+
+
+def what_is_lacking(story: dict[str, Any]) -> str | None:
+    """What directions that an earlier version saved lack; None where it was this version."""
+    if story["format"] == STORY_FORMAT:
+        return None
+    learned = any("learned" in entry["lineage"] for entry in story["directions"])
+    said = "an earlier version saved these directions, without a readout, a gate or a verdict"
+    if learned:
+        said += (
+            ": the readout in their lineage held to first order only, and is not used; fit them "
+            "again"
+        )
+    return said
 
 
 def read_story(folder: str | Path) -> dict[str, Any]:
@@ -117,8 +154,14 @@ def _fault(story: Any) -> str | None:
         return "is no story of directions"
     if not _SHA256.fullmatch(story["sha256"]):
         return f"names numbers by {shortened(story['sha256'])}, which is no SHA-256"
-    if story.get("format") != STORY_FORMAT or isinstance(story["format"], bool):
-        return f"is of format {story.get('format')!r}, and this version reads {STORY_FORMAT}"
+    known = (_OLDER_FORMAT, STORY_FORMAT)
+    if story.get("format") not in known or isinstance(story["format"], bool):
+        return (
+            f"is of format {shortened(story.get('format'))}, and this version reads "
+            f"{_OLDER_FORMAT} and {STORY_FORMAT}"
+        )
+    if story["format"] == STORY_FORMAT and not isinstance(story.get("verdict"), dict | None):
+        return f"has the verdict {shortened(story['verdict'])}, which is no JSON object"
     entries = story.get("directions")
     if not isinstance(entries, list) or not entries:
         return "needs a list of directions"
@@ -134,6 +177,10 @@ def _entry_fault(entry: Any) -> str | None:
         return f"needs {', '.join(_ENTRY)}"
     if entry["mode"] not in _MODES:
         return f"has mode {entry['mode']!r}: it must be one of {', '.join(_MODES)}"
+    try:
+        fitted_readout(entry)
+    except InputError as error:
+        return f"has no readout that can be read: {error}"
     story = entry["lineage"]
     for name in _NAMES:
         if not isinstance(story.get(name), str | None):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +19,21 @@ from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE, write_atomically
 from saepd.directions.accepting import Directions, as_directions
 from saepd.directions.direction import Direction, check_fits
 from saepd.directions.edits import AddVector, Edit, EditLatents, Reconstruct
-from saepd.directions.lineage import RECONSTRUCT, STORY_FORMAT, read_story
+from saepd.directions.lineage import (
+    RECONSTRUCT,
+    STORY_FORMAT,
+    fitted_readout,
+    read_story,
+    what_is_lacking,
+)
 from saepd.models.identity import weights_fingerprint
 from saepd.saes.load import sae_fingerprint, sae_hook_name
 
 if TYPE_CHECKING:
     from sae_lens import SAE
     from transformer_lens.model_bridge import TransformerBridge
+
+_log = logging.getLogger(__name__)
 
 
 def made_with(model: TransformerBridge | None, sae: SAE[Any] | None) -> dict[str, Any]:
@@ -48,11 +57,15 @@ def made_with(model: TransformerBridge | None, sae: SAE[Any] | None) -> dict[str
 
 
 def save_to_disk(
-    directions: Directions, folder: str | Path, model: TransformerBridge | None = None
+    directions: Directions,
+    folder: str | Path,
+    model: TransformerBridge | None = None,
+    verdict: Mapping[str, Any] | None = None,
 ) -> None:
     """Write directions as ``steering.safetensors`` and ``steering.json``.
 
-    Latents, values and vectors are tensors; everything else, lineage and units included, is JSON.
+    Latents, values and vectors are tensors; everything else, lineage, readouts and units included,
+    is JSON.
     The JSON carries a hash of the tensors. Of directions that were made by hand, it records the
     SAE, and the model if it is given. Whenever saving ends before its time, what the folder held
     before can be loaded, or all of the new directions.
@@ -61,10 +74,11 @@ def save_to_disk(
         directions: One direction or several, or what `saepd.fit_directions` returns.
         folder: Where the two files go; those of an earlier call are replaced.
         model: The model they are for, where their lineage does not say.
+        verdict: What is known of how much they are worth, as JSON values; `read_lineage` tells it.
 
     Raises:
-        InputError: no directions, those of several models or SAEs, or a lineage that JSON cannot
-            hold.
+        InputError: no directions, those of several models or SAEs, or a lineage or verdict that
+            JSON cannot hold.
     """
     directions = as_directions(directions)
     if not directions:
@@ -84,11 +98,17 @@ def save_to_disk(
                 "positions": direction.positions,
                 "coefficient": float(direction.coefficient),
                 "units": _units(direction.edit),
+                "readout": None if direction.readout is None else direction.readout.as_json(),
                 "lineage": story,
             }
         )
     payload = save(tensors)
-    whole = {"format": STORY_FORMAT, "sha256": _sha256(payload), "directions": entries}
+    whole = {
+        "format": STORY_FORMAT,
+        "sha256": _sha256(payload),
+        "directions": entries,
+        "verdict": None if verdict is None else _as_json(dict(verdict), "the verdict"),
+    }
     text = json.dumps(whole, indent=1, allow_nan=False)
     folder = Path(folder)
     _finish_saving(folder)
@@ -118,6 +138,8 @@ def load_from_disk(
     """
     folder = Path(folder)
     story = read_story(folder)
+    if lacking := what_is_lacking(story):
+        _log.warning("%s: %s", folder, lacking)
     tensors = _read_tensors(folder, story["sha256"])
     fingerprint = sae_fingerprint(sae) if sae is not None else None
     directions = []
@@ -159,18 +181,21 @@ def _stories(
         own = plain if isinstance(edit, AddVector) else told[id(edit.sae)]
         loading = {**direction.lineage.get("loading", {}), **own["loading"]}
         story = {**direction.lineage, **own, "loading": loading}
-        try:
-            stories.append(json.loads(json.dumps(story, allow_nan=False)))
-        except (TypeError, ValueError, RecursionError) as error:
-            raise InputError(
-                f"direction {direction.perspective!r}: its lineage is no JSON: {error}"
-            ) from error
+        stories.append(_as_json(story, f"direction {direction.perspective!r}: its lineage"))
     if len({story.get("model_fingerprint") for story in stories} - {None}) > 1:
         raise InputError(
             "directions of several models cannot share a folder: save those of each model in a "
             "folder of its own"
         )
     return stories
+
+
+def _as_json(value: dict[str, Any], what: str) -> dict[str, Any]:
+    """The same in JSON's own types."""
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{what} is no JSON: {error}") from error
 
 
 def _waiting(folder: Path, sha256: str) -> Path:
@@ -222,6 +247,7 @@ def _direction(
         positions=entry["positions"],
         coefficient=entry["coefficient"],
         lineage=entry["lineage"],
+        readout=fitted_readout(entry),
     )
 
 

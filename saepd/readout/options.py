@@ -3,13 +3,14 @@
 ``letter`` reads the token that names the option after a prompt that lists the options. ``text``
 sums the log-likelihood of each option's whole text as the continuation of the prompt. Small
 models often have no content in their letters while their texts have some, so both are kept, and
-how much probability the options hold together is always reported.
+how much probability the options hold together is always reported. Where directions carry a readout
+that was fitted together with them, it makes the answers of these scores.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,8 @@ from saepd.feedback.schema import Item
 from saepd.models.prompts import item_prompt, letters
 from saepd.models.tokens import continuation_ids
 from saepd.models.wording import ReadoutConfig
+from saepd.readout.fitted import as_fitted, fitted_weights
+from saepd.readout.softmax import SoftmaxWeights
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -41,7 +44,8 @@ class OptionScores:
     """What every branch says about one item's options.
 
     Attributes:
-        scores: Log-probs in nats, not normalised over the options.
+        scores: Log-probs in nats: of the options' texts or letters, not normalised over the
+            options; or of the answers that a fitted readout makes of them.
         mass: Probability that the options hold together, per branch.
         n_tokens: Number of tokens that each score is a mean over: those of the option's text where
             scores are normalised by length, else 1.
@@ -76,28 +80,48 @@ def read_options(
     config: ReadoutConfig | None = None,
     *,
     prefix: str = "",
+    raw: bool = False,
 ) -> list[OptionScores]:
     """Scores of every item's options under the base model and every branch.
+
+    Directions that carry a fitted readout are read with it: then the scores are log-probs of the
+    answers, base included; see `saepd.directions.fitted_readout.FittedReadout`. That reads the
+    difference of two runs as they are, so half precision costs it no more than its own rounding,
+    some hundredths of a nat.
 
     Args:
         model: The language model.
         items: One item with options, or several.
         directions: The branches, or a fit; without any, only the base is read.
-        config: How to read; text in plain style by default.
+        config: How to read; by default as the directions' readout was fitted, or else text in
+            plain style.
         prefix: Text in front of every prompt, such as examples.
+        raw: Read the options as the model scores them, whatever readout directions carry.
 
     Raises:
         InputError: what is no item, one without options, options that cannot be told apart by
-            this readout, or whatever `saepd.branches.run` refuses.
+            this readout, whatever `saepd.branches.run` refuses, or directions whose fitted readouts
+            do not go together or were fitted with another config.
     """
-    config, items, branches = config or ReadoutConfig(), as_items(items), as_branches(directions)
+    items, branches = as_items(items), as_branches(directions)
+    if config is None:
+        fitted = [d.readout for branch in branches for d in branch if d.readout is not None]
+        config = fitted[0].config if fitted else ReadoutConfig()
+    weights = None if raw else fitted_weights(branches, config)
     for item in items:
         if not item.options:
             raise InputError(f"item {item.id!r} has no options to read: generate text instead")
     prompts = [prefix + item_prompt(model, item.prompt, item.options, config) for item in items]
     if config.readout == "letter":
-        return _read_letters(model, items, prompts, branches)
-    return _read_texts(model, items, prompts, branches, config)
+        found = _read_letters(model, items, prompts, branches)
+    else:
+        found = _read_texts(model, items, prompts, branches, config)
+    return found if weights is None else [_as_fitted(one, weights) for one in found]
+
+
+def _as_fitted(found: OptionScores, weights: Sequence[SoftmaxWeights]) -> OptionScores:
+    scores = as_fitted(found.scores, weights).to(found.scores)
+    return replace(found, scores=scores, n_tokens=torch.ones_like(found.n_tokens))
 
 
 def option_offsets(

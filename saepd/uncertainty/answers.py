@@ -10,23 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from saepd.branches.run import score_continuations
 from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.generate import generate_branches
+from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
 from saepd.feedback.accepting import FeedbackLike, as_feedback
 from saepd.feedback.schema import Item
 from saepd.feedback.targets import answered
 from saepd.models.prompts import item_prompt, letters
 from saepd.models.wording import ReadoutConfig
+from saepd.readout.fitted import as_fitted, fitted_weights
 from saepd.readout.options import fit_temperature, option_offsets, read_options
+from saepd.readout.softmax import SoftmaxWeights
 from saepd.uncertainty.asking_again import (
     Repeated,
     iterate_over_options,
@@ -51,10 +55,13 @@ class Reading:
         temperature: Of what perspectives say, of sway and of ``least_confidence_scaled``.
         offsets: Options -> what is taken off their scores, nats; see
             `saepd.readout.options.option_offsets`.
+        of_fitted: Whether the temperature is one of the answers that directions' fitted readout
+            gives, rather than of the model's own scores.
     """
 
     temperature: float = 1.0
     offsets: Mapping[tuple[str, ...], Float[Tensor, " options"]] = field(default_factory=dict)
+    of_fitted: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,8 @@ class Answers:
         texts: What was scored behind it.
         answers: What the texts are, or what each cluster of them is called.
         scores: Log-likelihoods of the texts, nats.
-        read: From scores to log-probs of the answers at a temperature.
+        read: From scores, the base's first, to log-probs of the answers at a temperature. It is
+            told the branch of every row, whose fitted readout reads it where there is one.
         temperature: Of the branches.
         epistemic: Uncertainty of that name, nats.
         mass: Of the options together.
@@ -79,7 +87,9 @@ class Answers:
     texts: tuple[str, ...]
     answers: tuple[str, ...]
     scores: Float[Tensor, "branches texts"]
-    read: Callable[[Float[Tensor, "branches texts"], float], Float[Tensor, "branches answers"]]
+    read: Callable[
+        [Float[Tensor, "rows texts"], float, Sequence[int]], Float[Tensor, "rows answers"]
+    ]
     temperature: float
     epistemic: float
     mass: Float[np.ndarray, " branches"]
@@ -88,7 +98,7 @@ class Answers:
     @property
     def log_probs(self) -> Float[Tensor, "branches answers"]:
         """Of the answers under every branch, as they are read, nats."""
-        return self.read(self.scores.double(), self.temperature)
+        return self.read(self.scores.double(), self.temperature, range(len(self.scores)))
 
     @property
     def readable(self) -> bool:
@@ -103,8 +113,12 @@ def fit_reading(
     config: ReadoutConfig | None = None,
     *,
     centre: bool = False,
+    directions: Sequence[Direction] = (),
 ) -> Reading:
     """A temperature from what people answered, and offsets from the items alone if asked for.
+
+    Where the directions carry a readout that was fitted with them, the temperature is that of what
+    it makes of the base.
 
     Args:
         model: The language model.
@@ -114,25 +128,36 @@ def fit_reading(
         config: How options are read.
         centre: Take off what the base model gives options whatever is asked, over all questions
             here that share them; see `saepd.readout.options.option_offsets`.
+        directions: Those that items will be assessed with.
 
     Raises:
-        InputError: whatever `as_feedback` and `read_options` refuse.
+        InputError: offsets for directions whose fitted readout has biases already, or whatever
+            `as_feedback` and `read_options` refuse.
     """
+    weights = fitted_weights([[direction] for direction in directions], config)
+    if centre and weights is not None:
+        raise InputError(
+            "these directions carry a fitted readout, whose biases take off what the model gives "
+            "options whatever is asked: leave out centring"
+        )
     rows = [] if feedback is None else as_feedback(feedback)
     chosen = [row for row in rows if row.options and (row.answer or row.distribution)]
     asked = {row.item: row.as_item() for row in chosen}
     if centre:
         asked |= {item.id: item for item in items if item.options}
     if not asked:
-        return Reading()
+        return Reading(of_fitted=weights is not None)
     found = list(asked.values())
     scores = read_options(model, found, [], config)
+    if weights is not None:
+        scores = [replace(row, scores=as_fitted(row.scores, weights[:1])) for row in scores]
     offsets = option_offsets(scores, found) if centre else {}
     if not chosen:
         return Reading(offsets=offsets)
     by_id = {item.id: row.scores[0] for item, row in zip(found, scores, strict=True)}
     centred = [by_id[row.item] - offsets.get(row.options, 0.0) for row in chosen]
-    return Reading(fit_temperature(centred, [answered(row) for row in chosen]), offsets)
+    temperature = fit_temperature(centred, [answered(row) for row in chosen])
+    return Reading(temperature, offsets, of_fitted=weights is not None)
 
 
 def answers_over_options(
@@ -152,12 +177,20 @@ def answers_over_options(
         config: How options are read.
 
     Raises:
-        InputError: whatever `read_options` and `iterate_over_options` refuse.
+        InputError: a reading that was fitted without the directions' readout, or whatever
+            `read_options` and `iterate_over_options` refuse.
     """
     if not items:
         return []
+    weights = fitted_weights([[direction] for direction in directions], config)
+    is_fitted = reading.temperature != 1 or bool(reading.offsets)
+    if is_fitted and reading.of_fitted != (weights is not None):
+        raise InputError(
+            "this reading was fitted for other directions, since only one of both knows a fitted "
+            "readout: give fit_reading the directions too"
+        )
     found: list[Answers] = []
-    scored = read_options(model, items, directions, config)
+    scored = read_options(model, items, directions, config, raw=True)
     repeated = iterate_over_options(model, items, config)
     for item, own, again in zip(items, scored, repeated, strict=True):
         offset = reading.offsets.get(item.options, torch.zeros(len(item.options))).double()
@@ -174,7 +207,7 @@ def answers_over_options(
                 texts=tuple(letters(len(item.options))) if letter else item.options,
                 answers=item.options,
                 scores=own.log_likelihoods,
-                read=lambda s, t, n=n, offset=offset: ((s / n - offset) / t).log_softmax(-1),
+                read=partial(_read, n, offset, weights),
                 temperature=reading.temperature,
                 epistemic=uncertainty_over_options(per_token, offset),
                 mass=own.mass.double().numpy(),
@@ -182,6 +215,21 @@ def answers_over_options(
             )
         )
     return found
+
+
+def _read(
+    n_tokens: Int[Tensor, " options"],
+    offset: Float[Tensor, " options"],
+    weights: Sequence[SoftmaxWeights] | None,
+    scores: Float[Tensor, "rows options"],
+    temperature: float,
+    branches: Sequence[int],
+) -> Float[Tensor, "rows options"]:
+    """Log-probs of options, each row of scores read as its branch is."""
+    own = scores / n_tokens
+    if weights is not None:
+        own = as_fitted(own, [weights[branch] for branch in branches])
+    return ((own - offset) / temperature).log_softmax(-1)
 
 
 def answers_over_samples(
@@ -240,7 +288,7 @@ def answers_over_samples(
                 texts=pool,
                 answers=tuple(pool[centre] for centre in centres),
                 scores=scored.get(i, torch.empty(1 + len(directions), 0)),
-                read=lambda s, t, member=member: _clustered(s, member),
+                read=lambda s, _t, _branches, member=member: _clustered(s, member),
                 temperature=1.0,
                 epistemic=sampled[i].uncertainty,
                 mass=np.full(1 + len(directions), np.nan),

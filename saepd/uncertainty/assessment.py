@@ -84,7 +84,7 @@ def assess(
         model: The language model.
         items: What is asked; ids must differ.
         directions: One per perspective, or a fit; without any, only what the base model says is
-            scored.
+            scored. A readout that was fitted with them reads the options, the base's too.
         reading: From `fit_reading`; raw probabilities by default.
         config: Settings.
         progress: Called with what is being done, the step, and the number of steps.
@@ -135,7 +135,10 @@ def _sway(
         [own.prompt for own in several],
         [own.texts for own in several],
         budgeted,
-        [lambda s, own=own: own.read(s, own.temperature) for own in several],
+        [
+            lambda s, place, own=own: own.read(s, own.temperature, [place + 1] * len(s))
+            for own in several
+        ],
     )
     return {own.item.id: one for own, one in zip(several, found, strict=True)}
 
@@ -149,7 +152,7 @@ def score_answers(
     """Every name in `SCORES`, of an item with two answers or more; NaN where it is undefined.
 
     Args:
-        raw: What the base model says at temperature 1, log-probs in nats.
+        raw: What the base says at temperature 1, log-probs in nats.
         branches: Log-probs of the base and every perspective, as they are read.
         swayed: By each direction; None where there are none.
         epistemic: Uncertainty of that name, nats.
@@ -181,7 +184,8 @@ def _assessment(own: Answers, swayed: Sway | None, names: tuple[str, ...]) -> As
         branches = np.ones((len(names), 1))
         scores = dict.fromkeys(SCORES, 0.0)
     else:
-        raw, read = own.read(own.scores.double(), 1.0)[0], own.log_probs
+        rows = range(len(own.scores))
+        raw, read = own.read(own.scores.double(), 1.0, rows)[0], own.log_probs
         branches = read.exp().numpy()
         scores = score_answers(raw, read, swayed, own.epistemic)
         if swayed is not None:

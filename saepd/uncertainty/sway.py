@@ -7,10 +7,11 @@ directions compare. Many coefficients run as branches of one pass over a capture
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -26,8 +27,10 @@ MULTIPLES = tuple(2.0**i for i in range(-5, 4))
 # Points tried inside the interval of the multiples in which an answer flips.
 _REFINED = 7
 
-# From scores [branches, continuations] to log-probs [branches, answers], nats.
-Read = Callable[["Float[Tensor, 'branches texts']"], "Float[Tensor, 'branches answers']"]
+# From scores [rows, continuations] to log-probs [rows, answers], nats. The rows are the base's and
+# then one direction's at several coefficients; the number is that direction's place. All rows are
+# read alike, so that what differs between them is what the direction does.
+Read = Callable[["Float[Tensor, 'rows texts']", int], "Float[Tensor, 'rows answers']"]
 
 
 class Sway(NamedTuple):
@@ -93,7 +96,7 @@ def sway(
 
 def _swayed(captured: CapturedPrompts, directions: Sequence[Direction], read: Read) -> Sway:
     tried = [MULTIPLES] * len(directions)
-    distances, flipped = _answers(captured, directions, tried, read)
+    distances, flipped = _answers(captured, dict(enumerate(directions)), tried, read)
     within = np.array([m <= 1 for m in MULTIPLES])
     moved = np.array([own[within].max() for own in distances])
     flip = np.full(len(directions), np.inf)
@@ -106,7 +109,7 @@ def _swayed(captured: CapturedPrompts, directions: Sequence[Direction], read: Re
             flip[i] = MULTIPLES[first]
             step = (MULTIPLES[first] / low) ** (1 / (_REFINED + 1))
             brackets.append(tuple(low * step**n for n in range(1, _REFINED + 1)))
-        _, finer = _answers(captured, [directions[i] for i in crossing], brackets, read)
+        _, finer = _answers(captured, {i: directions[i] for i in crossing}, brackets, read)
         for i, own, points in zip(crossing, finer, brackets, strict=True):
             if own.any():
                 flip[i] = points[int(own.argmax())]
@@ -115,21 +118,23 @@ def _swayed(captured: CapturedPrompts, directions: Sequence[Direction], read: Re
 
 def _answers(
     captured: CapturedPrompts,
-    directions: Sequence[Direction],
+    directions: Mapping[int, Direction],
     multiples: Sequence[Sequence[float]],
     read: Read,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Of every direction and multiple: total variation to the base, and whether it flips."""
     branches = [
         direction.scaled(m * direction.coefficient)
-        for direction, tried in zip(directions, multiples, strict=True)
+        for direction, tried in zip(directions.values(), multiples, strict=True)
         for m in tried
     ]
     [scores] = captured.score_continuations(branches)
-    shares = read(scores.log_probs.double()).exp()
-    base, steered = shares[0], shares[1:]
-    # Half precision may overflow at large coefficients; what is no number is no answer.
-    distance = ((steered - base).abs().sum(-1) / 2).nan_to_num(nan=0.0).numpy()
-    flips = (steered.amax(-1) > steered[:, int(base.argmax())]).numpy()
-    ends = np.cumsum([len(tried) for tried in multiples])[:-1]
-    return np.split(distance, ends), np.split(flips, ends)
+    base, *steered = scores.log_probs.double().split([1, *map(len, multiples)])
+    distances, flips = [], []
+    for place, own in zip(directions, steered, strict=True):
+        shares = read(torch.cat([base, own]), place).exp()
+        # Half precision may overflow at large coefficients; what is no number is no answer.
+        distance = ((shares[1:] - shares[0]).abs().sum(-1) / 2).nan_to_num(nan=0.0)
+        distances.append(distance.numpy())
+        flips.append((shares[1:].amax(-1) > shares[1:, int(shares[0].argmax())]).numpy())
+    return distances, flips

@@ -6,7 +6,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -164,12 +164,16 @@ def model_targets(folder: Path) -> list[Target]:
 
 
 def _save_directions(model: Any, sae: Any, folder: Path) -> None:
+    from saepd.directions.fitted_readout import FittedReadout
     from saepd.directions.saving import save_to_disk
     from saepd.feedback.accepting import as_feedback
     from saepd.fit.recipe import fit_directions
+    from saepd.models.wording import ReadoutConfig
 
     fitted = fit_directions(model, sae, as_feedback([r for r in _SAID if "answer" in r]))
-    save_to_disk(getattr(fitted, "directions", fitted), folder)
+    readout = FittedReadout(ReadoutConfig(), [0.5, 0.0, 0.1, -0.1], [0.4, 0.2, -0.3, 0.0])
+    directions = [replace(direction, readout=readout) for direction in fitted.directions]
+    save_to_disk(directions, folder, verdict={"said": "It helps.", "gain": 0.1})
 
 
 def _tables(rows: list[dict[str, Any]]) -> dict[str, bytes]:

@@ -1,8 +1,16 @@
 import json
 
 import pytest
+from asked import with_readouts
 from command_line import OPTIONS, refused, write_rows
 from tiny import save_tiny_model, save_tiny_sae
+
+from saepd.directions.saving import load_from_disk, save_to_disk
+from saepd.feedback.reading import load_items
+from saepd.models.load import load_model
+from saepd.models.wording import ReadoutConfig
+from saepd.readout.options import read_options
+from saepd.saes.load import load_sae
 
 
 def test_answer_gives_every_branch_and_the_merge(run, where, steering):
@@ -102,3 +110,31 @@ def test_what_needs_no_model_is_refused_before_one_is_loaded(run, steering, argu
     done = run("answer", *arguments, "--steering", steering, "--model", "./none")
     refused(done, message)
     assert "none:" not in done.err.replace("none.jsonl", "")
+
+
+def test_every_command_reads_a_folder_as_python_does(run, files, where, steering, items, tmp_path):
+    model = load_model(files.model, device="cpu")
+    sae = load_sae(files.sae, model=model)
+    config = ReadoutConfig(template="Asked: {prompt} Said:")
+    loaded = load_from_disk(steering, model, sae)
+    folder = tmp_path / "fitted"
+    save_to_disk(with_readouts(loaded, config), folder)
+    asked = load_items(items).rows
+    read = read_options(model, asked, load_from_disk(folder, model, sae))
+    expected = [one.log_probs().exp().tolist() for one in read]
+    raw = read_options(model, asked, loaded, config)
+    assert abs(raw[0].log_probs().exp()[1] - read[0].log_probs().exp()[1]).max() > 1e-2
+    shared = ("--steering", folder, *where)
+    answered = json.loads(run("answer", "--items", items, *shared, "--json").out)
+    out = ("--out", tmp_path / "out", "--json")
+    triaged = json.loads(run("triage", "--data", items, *shared, *out).out)
+    in_order = {row["id"]: row["branches"] for row in triaged}
+    for item, one, p in zip(asked, answered, expected, strict=True):
+        for found in (one["branches"], in_order[item.id]):
+            assert list(found) == ["base", "left", "right"]
+            for name, row in zip(found, p, strict=True):
+                assert found[name] == pytest.approx(row, abs=1e-5)
+    other = run("answer", "--items", items, *shared, "--template", "{prompt}")
+    refused(other, "'left' was fitted with another readout", "read with the same one")
+    centred = run("triage", "--data", items, *shared, *out, "--centre")
+    refused(centred, "leave out centring")

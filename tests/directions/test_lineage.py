@@ -111,15 +111,19 @@ JUNK = st.recursive(
     max_leaves=6,
 )
 KEYS = ("perspective", "hook_name", "mode", "positions", "coefficient", "lineage")
+KEYS += ("readout",)
+WHOLE = ("format", "sha256", "verdict")
 
 
-@given(JUNK, st.sampled_from([None, *KEYS, "model", "sae_fingerprint", "loading"]))
+@given(JUNK, st.sampled_from([None, *KEYS, *WHOLE, "model", "sae_fingerprint", "loading"]))
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_junk_is_refused_in_a_sentence_or_harmless(llama, sae, folder, junk, key):
     written = (folder / CONFIG_FILE).read_text()
     story = json.loads(written)
     if key in KEYS:
         story["directions"][1][key] = junk
+    elif key in WHOLE:
+        story[key] = junk
     elif key is None:
         story = junk
     else:

@@ -14,9 +14,12 @@ from saepd.common.errors import InputError
 from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector, EditLatents, Reconstruct
+from saepd.directions.fitted_readout import FittedReadout
+from saepd.directions.lineage import read_lineage
 from saepd.directions.saving import load_from_disk, save_to_disk
 from saepd.models.identity import weights_fingerprint
 from saepd.models.load import load_model
+from saepd.models.wording import ReadoutConfig
 from saepd.saes.load import sae_fingerprint
 
 PROMPTS = ["Is it so?", "And this, which is somewhat longer than that?"]
@@ -148,13 +151,95 @@ def test_nothing_is_pickled(llama, sae, folder, dense, sparse, monkeypatch):
     monkeypatch.undo()
     tensors = load_file(folder / WEIGHTS_FILE)
     assert sorted(tensors) == ["0.vector", "1.latents", "1.values"]
-    assert json.loads((folder / CONFIG_FILE).read_text())["format"] == 1
+    assert json.loads((folder / CONFIG_FILE).read_text())["format"] == 2
 
 
 def test_no_directions_are_not_saved(tmp_path):
     with pytest.raises(InputError, match="no directions to save"):
         save_to_disk([], tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+# --- readouts and the verdict ---
+
+
+def test_a_readout_is_saved_and_loaded_to_the_last_digit(llama, tmp_path, dense):
+    config = ReadoutConfig(template="Q: {prompt}", length_normalised=True)
+    readout = FittedReadout(config, [1 / 3, 0.1, -0.2, 1e-300], [0.7, 1e17, 0.3, -5.0])
+    save_to_disk([replace(dense, readout=readout), replace(dense, coefficient=2.0)], tmp_path)
+    first, second = load_from_disk(tmp_path, llama)
+    same(first, replace(dense, readout=readout))
+    assert first.readout == readout and second.readout is None
+    assert read_lineage(tmp_path).readout == config
+
+
+def test_a_verdict_is_told_without_loading_anything(tmp_path, dense):
+    save_to_disk(dense, tmp_path, verdict={"gain": 0.25, "said": "It helps.", "by": (1, 2)})
+    assert read_lineage(tmp_path).verdict == {"gain": 0.25, "said": "It helps.", "by": [1, 2]}
+    save_to_disk(dense, tmp_path)
+    assert read_lineage(tmp_path).verdict is None
+    with pytest.raises(InputError, match="the verdict is no JSON"):
+        save_to_disk(dense, tmp_path, verdict={"gain": float("nan")})
+    assert read_lineage(tmp_path).verdict is None
+
+
+@pytest.mark.parametrize(
+    ("lineage", "said"), [({}, "a verdict"), ({"learned": {}}, "is not used; fit them again")]
+)
+def test_what_an_earlier_version_saved_is_loaded_with_a_word(
+    llama, sae, folder, dense, caplog, lineage, said
+):
+    def older(story):
+        story["format"] = 1
+        del story["verdict"]
+        for entry in story["directions"]:
+            del entry["readout"]
+            entry["lineage"].update(lineage)
+
+    edit_story(folder, older)
+    first, second = load_from_disk(folder, llama, sae)
+    assert torch.equal(first.edit.vector, dense.edit.vector)
+    assert first.readout is None and second.readout is None
+    assert read_lineage(folder).verdict is None
+    [record] = caplog.records
+    assert record.message.startswith(f"{folder}: an earlier version saved these directions")
+    assert record.message.endswith(said)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"base": [0.5, 0.0]},
+        {"base": [0.5, 0.0, 0.0]},
+        {"own": [0.5, 0.0, 0.0, None]},
+        {"own": [0.5, 0.0, 0.0, True]},
+        {"own": ["0.5", 0, 0, 0]},
+        {"own": [[0.5, 0, 0, 0]]},
+        {"own": [10**400, 0, 0, 0]},
+        {"own": {}},
+        {"config": {}},
+        {"config": {"readout": "text", "style": "plain"}},
+        {"more": 3},
+    ],
+)
+def test_a_damaged_readout_is_refused(llama, tmp_path, dense, change):
+    readout = FittedReadout(ReadoutConfig(), [0.5, 0, 0, 0], [0.5, 0, 0, 0])
+    save_to_disk(replace(dense, readout=readout), tmp_path)
+    edit_story(tmp_path, lambda story: story["directions"][0]["readout"].update(change))
+    for read in (lambda: load_from_disk(tmp_path, llama), lambda: read_lineage(tmp_path)):
+        with pytest.raises(InputError, match=r"are damaged: .* has no readout that can be read"):
+            read()
+
+
+@pytest.mark.parametrize(
+    "change", [{"style": 3}, {"template": 1}, {"length_normalised": 1}, {"style": "x"}, {"x": 1}]
+)
+def test_a_readout_of_a_damaged_config_is_refused(llama, tmp_path, dense, change):
+    readout = FittedReadout(ReadoutConfig(), [0.5, 0, 0, 0], [0.5, 0, 0, 0])
+    save_to_disk(replace(dense, readout=readout), tmp_path)
+    edit_story(tmp_path, lambda story: story["directions"][0]["readout"]["config"].update(change))
+    with pytest.raises(InputError, match=r"are damaged: .* has no readout that can be read"):
+        load_from_disk(tmp_path, llama)
 
 
 # --- damaged files ---
@@ -251,7 +336,10 @@ def test_a_story_that_is_no_text(llama, sae, folder):
         lambda story: story["directions"][0].update(coefficient="large"),
         lambda story: story["directions"][0].update(hook_name=None),
         lambda story: story.pop("sha256"),
-        lambda story: story.update(format=2),
+        lambda story: story.update(format=3),
+        lambda story: story.update(format=True),
+        lambda story: story.update(verdict=[1]),
+        lambda story: story["directions"][0].update(readout={"base": [1, 0, 0]}),
     ],
 )
 def test_a_story_with_holes(llama, sae, folder, change):

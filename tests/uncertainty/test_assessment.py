@@ -1,20 +1,23 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from asked import CLOSED, FREE, directions
+from asked import CLOSED, FREE, directions, with_readouts
 from scipy.special import rel_entr, softmax
 from scipy.stats import entropy
+from tiny import D_MODEL
 
 from saepd.branches.run import score_continuations
 from saepd.branches.writing.trace import Generated
 from saepd.common.errors import InputError
-from saepd.feedback.schema import Item
+from saepd.directions.edits import AddVector
+from saepd.feedback.schema import Feedback, Item
 from saepd.fit.budget import fit_kl_budget
 from saepd.models.prompts import item_prompt
 from saepd.models.wording import ReadoutConfig
-from saepd.readout.options import OptionScores, read_options
+from saepd.readout.options import OptionScores, fit_temperature, read_options
 from saepd.uncertainty import answers
 from saepd.uncertainty import asking_again as iterative_prompting
 from saepd.uncertainty.answers import Reading, fit_reading
@@ -62,7 +65,7 @@ def test_sway_is_of_the_directions_at_the_kl_budget(llama):
     prompts = [item_prompt(llama, i.prompt, i.options, ReadoutConfig()) for i in CLOSED]
     budgeted = fit_kl_budget(llama, edits, CONFIG.kl_budget)
     options = [item.options for item in CLOSED]
-    expected = sway(llama, prompts, options, budgeted, [lambda s: s.log_softmax(-1)] * 3)
+    expected = sway(llama, prompts, options, budgeted, [lambda s, _place: s.log_softmax(-1)] * 3)
     for own, one in zip(found, expected, strict=True):
         assert own.scores["sway"] == pytest.approx(one.moved.max(), abs=1e-6)
         assert own.scores["ease_of_flip"] == pytest.approx(one.ease)
@@ -113,6 +116,50 @@ def test_scores_per_token_are_read_so_under_every_coefficient(llama):
     lengths = np.array([4, 15])
     again = type(again)(again.first / lengths, again.second / lengths)
     assert own.scores["epistemic"] == pytest.approx(uncertainty_over_options(again), abs=1e-5)
+
+
+# --- directions with a fitted readout ---
+
+
+def test_what_is_assessed_is_what_is_read(llama):
+    edits = with_readouts(directions())
+    own, *_ = assess(llama, CLOSED[:1], edits, None, CONFIG)
+    [read] = read_options(llama, CLOSED[:1], edits)
+    np.testing.assert_allclose(own.branches, read.log_probs().exp().numpy(), atol=1e-5)
+    assert own.scores["entropy"] == pytest.approx(entropy(own.branches[0]), abs=1e-5)
+    np.testing.assert_allclose(own.mass, read.mass.numpy())
+
+
+def test_sway_is_what_the_direction_does_and_not_its_readout(llama):
+    still = [replace(edit, edit=AddVector(torch.full((D_MODEL,), 1e-9))) for edit in directions()]
+    config = replace(CONFIG, kl_budget=0.0)
+    [own] = assess(llama, CLOSED[:1], with_readouts(still), None, config)
+    assert own.scores["sway"] < 1e-4
+    assert own.scores["branch_disagreement"] > 0.01
+
+
+def test_a_temperature_is_fitted_on_what_the_readout_says(llama):
+    edits = with_readouts(directions())
+    item = CLOSED[0]
+    rows = [
+        Feedback(id=str(i), perspective="p", prompt=item.prompt, options=item.options, answer=a)
+        for i, a in enumerate(("Yes", "Yes", "No", "Not sure"))
+    ]
+    reading = fit_reading(llama, [item], rows, directions=edits)
+    [read] = read_options(llama, [item], edits)
+    targets = [np.eye(3)[item.options.index(row.answer)] for row in rows]
+    assert reading.temperature == pytest.approx(
+        fit_temperature([read.scores[0]] * len(rows), targets), rel=1e-3
+    )
+    [own] = assess(llama, [item], edits, reading, CONFIG)
+    expected = read.log_probs(reading.temperature).exp().numpy()
+    np.testing.assert_allclose(own.branches, expected, atol=1e-5)
+    with pytest.raises(InputError, match="leave out centring"):
+        fit_reading(llama, CLOSED, centre=True, directions=edits)
+    with pytest.raises(InputError, match="give fit_reading the directions too"):
+        assess(llama, [item], edits, fit_reading(llama, [item], rows), CONFIG)
+    with pytest.raises(InputError, match="give fit_reading the directions too"):
+        assess(llama, [item], directions(), reading, CONFIG)
 
 
 # --- free text ---
@@ -182,8 +229,8 @@ def test_empty_answers_are_counted(llama, monkeypatch):
 def test_options_without_probability_are_said_and_have_no_scores(llama, monkeypatch):
     real = answers.read_options
 
-    def nothing(model, items, edits, config):
-        first, second, third = real(model, items, edits, config)
+    def nothing(model, items, edits, config, **settings):
+        first, second, third = real(model, items, edits, config, **settings)
         scores = torch.full_like(second.scores, -math.inf)
         return [first, OptionScores(scores, torch.zeros_like(second.mass), second.n_tokens), third]
 

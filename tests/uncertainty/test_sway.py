@@ -16,7 +16,7 @@ OPTIONS = [["yes", "no"], ["one", "two", "three"]]
 FINEST = 2 ** (1 / 8)
 
 
-def plain(scores):
+def plain(scores, _place):
     return scores.log_softmax(-1)
 
 
@@ -83,10 +83,24 @@ def test_directions_are_told_apart_and_their_order_means_nothing(llama):
 
 def test_a_reading_decides_what_the_answers_are(llama):
     # Whatever the model says, the first answer is taken.
-    deaf = [lambda s: torch.log(torch.tensor([[0.9, 0.1]])).expand(len(s), 2)] * 2
+    deaf = [lambda s, _place: torch.log(torch.tensor([[0.9, 0.1]])).expand(len(s), 2)] * 2
     for own in sway(llama, PROMPTS, OPTIONS, [dense()], deaf):
         assert own.moved.tolist() == [0] and own.flip.tolist() == [math.inf]
         assert own.ease == 0
+
+
+def test_each_direction_is_read_in_its_own_way_beside_a_base_that_is_read_alike(llama):
+    told = []
+
+    def noting(scores, place):
+        told.append((place, len(scores)))
+        return scores.log_softmax(-1) if place else scores.log_softmax(-1) * 0 - math.log(2)
+
+    [own] = sway(llama, PROMPTS[:1], OPTIONS[:1], [dense(0), dense(1)], [noting])
+    [expected] = sway(llama, PROMPTS[:1], OPTIONS[:1], [dense(0), dense(1)], [plain])
+    assert own.moved[0] == 0 and own.flip[0] == math.inf
+    assert (own.moved[1], own.flip[1]) == (expected.moved[1], expected.flip[1])
+    assert told[:2] == [(0, 1 + len(MULTIPLES)), (1, 1 + len(MULTIPLES))]
 
 
 def test_ease_by_hand():
