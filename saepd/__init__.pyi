@@ -68,6 +68,8 @@ from .branches.dose_response import dose_response as dose_response  # effect and
 from .branches.run import branch as branch  # next-token log-probs of base and branches
 from .branches.run import capture_prompts as capture_prompts  # prompts run once, branched often
 from .branches.run import score_continuations as score_continuations  # log-likelihoods of texts
+from .branches.writing.compare import Compared as Compared  # the base's text beside the steered one
+from .branches.writing.compare import compare as compare  # where steering parts from the base, by token
 from .branches.writing.config import SamplingConfig as SamplingConfig  # how tokens are drawn
 from .branches.writing.generate import generate as generate  # a merged text, streamed
 from .branches.writing.generate import generate_batch as generate_batch  # merged texts of many prompts

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from saepd.branches.engine.plan import Branch
 from saepd.branches.run import branch, score_continuations
+from saepd.merge.disagreement import kl_from_base
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -74,5 +75,4 @@ def kl_to_base(
     log_probs: Float[Tensor, "batch branches vocab"],
 ) -> Float[Tensor, " steered"]:
     """Mean over prompts of KL(base || branch) for every steered branch, in nats."""
-    base, steered = log_probs[:, :1], log_probs[:, 1:]
-    return (base.exp() * (base - steered)).sum(-1).mean(0)
+    return kl_from_base(log_probs).mean(0)

@@ -104,6 +104,25 @@ def perspective_disagreement(branches: BranchOptions) -> PerItem:
     return branch_disagreement(branches[..., 1:, :])
 
 
+def kl_from_base(
+    branches: Float[Tensor, "*batch branches options"],
+) -> Float[Tensor, "*batch steered"]:
+    """KL(base || branch) of every steered branch, in nats, 0 where a branch changes nothing.
+
+    What steering costs a reader who expects the base (Kullback and Leibler 1951). Infinite where a
+    branch rules out what the base allows.
+
+    Args:
+        branches: Log-probs in nats, the base first. They are taken as they are, so that NaN, which
+            a branch that is no distribution holds, stays NaN.
+    """
+    base = branches[..., :1, :]
+    # What the base rules out adds nothing, where -inf - -inf would be NaN.
+    added = (base.exp() * (base - branches[..., 1:, :])).masked_fill(base.isneginf(), 0.0)
+    # Of near-equal distributions rounding goes below 0.
+    return added.sum(-1).clamp(min=0)
+
+
 def _checked(log_probs: LogProbs) -> LogProbs:
     """The log-probs in double precision, normalised to it."""
     log_probs = as_tensor(log_probs)

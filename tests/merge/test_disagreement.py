@@ -11,6 +11,7 @@ from saepd.common.errors import InputError
 from saepd.merge.disagreement import (
     branch_disagreement,
     entropy,
+    kl_from_base,
     least_confidence,
     perspective_disagreement,
     small_margin,
@@ -182,3 +183,21 @@ def test_what_are_no_log_probs():
     for temperature in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(InputError, match="temperature"):
             least_confidence(random_branches(0, 2, 3, 1.0), temperature=temperature)
+
+
+@everything
+@given(branches)
+def test_kl_from_the_base_is_scipys_relative_entropy(log_probs):
+    log_probs = log_probs.double().log_softmax(-1)
+    p = log_probs.exp().numpy()
+    found = kl_from_base(log_probs)
+    np.testing.assert_allclose(found, [scipy_entropy(p[0], row) for row in p[1:]], atol=1e-9)
+    assert kl_from_base(log_probs[[0, 0]]).tolist() == [0]
+
+
+def test_kl_where_something_is_ruled_out():
+    p = torch.tensor([[0.5, 0.5, 0.0], [0.25, 0.25, 0.5], [1.0, 0.0, 0.0], [float("nan")] * 3])
+    narrower, wider, broken = kl_from_base(p.log()).tolist()
+    assert narrower == pytest.approx(math.log(2))
+    assert wider == math.inf
+    assert math.isnan(broken)

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from saepd.branches.writing.loop import EndedBy
-from saepd.merge.disagreement import branch_disagreement
+from saepd.merge.disagreement import branch_disagreement, kl_from_base
 
 N_TOP = 5
 
@@ -42,6 +42,7 @@ class Step:
             in which the log-odds of these two rose most over the base. None where they are the
             same, or rose in no branch.
         disagreement: Of the branches, base included; generalised Jensen-Shannon divergence, nats.
+        kl: How far each steered branch moved this token's distribution: KL(base || branch), nats.
         top: For the base and every branch the most probable tokens, best first.
     """
 
@@ -51,6 +52,7 @@ class Step:
     base_token: int
     moved_by: int | None
     disagreement: float
+    kl: tuple[float, ...]
     top: tuple[tuple[Likely, ...], ...]
 
 
@@ -108,6 +110,7 @@ class Recorder:
                 moved,
                 probability,
                 branch_disagreement(branches),
+                kl_from_base(branches),
                 top.indices,
                 top.values.exp(),
             )
@@ -125,13 +128,20 @@ class Recorder:
         found: dict[int, list[Step]] = {}
         columns = [torch.cat(column).tolist() for column in zip(*self._notes, strict=True)]
         for text, row in zip(self._texts, zip(*columns, strict=True), strict=True):
-            token, base_token, moved, probability, disagreement, ids, probabilities = row
+            token, base_token, moved, probability, disagreement, kl, ids, probabilities = row
             top = tuple(
                 tuple(Likely(i, say(i), p) for i, p in zip(*branch, strict=True))
                 for branch in zip(ids, probabilities, strict=True)
             )
             step = Step(
-                token, say(token), probability, base_token, moved or None, disagreement, top
+                token,
+                say(token),
+                probability,
+                base_token,
+                moved or None,
+                disagreement,
+                tuple(kl),
+                top,
             )
             found.setdefault(text, []).append(step)
         return found

@@ -521,6 +521,9 @@ def test_the_trace_says_how_each_token_came_about(tiny_bridge, architecture, ope
             assert step.probability == pytest.approx(float(merged[step.token].exp()), rel=1e-3)
             assert step.base_token == int(each[0].argmax())
             assert step.disagreement == pytest.approx(disagreement_by_hand(each), rel=1e-3)
+            p = each.double().exp()
+            expected = [float((p[0] * (p[0] / q).log()).sum()) for q in p[1:]]
+            assert step.kl == pytest.approx(expected, rel=1e-3, abs=1e-6)
             for row, top in zip(each.exp().tolist(), step.top, strict=True):
                 best = sorted(range(len(row)), key=lambda i: -row[i])[:5]
                 assert [likely.token for likely in top] == best

@@ -1,0 +1,77 @@
+"""The base's text beside the steered one, and at which tokens of both they part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from saepd.branches.engine.plan import Branch
+from saepd.branches.writing.config import SamplingConfig
+from saepd.branches.writing.generate import generate_batch
+from saepd.branches.writing.trace import Generated
+from saepd.merge.config import MergeConfig
+from saepd.models.batching import Progress
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+_BASE_WRITES = MergeConfig("weighted", weights=(1.0, 0.0))
+_STEERED_WRITES = MergeConfig("weighted", weights=(0.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a prompt is continued with, without steering and with it.
+
+    Both models read both texts: each step's ``kl`` holds one number, the KL(base || steered) of
+    the distribution that its token comes from, in nats.
+
+    Attributes:
+        prompt: What both texts continue.
+        base: The text of the base model, with its steps.
+        steered: The text of the steered model, with its steps.
+    """
+
+    prompt: str
+    base: Generated
+    steered: Generated
+
+
+def compare(
+    model: TransformerBridge,
+    prompts: Sequence[str],
+    direction: Branch,
+    sampling: SamplingConfig | None = None,
+    *,
+    progress: Progress | None = None,
+) -> list[Compared]:
+    """Continue prompts without and with steering, and say where the two models part.
+
+    The texts are those that `generate_branches` writes: where tokens are drawn, both draw by the
+    same luck.
+
+    Args:
+        model: From `saepd.load_model`.
+        prompts: Texts of any lengths.
+        direction: One direction, or several that act together.
+        sampling: How tokens are drawn, and where a text ends.
+        progress: Told now and then how many texts are done, and of how many.
+
+    Raises:
+        InputError: as `generate_branches`, or no direction.
+    """
+    n = len(prompts)
+    found = []
+    for i, writes in enumerate((_BASE_WRITES, _STEERED_WRITES)):
+
+        def report(done: int, _of: int, before: int = i * n) -> None:
+            if progress is not None:
+                progress(before + done, 2 * n)
+
+        found.append(
+            generate_batch(
+                model, prompts, [direction], writes, sampling, trace=True, progress=report
+            )
+        )
+    return [Compared(*texts) for texts in zip(prompts, *found, strict=True)]
