@@ -246,11 +246,16 @@ def _adding(plain: Any, vector: Tensor | None, first: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
+    before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     transformers.utils.logging.disable_progress_bar()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        # Whoever imports this goes on with a log of their own.
+        logging.disable(before)
 
 
 if __name__ == "__main__":

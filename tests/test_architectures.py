@@ -1,5 +1,7 @@
 """Models that the engine cannot run in its fast way, on both sides of the line."""
 
+import logging
+
 import architectures
 import pytest
 
@@ -23,3 +25,9 @@ def test_unusual_models_give_what_transformers_gives(name):
 
 def test_what_the_bridge_gets_wrong_is_refused():
     assert architectures.tried("Qwen 3.5")["bridge"].startswith("refused: with hooks, tiny does")
+
+
+def test_a_table_leaves_the_log_as_it_was():
+    with architectures._quiet():
+        assert not logging.getLogger("saepd").isEnabledFor(logging.WARNING)
+    assert logging.getLogger("saepd").isEnabledFor(logging.WARNING)

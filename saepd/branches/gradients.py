@@ -1,53 +1,64 @@
 """How each option's log-likelihood answers to a small push of the residual stream.
 
-The gradient at the unsteered model is the whole first-order effect of any direction at a site:
-its product with a decoder row is what one unit of that latent does to each option. It depends on
-the questions only, so it is computed once and serves every perspective, every draw of feedback and
-every choice of latents.
+The gradient at the unsteered model is the first-order effect of any direction at its site: its
+product with a decoder row is what one unit of that latent does to each option. It depends on the
+questions only, so it is computed once and serves every perspective, every draw of feedback and
+every choice of latents. Gradients at a model that some vector steers already say the same of what
+is added to that vector.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saepd.branches.engine.pack import Pack, longest, pack_costs
-from saepd.branches.engine.plan import Plan, check_continuations, check_prompts, split_at
+from saepd.branches.engine.pack import Pack
+from saepd.branches.engine.plan import Plan, PositionedEdit, split_at
 from saepd.branches.engine.reference import ReferencePack
-from saepd.branches.proof import is_proven
+from saepd.branches.run import AnyPack, CapturedPrompts, capture_prompts
+from saepd.common.errors import InputError
 from saepd.directions.modes import DEFAULT_POSITIONS
-from saepd.directions.sites import check_site, hook_point
-from saepd.models.batching import Progress, in_packs
+from saepd.models.batching import Progress
 from saepd.models.in_use import using
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+# How many steered copies of a prompt's last columns keep what their gradients need at once.
+_AT_ONCE = 7
+
+
+Vectors: TypeAlias = Float[Tensor, "vectors sites d_model"]
+_Result = TypeVar("_Result")
+
 
 class OptionGradients(NamedTuple):
-    """Of one prompt's continuations.
+    """Of one prompt's continuations, steered by each of some vectors.
 
     Attributes:
-        log_probs: Of each continuation without steering, nats.
-        gradients: Nats per residual unit of a vector added at every edited position.
+        log_probs: Of each continuation, without steering and then under each vector, nats.
+        gradients: Nats per residual unit added at every edited position of each site.
     """
 
-    log_probs: Float[Tensor, " continuations"]
-    gradients: Float[Tensor, "continuations d_model"]
+    log_probs: Float[Tensor, "branches continuations"]
+    gradients: Float[Tensor, "vectors continuations sites d_model"]
 
 
 class _Probe:
     """An edit that adds to each prompt a vector of its own."""
 
-    def __init__(self, positions: str, vectors: Float[Tensor, "batch d_model"]) -> None:
-        self.positions, self.vectors = positions, vectors
+    def __init__(
+        self, perspective: str, hook_name: str, positions: str, vectors: Float[Tensor, "batch d"]
+    ) -> None:
+        self.perspective, self.hook_name, self.positions = perspective, hook_name, positions
+        self.block, self.vectors = int(hook_name.split(".")[1]), vectors
 
-    def delta(self, h: Float[Tensor, "batch columns d_model"]) -> Float[Tensor, ...]:
-        return self.vectors.unsqueeze(1).to(h)
+    def delta(self, h: Float[Tensor, "batch columns d"]) -> Float[Tensor, "batch columns d"]:
+        return self.vectors.unsqueeze(1).to(h).expand_as(h)
 
 
 def option_gradients(
@@ -69,51 +80,161 @@ def option_gradients(
         positions: Where the vector is added; see `saepd.models.positions`.
         progress: Told now and then how many prompts are done, and of how many.
 
+    Returns:
+        Of each prompt, the gradients at one vector: none.
+
     Raises:
         InputError: prompts or continuations that cannot be run, or an unknown site.
     """
-    check_site(model, hook_name)
-    rows = check_prompts(model, prompts)
-    texts = check_continuations(model, prompts, rows, continuations)
-    block, _ = split_at(model, [hook_name])
-    width, device = int(model.cfg.d_model), next(model.original_model.parameters()).device
-    point = hook_point(model, hook_name)
+    captured = capture_prompts(
+        model, prompts, hook_name, positions=positions, continuations=continuations
+    )
+    nothing = torch.zeros(1, 1, int(model.cfg.d_model))
+    return gradients_at(
+        captured, [nothing] * len(prompts), [hook_name], positions=positions, progress=progress
+    )
 
-    def gradients_of(
-        run_on: Callable[[Plan], list[Tensor]], start: Float[Tensor, "batch d_model"]
-    ) -> list[OptionGradients]:
-        vectors = start.detach().requires_grad_()
-        plan = Plan(model, [])
-        plan.first_wide_block, plan.widened_at = split_at(model, [hook_name])
-        plan.edits[point] = [(0, _Probe(positions, vectors))]
-        scores = [row[0] for row in run_on(plan)]
-        gradients = torch.zeros(len(scores), max(map(len, scores)), width)
-        for option in range(gradients.shape[1]):
-            total = torch.stack([row[option] for row in scores if option < len(row)]).sum()
-            [gradient] = torch.autograd.grad(total, vectors, retain_graph=True)
-            gradients[:, option] = gradient.cpu()
-        return [
-            OptionGradients(row.detach().cpu(), gradient[: len(row)])
-            for row, gradient in zip(scores, gradients, strict=True)
+
+def gradients_at(
+    captured: CapturedPrompts,
+    vectors: Sequence[Vectors],
+    hook_names: Sequence[str],
+    *,
+    positions: str = DEFAULT_POSITIONS,
+    progress: Progress | None = None,
+) -> list[OptionGradients]:
+    """Log-likelihood of captured continuations under vectors, and its gradients there.
+
+    Args:
+        captured: From `saepd.branches.run.capture_prompts`, with continuations.
+        vectors: Of each prompt, what is added in each of its branches at each site; prompts may
+            have different numbers of branches.
+        hook_names: The sites, none of them below the one that prompts were captured for.
+        positions: Where vectors are added; see `saepd.models.positions`.
+        progress: Told now and then how many prompts are done, and of how many.
+
+    Raises:
+        InputError: prompts that were captured without continuations, or for later sites or
+            positions.
+    """
+
+    def run(pack: AnyPack, own: Sequence[Vectors]) -> list[OptionGradients]:
+        return _in_turns(captured.model, pack, own, hook_names, positions)
+
+    return _of_each_pack(captured, vectors, hook_names, positions, run, progress)
+
+
+def scores_at(
+    captured: CapturedPrompts,
+    vectors: Sequence[Vectors],
+    hook_names: Sequence[str],
+    *,
+    positions: str = DEFAULT_POSITIONS,
+    progress: Progress | None = None,
+) -> list[Float[Tensor, "branches continuations"]]:
+    """``log_probs`` of `gradients_at`, without gradients; arguments and errors as there."""
+
+    def run(pack: AnyPack, own: Sequence[Vectors]) -> list[Tensor]:
+        with torch.inference_mode():
+            padded = _padded(captured.model, own)
+            scores = pack.scores(_plan(captured.model, padded, hook_names, positions))
+        return [row[: 1 + len(vector)].cpu() for row, vector in zip(scores, own, strict=True)]
+
+    return _of_each_pack(captured, vectors, hook_names, positions, run, progress)
+
+
+def _of_each_pack(
+    captured: CapturedPrompts,
+    vectors: Sequence[Vectors],
+    hook_names: Sequence[str],
+    positions: str,
+    run: Callable[[AnyPack, Sequence[Vectors]], list[_Result]],
+    progress: Progress | None,
+) -> list[_Result]:
+    block, _ = split_at(captured.model, hook_names)
+    found: dict[int, _Result] = {}
+    for indices, pack in captured.packs:
+        if pack.texts is None:
+            raise InputError("these prompts were captured without continuations: give them")
+        own = [vectors[i] for i in indices]
+        with using(captured.model):
+            if isinstance(pack, Pack) and pack.as_copies:
+                results = run(pack, own)
+            else:
+                # Rows behind a cache have lost their gradients, and are no longer one a prompt:
+                # each prompt runs anew, alone.
+                results = []
+                for i, text, vector in zip(indices, pack.texts, own, strict=True):
+                    alone = ReferencePack([captured.rows[i]], [text], block, (positions,))
+                    results += run(alone, [vector])
+        found.update(zip(indices, results, strict=True))
+        if progress is not None:
+            progress(len(found), len(vectors))
+    return [found[i] for i in range(len(vectors))]
+
+
+def _padded(
+    model: TransformerBridge, vectors: Sequence[Vectors]
+) -> Float[Tensor, "batch vectors sites d_model"]:
+    """Every prompt's vectors, and zeros behind those of prompts that have fewer."""
+    device, most = next(model.original_model.parameters()).device, max(map(len, vectors))
+    pad = torch.nn.functional.pad
+    return torch.stack([pad(own, (0, 0, 0, 0, 0, most - len(own))) for own in vectors]).to(device)
+
+
+def _plan(
+    model: TransformerBridge,
+    vectors: Float[Tensor, "batch vectors sites d_model"],
+    hook_names: Sequence[str],
+    positions: str,
+) -> Plan:
+    branches: list[list[PositionedEdit]] = [
+        [
+            _Probe(f"vector {number}", name, positions, vectors[:, number, site])
+            for site, name in enumerate(hook_names)
         ]
+        for number in range(vectors.shape[1])
+    ]
+    return Plan(model, branches)
 
-    def run(indices: list[int]) -> list[OptionGradients]:
-        chosen, own = [rows[i] for i in indices], [texts[i] for i in indices]
-        start = torch.zeros(len(indices), width, device=device)
-        if is_proven(model, longest(chosen, own)):
-            pack = Pack.capture(model, chosen, own, block, [positions])
-            # Rows behind a cache have lost their gradients.
-            if pack.as_copies:
-                return gradients_of(pack.scores, start)
-        found: list[OptionGradients] = []
-        for row, text, vector in zip(chosen, own, start.split(1), strict=True):
-            one = ReferencePack.capture(model, [row], [text], block, [positions])
-            found += gradients_of(one.scores, vector)
-        return found
 
-    def run_alone(indices: list[int]) -> list[OptionGradients]:
-        with using(model):
-            return run(indices)
+def _in_turns(
+    model: TransformerBridge,
+    pack: AnyPack,
+    vectors: Sequence[Vectors],
+    hook_names: Sequence[str],
+    positions: str,
+) -> list[OptionGradients]:
+    """The gradients of one pack, a few vectors at a time."""
+    padded = _padded(model, vectors)
+    turns = [
+        _turn(model, pack, padded[:, start : start + _AT_ONCE], hook_names, positions)
+        for start in range(0, padded.shape[1], _AT_ONCE)
+    ]
+    found = []
+    for row, own in enumerate(vectors):
+        log_probs = [turns[0][row].log_probs, *(turn[row].log_probs[1:] for turn in turns[1:])]
+        gradients = torch.cat([turn[row].gradients for turn in turns])
+        found.append(OptionGradients(torch.cat(log_probs)[: 1 + len(own)], gradients[: len(own)]))
+    return found
 
-    costs = pack_costs(model, rows, texts, [positions], 2)
-    return in_packs(model, costs, run_alone, progress=progress)
+
+def _turn(
+    model: TransformerBridge,
+    pack: AnyPack,
+    vectors: Float[Tensor, "batch vectors sites d_model"],
+    hook_names: Sequence[str],
+    positions: str,
+) -> list[OptionGradients]:
+    pushed = vectors.detach().clone().requires_grad_()
+    scores = pack.scores(_plan(model, pushed, hook_names, positions))
+    of_options = []
+    for option in range(max(row.shape[1] for row in scores)):
+        total = torch.stack([row[1:, option].sum() for row in scores if option < row.shape[1]])
+        [gradient] = torch.autograd.grad(total.sum(), pushed, retain_graph=True)
+        of_options.append(gradient.cpu())
+    gradients = torch.stack(of_options, dim=2)
+    return [
+        OptionGradients(row.detach().cpu(), own[:, : row.shape[1]])
+        for row, own in zip(scores, gradients, strict=True)
+    ]

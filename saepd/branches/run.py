@@ -58,7 +58,13 @@ class Scores(NamedTuple):
 
 
 class CapturedPrompts:
-    """Prompts that have run as far as directions leave them alone; made by `capture_prompts`."""
+    """Prompts that have run as far as directions leave them alone; made by `capture_prompts`.
+
+    Attributes:
+        model: The language model.
+        rows: Token ids of each prompt.
+        packs: Which prompts ran together, and what each of these batches holds.
+    """
 
     def __init__(
         self,
@@ -66,8 +72,8 @@ class CapturedPrompts:
         rows: Sequence[list[int]],
         packs: Sequence[tuple[list[int], AnyPack]],
     ) -> None:
-        self._model, self._rows = model, rows
-        self._packs = packs
+        self.model, self.rows = model, rows
+        self.packs = packs
 
     def branch(self, directions: Sequence[Branch]) -> Float[Tensor, "batch branches vocab"]:
         """As `saepd.branch`, from here on; without directions the base is read alone.
@@ -75,12 +81,12 @@ class CapturedPrompts:
         Raises:
             InputError: a direction that does not fit, or that edits what has already run.
         """
-        plan = make_plan(self._model, directions)
+        plan = make_plan(self.model, directions)
         found: dict[int, Tensor] = {}
-        for indices, pack in self._packs:
-            with using(self._model), torch.inference_mode():
+        for indices, pack in self.packs:
+            with using(self.model), torch.inference_mode():
                 log_probs = pack.log_probs(plan).cpu()
-                rows = [self._rows[i] for i in indices]
+                rows = [self.rows[i] for i in indices]
                 _warn_of_broken(plan, indices, rows, None, log_probs[:, :, 0])
                 found.update(zip(indices, log_probs, strict=True))
         return torch.stack([found[i] for i in range(len(found))])
@@ -91,14 +97,14 @@ class CapturedPrompts:
         Raises:
             InputError: as `branch`, or prompts that were captured without continuations.
         """
-        plan = make_plan(self._model, directions)
+        plan = make_plan(self.model, directions)
         found: dict[int, Scores] = {}
-        for indices, pack in self._packs:
+        for indices, pack in self.packs:
             if pack.texts is None:
                 raise InputError("these prompts were captured without continuations: give them")
-            with using(self._model), torch.inference_mode():
+            with using(self.model), torch.inference_mode():
                 scores = _scores(pack, plan)
-                rows = [self._rows[i] for i in indices]
+                rows = [self.rows[i] for i in indices]
                 _warn_of_broken(plan, indices, rows, pack.texts, [s.log_probs for s in scores])
                 found.update(zip(indices, scores, strict=True))
         return [found[i] for i in range(len(found))]

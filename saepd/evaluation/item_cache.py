@@ -161,7 +161,7 @@ class ItemCache:
         found = option_gradients(
             self.model, [self.prompt(i) for i in items], [i.options for i in items], self.hook_name
         )
-        return [gradients.numpy() for _, gradients in found]
+        return [gradients[0, :, 0].numpy() for _, gradients in found]
 
     def _kept(
         self, name: str, items: Sequence[Item], compute: Callable[[Sequence[Item]], list[Array]]

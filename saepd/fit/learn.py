@@ -278,8 +278,8 @@ def _seen(
         Seen(
             row.item,
             row.perspective,
-            known[row.item].log_probs.double().numpy(),
-            known[row.item].gradients.numpy(),
+            known[row.item].log_probs[0].double().numpy(),
+            known[row.item].gradients[0, :, 0].numpy(),
             target,
         )
         for row, target in zip(rows, targets, strict=True)

@@ -35,7 +35,7 @@ def test_what_is_read_is_what_the_scales_foretell(llama, fit):
     [read] = read_learned(llama, [item], fit.directions)
     prompt = item_prompt(llama, item.prompt, item.options, ReadoutConfig())
     [(scores, gradients)] = option_gradients(llama, [prompt], [OPTIONS], SITE)
-    scores = scores.double().numpy()
+    scores, gradients = scores[0].double().numpy(), gradients[0, :, 0]
     expected = [option_features(scores, len(scales.base) - 2) @ scales.base]
     for name, weights in scales.readout.items():
         moved = centred_gradients(gradients.numpy()) @ fit.learned.vectors[name]

@@ -27,6 +27,21 @@ class PositionedEdit(Protocol):
     """What changes an activation at some positions: a direction, or a probe of its effect."""
 
     @property
+    def perspective(self) -> str:
+        """Whose it is."""
+        ...
+
+    @property
+    def hook_name(self) -> str:
+        """The site."""
+        ...
+
+    @property
+    def block(self) -> int:
+        """Index of the block whose site this is."""
+        ...
+
+    @property
     def positions(self) -> str:
         """See `saepd.models.positions`."""
         ...
@@ -44,14 +59,14 @@ class Plan:
 
     Attributes:
         model: The language model.
-        branches: Each branch's directions; the base is not among them.
+        branches: Each branch's directions, or probes of them; the base is not among them.
         edits: At each site, the index of every branch (from 1) that edits it, with its direction.
         widened_at: The site whose output splits into branches; None if a block's input does.
         first_wide_block: The first block that runs on all branches.
     """
 
     model: TransformerBridge
-    branches: list[list[Direction]]
+    branches: Sequence[Sequence[PositionedEdit]]
     edits: dict[HookPoint, list[tuple[int, PositionedEdit]]] = field(
         init=False, default_factory=dict
     )
@@ -60,7 +75,6 @@ class Plan:
 
     def __post_init__(self) -> None:
         flat = [direction for branch in self.branches for direction in branch]
-        check_fits(self.model, flat)
         # By hook point, because one may have several names.
         for index, branch in enumerate(self.branches, 1):
             for direction in branch:
@@ -104,6 +118,7 @@ def make_plan(model: TransformerBridge, directions: Sequence[Branch]) -> Plan:
     """
     branches = as_branches(directions)
     check_blocks(model)
+    check_fits(model, [direction for branch in branches for direction in branch])
     with using(model):
         return Plan(model, branches)
 
