@@ -61,6 +61,11 @@ from .fit.learned import read_learned as read_learned  # what learned directions
 from .fit.recipe import Fit as Fit  # directions, their features, the encoded feedback
 from .fit.recipe import fit_directions as fit_directions  # a direction for every perspective
 
+# In other tools
+from .interchange.exporting import Written as Written  # a perspective in another tool's format
+from .interchange.exporting import export_directions as export_directions  # into another tool's format
+from .interchange.importing import import_directions as import_directions  # from another tool's files
+
 # Base and branches in one pass
 from .branches.dose import relative_dose as relative_dose  # what is written, beside what is there
 from .branches.dose_response import DosePoint as DosePoint  # what directions do at one strength

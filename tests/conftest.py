@@ -99,6 +99,8 @@ def mask_by_hand() -> Callable[..., list[bool]]:
     def selected(spec: str, tokens: list[int], n_prompt: int, tokenizer: Any) -> list[bool]:
         special = set(tokenizer.all_special_ids)
         plain = [i > 0 and token not in special for i, token in enumerate(tokens)]
+        if spec == "every":
+            return [True] * len(tokens)
         if spec == "all":
             return plain
         if spec == "prompt":

@@ -19,6 +19,8 @@ COMMANDS = {
     "sweep": "run every point of a sweep file; what is finished or shared is not run again",
     "sweep show": "best points of a sweep, which parameters mattered, gain against side effect",
     "sweep point": "run one point of a sweep, as W&B's agents do",
+    "export": "write directions in another tool's format, and say what it cannot hold",
+    "import": "read another tool's vectors into a folder of directions",
     "train-sae": "train sparse autoencoders for a model on your text",
     "completion": "print a script that completes commands and options in your shell",
     "doctor": "say what is installed and cached, and whether model and SAE fit",

@@ -21,14 +21,20 @@ if TYPE_CHECKING:
 
 def load_model_and_sae(where: ModelConfig) -> tuple[TransformerBridge, SAE[Any]]:
     """The language model and a dictionary that is known to fit it."""
-    from saepd.models.load import load_model
     from saepd.saes.load import load_sae, sae_config
 
     source = where.sae_source
     sae_config(source, where.sae_id)
-    with spinning("loading the model (the first time, it is converted into the cache)"):
-        model = load_model(where.model, **where.model_settings())
+    model = load_only_model(where)
     return model, load_sae(source, where.sae_id, model=model, any_model=where.any_model)
+
+
+def load_only_model(where: ModelConfig) -> TransformerBridge:
+    """The language model, where no dictionary is needed."""
+    from saepd.models.load import load_model
+
+    with spinning("loading the model (the first time, it is converted into the cache)"):
+        return load_model(where.model, **where.model_settings())
 
 
 def check_folder(out: Path) -> None:

@@ -58,6 +58,11 @@ class Option:
     positional: bool
 
     @property
+    def flag(self) -> str:
+        """How it is written on the command line; a name that Python keeps for itself ends in _."""
+        return f"--{self.name.strip('_').replace('_', '-')}"
+
+    @property
     def metavar(self) -> str | None:
         """What stands for the value in the help; None for a flag."""
         kind = self.kind
@@ -164,7 +169,7 @@ def _usage(command: Command, options: Sequence[Option]) -> str:
         if option.positional:
             words.append(option.name.upper() if required else f"[{option.name.upper()}]")
         elif required:
-            words.append(f"--{option.name.replace('_', '-')} {option.metavar}")
+            words.append(f"{option.flag} {option.metavar}")
     return " ".join([*words, "[options]"])
 
 

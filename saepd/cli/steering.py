@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saepd.cli.fields import names_given
-from saepd.cli.options import load_model_and_sae
+from saepd.cli.options import load_model_and_sae, load_only_model
 from saepd.common.errors import InputError
 from saepd.directions.lineage import read_lineage
 from saepd.merge.config import MergeConfig
@@ -51,7 +51,11 @@ class SteeringOptions:
         chosen = self.chosen(where)
         from saepd.directions.saving import load_from_disk
 
-        model, sae = load_model_and_sae(chosen)
+        if read_lineage(self.steering).sae_fingerprint is None:
+            # Vectors alone, such as those of another tool, need no SAE.
+            model, sae = load_only_model(chosen), None
+        else:
+            model, sae = load_model_and_sae(chosen)
         try:
             directions = load_from_disk(self.steering, model, sae)
         except InputError as error:

@@ -268,7 +268,7 @@ class ForwardStep:
         assert now is not None
         if spec not in now.masks:
             n, kind = now.tokens.shape[1], parse_positions(spec).kind
-            if now.is_chunk and kind != "all":
+            if now.is_chunk and kind not in ("every", "all"):
                 raise InputError(
                     f"{n} tokens behind a cache may be prompt or answer, which positions {spec!r} "
                     "must know: feed the prompt at once and the rest one by one, or use generate"
@@ -280,9 +280,9 @@ class ForwardStep:
                 parts.append(whole[:, now.past : now.past + now.boundary])
             if now.boundary < n:
                 behind = generated_mask(spec, now.tokens[:, now.boundary :], tokenizer)
-                if kind == "all":
+                if kind in ("every", "all"):
                     # A row whose padding reaches this far starts here.
-                    later = now.real & (now.real.cumsum(-1) > 1)
+                    later = now.real & (now.real.cumsum(-1) > (kind == "all"))
                     behind = behind & later[:, now.past + now.boundary :]
                 parts.append(behind)
             now.masks[spec] = torch.cat(parts, dim=1)

@@ -22,11 +22,20 @@ def same_site(one: str, other: str) -> bool:
     return _in_stream(one) == _in_stream(other)
 
 
-def _in_stream(hook_name: str) -> str:
+def block_output(hook_name: str) -> int | None:
+    """The block whose output a site is, from 0; -1 for the first block's input, None for others.
+
+    A block's input is the output of the block before it.
+    """
     match = _STREAM.fullmatch(hook_name)
     if match is None:
-        return hook_name
-    return f"residual stream before block {int(match[1]) + (match[2] in ('resid_post', 'out'))}"
+        return None
+    return int(match[1]) - (match[2] in ("resid_pre", "in"))
+
+
+def _in_stream(hook_name: str) -> str:
+    block = block_output(hook_name)
+    return hook_name if block is None else f"residual stream after block {block}"
 
 
 def hook_point(model: TransformerBridge, hook_name: str) -> HookPoint:

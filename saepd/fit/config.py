@@ -19,7 +19,8 @@ class DirectionConfig:
     Attributes:
         mode: What is done to the chosen latents: ``add`` their mean difference, ``clamp`` them to
             their mean at the positives, ``scale`` them by the factor, or ``ablate`` them.
-        positions: Where the edit acts: all, prompt, generated, answer, last(n) or after("text").
+        positions: Where the edit acts: every, all, prompt, generated, answer, last(n) or
+            after("text").
         coefficient: Number that multiplies the edit, where no KL budget is set.
         kl_budget: Nats that a direction may move the next token after neutral prompts, on average;
             the largest coefficient within it is found. 0 keeps the given coefficient.

@@ -1,4 +1,4 @@
-"""How positions are written: all, prompt, generated, answer, last(n), after("marker")."""
+"""How positions are written: every, all, prompt, generated, answer, last(n), after("marker")."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from saepd.common.errors import InputError
 
-_NAMES = ("all", "prompt", "generated", "answer")
+_NAMES = ("every", "all", "prompt", "generated", "answer")
 
 
 _LAST = re.compile(r"last\((\d+)\)")
@@ -26,7 +26,7 @@ class Positions:
 
 
 def parse_positions(spec: str) -> Positions:
-    """Parse ``all``, ``prompt``, ``generated``, ``answer``, ``last(3)`` or ``after("text")``.
+    """Parse ``every``, ``all``, ``prompt``, ``generated``, ``answer``, ``last(3)``, ``after("x")``.
 
     Raises:
         InputError: the spec is none of these.

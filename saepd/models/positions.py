@@ -1,6 +1,7 @@
 """Which token positions a direction edits: one meaning, cached or not, batched or alone.
 
 ======================  ==========================================================================
+``every``               every position but padding: special tokens and the first one as well
 ``all``                 every position but padding, special tokens and the first token
 ``prompt``              the same, within the prompt
 ``generated``           everything after the prompt: written options as well as sampled tokens
@@ -10,7 +11,8 @@
 ======================  ==========================================================================
 
 The first token is left out of ``all`` because it is an attention sink: its norm is some hundred
-times the others', and no dictionary is trained on it.
+times the others', and no dictionary is trained on it. ``every`` is there for what other tools do,
+which mostly know no other positions (`saepd.export_directions`).
 """
 
 from __future__ import annotations
@@ -45,6 +47,8 @@ def prompt_mask(
     """
     positions = parse_positions(spec)
     real = attention.bool()
+    if positions.kind == "every":
+        return real
     if positions.kind == "generated":
         return torch.zeros_like(real)
     if positions.kind in ("all", "prompt"):
@@ -72,7 +76,9 @@ def generated_mask(
     kind = parse_positions(spec).kind
     if kind == "all":
         return ~_is_special(tokens, tokenizer)
-    return torch.full_like(tokens, kind in ("generated", "answer", "after"), dtype=torch.bool)
+    return torch.full_like(
+        tokens, kind in ("every", "generated", "answer", "after"), dtype=torch.bool
+    )
 
 
 def _is_special(tokens: torch.Tensor, tokenizer: Any) -> torch.Tensor:

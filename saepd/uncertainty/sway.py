@@ -84,7 +84,7 @@ def sway(
             )
     lowest = min(directions, key=lambda direction: direction.block).hook_name
     specs = {direction.positions for direction in directions}
-    earliest = specs.pop() if len(specs) == 1 else "all"
+    earliest = specs.pop() if len(specs) == 1 else "every"
     found = []
     for prompt, texts, one in zip(prompts, continuations, read, strict=True):
         captured = capture_prompts(

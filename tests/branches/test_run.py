@@ -396,7 +396,9 @@ def test_random_branches_are_hooked_forwards(tiny_bridge, random_sae, data):
 @given(data=st.data())
 def test_random_continuations_are_the_same_batched_alone_or_captured(tiny_bridge, random_sae, data):
     model = tiny_bridge(data.draw(st.sampled_from(ARCHITECTURES)))
-    specs = data.draw(st.sampled_from([("all",), ("last(3)", "answer"), ("answer", "generated")]))
+    specs = data.draw(
+        st.sampled_from([("every",), ("all",), ("last(3)", "answer"), ("answer", "generated")])
+    )
     low = data.draw(st.integers(0, N_LAYERS - 1))
     edits = [
         direction(

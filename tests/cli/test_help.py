@@ -39,10 +39,7 @@ def test_help_is_in_words_and_fits_the_terminal(shown, name, flag):
 def test_help_all_shows_every_option_and_help_the_first(shown, name):
     command = load_command(name)
     options = options_of(command.options)
-    wanted = {
-        option.name.upper() if option.positional else "--" + option.name.replace("_", "-")
-        for option in options
-    }
+    wanted = {option.name.upper() if option.positional else option.flag for option in options}
     few, everything = flags(shown(name, "--help")), flags(shown(name, "--help-all"))
     on = {"--no-" + option.name.replace("_", "-") for option in options if option.default is True}
     assert everything | {"--config"} == {

@@ -8,7 +8,7 @@ from saepd.common.errors import InputError
 from saepd.directions.direction import Direction, apply_all, check_fits
 from saepd.directions.edits import AddVector, EditLatents, Reconstruct, decoder_rows
 
-SPECS = ("all", "prompt", "generated", "answer", "last(2)", 'after("::")')
+SPECS = ("every", "all", "prompt", "generated", "answer", "last(2)", 'after("::")')
 PROMPT = "Which is it? Say:: so"
 LATENTS, VALUES = torch.tensor([3, 17, 40]), torch.tensor([2.0, -1.5, 3.0])
 

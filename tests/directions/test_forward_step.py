@@ -9,7 +9,7 @@ from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector
 
-SPECS = ("all", "prompt", "generated", "answer", "last(2)", 'after("::")')
+SPECS = ("every", "all", "prompt", "generated", "answer", "last(2)", 'after("::")')
 PROMPT = "Is it so? Say:: yes"
 OTHER = "A longer one, to be beside it:: no"
 N_NEW = 4
@@ -142,7 +142,7 @@ def test_a_prompt_goes_on_from_a_cache_that_holds_its_start(llama, mask_by_hand,
     expected = greedy_by_hand(llama, prompt[0].tolist(), edit, mask_by_hand)
     cache = DynamicCache(config=llama.original_model.config)
     # What the spec edits of the start must have been edited already.
-    begun = direction("all" if positions in ("all", "prompt") else "generated")
+    begun = direction({"every": "every", "all": "all", "prompt": "all"}.get(positions, "generated"))
     with begun.apply(llama), torch.no_grad():
         llama.original_model(prompt[:, :6], past_key_values=cache)
     with edit.apply(llama):

@@ -15,6 +15,7 @@ PAD, START, END = BYTES.pad_token_id, BYTES.bos_token_id, BYTES.eos_token_id
 TEXT = "<|start|>ab<|end|>cd"
 # One character for each of the six tokens of TEXT.
 BY_HAND = {
+    "every": "111111",
     "all": "011011",
     "prompt": "011011",
     "generated": "000000",
@@ -92,6 +93,7 @@ def test_padding_is_told_by_the_attention_and_not_by_the_token():
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
+        ("every", "1111"),
         ("all", "1101"),
         ("prompt", "0000"),
         ("generated", "1111"),

@@ -27,7 +27,7 @@ SITE = "blocks.1.hook_resid_post"
 LAST_SITE = f"blocks.{N_LAYERS - 1}.hook_resid_post"
 PROMPT = "What is to be done about it? Well:: then"
 PROMPTS = ["So::?", PROMPT, "a:: b c"]
-SPECS = ("all", "prompt", "generated", "answer", "last(2)", 'after("::")')
+SPECS = ("every", "all", "prompt", "generated", "answer", "last(2)", 'after("::")')
 STEERED_ALONE = MergeConfig("weighted", weights=(0.0, 1.0))
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -1,0 +1,109 @@
+"""The strength at every token that leaves neutral text as near to the base as before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import torch
+
+from saepd.branches.neutral import NEUTRAL_PROMPTS, kl_to_base
+from saepd.branches.run import branch
+from saepd.directions.direction import Direction
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+# Factors tried at once: each is a branch of one pass.
+_COARSE = [2.0**i for i in range(-7, 5)]
+_FINE = 8
+
+
+@dataclass(frozen=True)
+class Refit:
+    """How a strength was carried over to writing at every token.
+
+    Attributes:
+        factor: What every coefficient was multiplied by.
+        kl_before: KL of the next token from the base's after neutral prompts, where the directions
+            write, nats.
+        kl_unchanged: The same at every token with the strength as it was.
+        kl_after: The same at every token with the strength multiplied by the factor.
+    """
+
+    factor: float
+    kl_before: float
+    kl_unchanged: float
+    kl_after: float
+
+
+def at_every_token(
+    model: TransformerBridge, groups: Sequence[Sequence[Direction]]
+) -> list[tuple[list[Direction], Refit]]:
+    """The same edits at every token, as strong as moves neutral text as far as before.
+
+    The factor is looked for between 1/128 and 8, by two passes and interpolation in logarithms.
+    Directions that leave the next token after neutral prompts alone, such as those that act on
+    what is generated only, keep their strength.
+
+    Args:
+        model: The language model.
+        groups: The directions of each perspective, which act together.
+
+    Raises:
+        InputError: as `saepd.branch`.
+    """
+    before = _kl(model, [list(group) for group in groups])
+    moved = [[replace(d, positions="every") for d in group] for group in groups]
+    unchanged = _kl(model, moved)
+    wanted = [i for i, kl in enumerate(before) if kl > 0 and unchanged[i] > 0]
+    factors = dict.fromkeys(range(len(groups)), 1.0)
+    if wanted:
+        coarse = _tried(model, [moved[i] for i in wanted], [_COARSE] * len(wanted))
+        starts = [_below(own, before[i]) for i, own in zip(wanted, coarse, strict=True)]
+        step = 2.0 ** (1 / _FINE)
+        finer = [[_COARSE[start] * step**n for n in range(_FINE + 1)] for start in starts]
+        fine = _tried(model, [moved[i] for i in wanted], finer)
+        for i, tried, own in zip(wanted, finer, fine, strict=True):
+            factors[i] = _crossing(tried, own, before[i])
+    written = [[factors[i] * direction for direction in group] for i, group in enumerate(moved)]
+    after = _kl(model, written)
+    return [
+        (group, Refit(factors[i], before[i], unchanged[i], after[i]))
+        for i, group in enumerate(written)
+    ]
+
+
+def _kl(model: TransformerBridge, branches: list[list[Direction]]) -> list[float]:
+    return kl_to_base(branch(model, NEUTRAL_PROMPTS, branches)).tolist()
+
+
+def _tried(
+    model: TransformerBridge,
+    groups: Sequence[Sequence[Direction]],
+    factors: Sequence[Sequence[float]],
+) -> list[list[float]]:
+    branches = [
+        [factor * direction for direction in group]
+        for group, own in zip(groups, factors, strict=True)
+        for factor in own
+    ]
+    found = torch.tensor(_kl(model, branches)).split([len(own) for own in factors])
+    return [own.tolist() for own in found]
+
+
+def _below(kls: Sequence[float], wanted: float) -> int:
+    """The last factor before the first that moves neutral text further than is wanted."""
+    over = next((i for i, kl in enumerate(kls) if not kl <= wanted), len(kls) - 1)
+    return max(0, over - 1)
+
+
+def _crossing(factors: Sequence[float], kls: Sequence[float], wanted: float) -> float:
+    """Where the KL crosses what is wanted, between two factors; else the nearest that was tried."""
+    for (low, high), (a, b) in zip(pairwise(factors), pairwise(kls), strict=True):
+        if 0 < a <= wanted < b:
+            share = torch.tensor([wanted, b]).div(a).log().tolist()
+            return low * (high / low) ** (share[0] / share[1])
+    return min(zip(factors, kls, strict=True), key=lambda pair: abs(pair[1] - wanted))[0]

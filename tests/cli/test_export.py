@@ -1,0 +1,60 @@
+import json
+
+import pytest
+import torch
+from command_line import refused
+from safetensors.torch import save_file
+from tiny import D_MODEL
+
+from saepd.directions.lineage import read_lineage
+
+
+def test_a_folder_is_exported_and_the_loss_is_told(run, steering, tmp_path):
+    out = tmp_path / "out"
+    command = ("export", steering, "--to", "llama.cpp", "--out", out, "--device", "cpu")
+    refused(run(*command), "writes at positions answer", "(left, right)", "--allow-loss")
+    assert not out.exists()
+    done = run(*command, "--allow-loss")
+    assert done.code == 0, done.err
+    assert {path.name for path in out.iterdir()} == {"left.gguf", "right.gguf", "export.json"}
+    for text in ("written for llama.cpp", "left: strength times", "lost: it writes at positions"):
+        assert text in done.out
+    found = json.loads(run(*command, "--allow-loss", "--json").out)
+    assert [one["perspective"] for one in found] == ["left", "right"]
+    assert found[0]["refit"]["kl_before"] > 0
+
+
+def test_an_unknown_format_is_refused_before_anything_is_loaded(run, tmp_path):
+    done = run("export", tmp_path / "none", "--to", "reppeng", "--out", tmp_path)
+    refused(done, "unknown format 'reppeng': did you mean 'repeng'?")
+    done = run("import", tmp_path / "none", "--from", "x", "--out", tmp_path)
+    refused(done, "unknown format 'x'")
+
+
+@pytest.fixture
+def vector(tmp_path):
+    path = tmp_path / "north.safetensors"
+    save_file({"layers.1": torch.ones(D_MODEL)}, path)
+    return path
+
+
+def test_an_imported_vector_is_a_folder_like_any_other(run, files, vector, tmp_path):
+    out = tmp_path / "steering"
+    command = ("import", vector, "--from", "tensors", "--out", out, "--positions", "answer")
+    done = run(*command, "--model", files.model, "--device", "cpu")
+    assert done.code == 0, done.err
+    assert "blocks.1.hook_resid_post" in done.out
+    assert read_lineage(out).perspectives == ("north",)
+    asked = ("answer", "So?", "--options", "Yes", "No", "--json", "--steering", out)
+    done = run(*asked, "--device", "cpu")
+    assert done.code == 0, done.err
+    branches = json.loads(done.out)["branches"]
+    assert branches["north"] != pytest.approx(branches["base"], abs=1e-4)
+
+
+def test_a_vector_of_another_model_is_refused(run, files, tmp_path):
+    path = tmp_path / "v.safetensors"
+    save_file({"layers.1": torch.ones(3)}, path)
+    command = ("import", path, "--from", "tensors", "--out", tmp_path / "out")
+    refused(run(*command, "--model", files.model, "--device", "cpu"), "has width 3")
+    assert not (tmp_path / "out").exists()
