@@ -36,6 +36,13 @@ from .features.select import Overlap as Overlap  # how far two perspectives shar
 from .features.select import overlap as overlap  # how many latents perspectives share
 from .features.select import select_features as select_features  # the k strongest stable latents
 
+# What latents do in texts
+from .features.index.build import build_index as build_index  # every latent over a collection of texts
+from .features.index.config import IndexConfig as IndexConfig  # how texts are read into an index
+from .features.index.reading import FeatureIndex as FeatureIndex  # an index: a page for every latent
+from .features.index.reading import LatentPage as LatentPage  # all that an index knows of a latent
+from .features.index.reading import load_index as load_index  # an index from a folder
+
 # From feedback to directions
 from .directions.direction import Direction as Direction  # one perspective's edit at one site
 from .directions.edits import AddVector as AddVector  # an edit: add one vector

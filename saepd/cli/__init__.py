@@ -12,6 +12,7 @@ COMMANDS = {
     "demo": "fit on real survey answers, steer, merge, compare with what people said",
     "fit": "turn feedback into one steering direction per perspective",
     "features": "show which SAE features encode each perspective's feedback",
+    "index": "read texts once, so that latents can be looked up by word, text or example",
     "answer": "answer one question as every perspective, and merged",
     "generate": "write text from the merged perspectives",
     "evaluate": "compare methods and nulls on a published task, or on your own data",

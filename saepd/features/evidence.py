@@ -16,10 +16,11 @@ from saepd.branches.run import branch
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector, decoder_rows
 from saepd.features.encode import Pairs
+from saepd.features.lens import logit_lens, token_text, writes_residual
 from saepd.features.select import Features
 from saepd.models.sites import SiteBatch, read_site
 from saepd.models.tokens import prompt_ids
-from saepd.saes.abilities import WRITABLE_SITE, abilities
+from saepd.saes.abilities import abilities
 from saepd.saes.load import sae_hook_name
 
 if TYPE_CHECKING:
@@ -85,28 +86,6 @@ class LatentEvidence:
         return asdict(self) | {"contexts": contexts} | scores
 
 
-def logit_lens(
-    model: TransformerBridge, sae: SAE[Any], latents: Int[Tensor, " k"], n_tokens: int = 10
-) -> Int[Tensor, "k n_tokens"]:
-    """Ids of the tokens whose logits each decoder row raises most.
-
-    The row is scaled by the final norm's gain and read through the unembedding, without the
-    blocks in between (the logit lens; nostalgebraist 2020).
-    """
-    with torch.no_grad():
-        W_U = model.W_U.float()
-        rows = decoder_rows(sae, latents).to(W_U.device)
-        if model.cfg.normalization_type in ("LN", "LNPre"):
-            # LayerNorm takes the mean off whatever is written.
-            rows = rows - rows.mean(-1, keepdim=True)
-        gain = getattr(model.ln_final, "weight", None)
-        if isinstance(gain, torch.Tensor):
-            # Gemma stores the gain as its distance from one.
-            is_gemma = "gemma" in str(model.cfg.architecture).lower()
-            rows = rows * (gain.float() + 1 if is_gemma else gain.float())
-        return (rows @ W_U).topk(n_tokens, dim=-1).indices.cpu()
-
-
 def output_scores(
     model: TransformerBridge,
     sae: SAE[Any],
@@ -165,10 +144,8 @@ def explain(
     residual stream promote no tokens.
     """
     latents = features.latents[:n]
-    writes_to = str(sae.cfg.metadata.hook_name_out or sae_hook_name(sae))
-    # Where latents write no residual stream, no token can be read from their decoder rows.
     tokens = [[]] * len(latents)
-    if WRITABLE_SITE.fullmatch(writes_to):
+    if writes_residual(sae):
         tokens = logit_lens(model, sae, latents).tolist()
     scores = torch.full((len(latents),), float("nan"))
     if abilities(sae).writes:
@@ -184,7 +161,7 @@ def explain(
             LatentEvidence(
                 latent=latent,
                 perspective=features.perspective,
-                tokens=[_token_text(model.tokenizer, t) for t in tokens[i]],
+                tokens=[token_text(model.tokenizer, t) for t in tokens[i]],
                 contexts=_contexts(pairs, latent, n_contexts),
                 score=float(features.effect[i]),
                 effect={name: float(values[i]) for name, values in effects.items()},
@@ -206,12 +183,6 @@ def _contexts(pairs: Pairs, latent: int, n: int) -> list[Excited]:
         text = pairs.positive_texts[row]
         found.setdefault(text, Excited(text, float(activation[row]), pairs.said_by[text]))
     return list(found.values())
-
-
-def _token_text(tokenizer: Any, token: int) -> str:
-    """A token as it stands in running text: some tokenizers drop a first token's blank."""
-    before = tokenizer("a", add_special_tokens=False).input_ids
-    return tokenizer.decode([*before, token])[len(tokenizer.decode(before)) :]
 
 
 def _mean_residual_norm(model: TransformerBridge, hook_name: str, prompts: Sequence[str]) -> float:

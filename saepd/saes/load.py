@@ -126,6 +126,16 @@ def _loaded_from(name: str, sae_id: str | None, any_model: bool) -> dict[str, st
     return found | {"sae": str(Path(name).expanduser().resolve())}
 
 
+def sae_folder(sae: SAE[Any]) -> Path | None:
+    """The folder that an SAE was loaded from; None for a release, or one that was not loaded."""
+    loaded_from = sae.cfg.metadata.loaded_from
+    if not loaded_from or "sae_id" in loaded_from:
+        return None
+    if "block" in loaded_from:
+        return _shipped(int(loaded_from["block"]))
+    return Path(loaded_from["sae"])
+
+
 def sae_hook_name(sae: SAE[Any]) -> str:
     """The site the SAE reads, such as ``blocks.15.hook_resid_post``.
 

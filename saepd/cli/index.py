@@ -1,0 +1,69 @@
+"""``saepd index``: what every latent does over a collection of texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from saepd.cli.options import check_folder, load_model_and_sae, print_json, progress
+from saepd.common.errors import InputError
+from saepd.features.index.config import IndexConfig
+from saepd.models.choice import ModelConfig
+
+EXAMPLES = """\
+  saepd index --texts prose/*.txt --out index
+  saepd index --model MODEL --sae SAE --texts corpus.jsonl.gz --out SAE/index
+
+The same command continues an interrupted run. An index in the folder "index" of
+an SAE's own folder is found without being named."""
+
+FIRST = ("texts", "out", "about", "max_tokens", "model", "sae")
+
+
+@dataclass(kw_only=True)
+class Options:
+    """What is read into the index.
+
+    Attributes:
+        texts: Files of texts: .txt (one text each), .jsonl or .jsonl.gz (field "text").
+        out: Folder that the index is written to.
+        about: Where the texts come from and under which licence, as the index shall say it.
+        json: Print what was read as JSON.
+    """
+
+    texts: list[Path]
+    out: Path
+    about: str = ""
+    json: bool = False
+    where: ModelConfig = field(default_factory=ModelConfig)
+    reading: IndexConfig = field(default_factory=IndexConfig)
+
+
+def run(options: Options) -> None:
+    """Build the index, and say what is in it."""
+    from saepd.features.index.build import build_index
+
+    check_folder(options.out)
+    for path in options.texts:
+        if not path.is_file():
+            raise InputError(f"--texts {path}: there is no such file")
+    model, sae = load_model_and_sae(options.where)
+    with progress("reading texts") as report:
+        index = build_index(
+            model,
+            sae,
+            options.texts,
+            options.out,
+            options.reading,
+            about=options.about,
+            progress=report,
+        )
+    if options.json:
+        print_json({"out": str(options.out), **index.info})
+        return
+    info = index.info
+    silent = int((index.density == 0).sum())
+    print(
+        f"{options.out}: {index.d_sae} latents at {info['hook_name']} over {info['n_counted']} "
+        f"tokens of {info['n_passages']} passages; {silent} latents never fire"
+    )

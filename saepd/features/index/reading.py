@@ -1,0 +1,302 @@
+"""An index on disk: one page for every latent, read where it lies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+
+from saepd.common.errors import InputError, first_line
+from saepd.features.index.contexts import BEFORE, DECILES, N_TOP, NONE, WIDTH
+from saepd.features.index.labels import WHERE, Term
+from saepd.features.index.passages import NO_WORD
+from saepd.features.index.statistics import PLACES, QUANTILES
+from saepd.saes.load import sae_fingerprint, sae_folder
+
+if TYPE_CHECKING:
+    from sae_lens import SAE
+
+FORMAT = 1
+INFO, ARRAYS, STRINGS = "index.json", "index.safetensors", "strings.json"
+# The folder that an SAE's own index is in, within the SAE's.
+OWN = "index"
+
+_KINDS = (*["top"] * N_TOP, *(f"{share:.0%}" for share in DECILES), "weakest")
+
+
+class Context(NamedTuple):
+    """A piece of a text in which a latent fires.
+
+    Attributes:
+        kind: Why it is shown: ``top``, the share of the latent's firings that are weaker (90% to
+            10%), or ``weakest``.
+        tokens: The tokens' own text, blanks included.
+        activations: Activation of the latent at each token, in SAE activation units.
+        peak: Index of the token that the context was chosen for.
+    """
+
+    kind: str
+    tokens: list[str]
+    activations: list[float]
+    peak: int
+
+    @property
+    def text(self) -> str:
+        """The tokens, put together."""
+        return "".join(self.tokens)
+
+    @property
+    def activation(self) -> float:
+        """Activation at the peak."""
+        return self.activations[self.peak]
+
+
+class Neighbour(NamedTuple):
+    """Another latent, and how near it is."""
+
+    latent: int
+    score: float
+
+
+class LatentPage(NamedTuple):
+    """All that an index knows of one latent.
+
+    Attributes:
+        latent: Its id.
+        terms: The label: words that its contexts share against the rest, heaviest first.
+        label_auroc: How well the label tells, in passages held out, where the latent fires at its
+            median strength or more from where it is silent; None where there are too few.
+        n_firings: Tokens at which it fires.
+        density: Share of the tokens that count at which it fires.
+        quantiles: Share of the firings -> the activation below which they are.
+        histogram: Firings in equally wide bins from zero to the largest activation.
+        places: Tokens before it in its passage, from so many on -> share of the tokens there at
+            which it fires.
+        contexts: The strongest, one next to each decile of its activations, and the weakest.
+        together: Latents that fire at the same tokens, with the correlation of firing.
+        alike: Latents that write alike, with the cosine of the decoder rows.
+        raises: Tokens whose logits it raises most (logit lens).
+        lowers: Tokens whose logits it lowers most.
+    """
+
+    latent: int
+    terms: list[Term]
+    label_auroc: float | None
+    n_firings: int
+    density: float
+    quantiles: dict[float, float]
+    histogram: list[int]
+    places: dict[int, float]
+    contexts: list[Context]
+    together: list[Neighbour]
+    alike: list[Neighbour]
+    raises: list[str]
+    lowers: list[str]
+
+    @property
+    def label(self) -> str:
+        """The terms in one line; "never fires" or "no words" where there are none."""
+        return label_line(self.terms) or ("no words" if self.n_firings else "never fires")
+
+
+def label_line(terms: Sequence[Term]) -> str:
+    """Terms in one line: those it fires at, then those it fires after, then those near it."""
+    said = []
+    for where in WHERE:
+        words = ", ".join(term.word for term in terms if term.where == where)
+        if words:
+            said.append(words if where == "at" else f"{where} {words}")
+    return "; ".join(said)
+
+
+class FeatureIndex:
+    """What every latent of an SAE does over a collection of texts.
+
+    Attributes:
+        folder: Where it lies.
+        info: What it is of: SAE, model, texts, and how much was read.
+    """
+
+    def __init__(self, folder: Path, info: dict[str, Any]) -> None:
+        self.folder, self.info = folder, info
+        self._arrays = safe_open(folder / ARRAYS, framework="numpy")
+
+    def __repr__(self) -> str:
+        return (
+            f"FeatureIndex({self.d_sae} latents at {self.info['hook_name']}, "
+            f"{self.info['n_counted']} tokens, {str(self.folder)!r})"
+        )
+
+    @property
+    def d_sae(self) -> int:
+        """Number of latents."""
+        return int(self.info["d_sae"])
+
+    @cached_property
+    def pieces(self) -> list[str]:
+        """The different pieces of text that tokens stand for."""
+        return self._strings["pieces"]
+
+    @cached_property
+    def words(self) -> list[str]:
+        """The different words and signs of the texts."""
+        return self._strings["words"]
+
+    @cached_property
+    def _strings(self) -> dict[str, list[str]]:
+        return json.loads((self.folder / STRINGS).read_text(encoding="utf-8"))
+
+    def array(self, name: str) -> np.ndarray:
+        """One of the arrays of all latents, such as ``quantiles``."""
+        return self._arrays.get_tensor(name)
+
+    @cached_property
+    def density(self) -> Float[np.ndarray, " d_sae"]:
+        """Share of the tokens that count at which each latent fires."""
+        return self.array("n_firings") / max(1, self.info["n_counted"])
+
+    @cached_property
+    def largest(self) -> Float[np.ndarray, " d_sae"]:
+        """The largest activation of each latent; zero for one that never fires."""
+        return self.array("quantiles")[:, -1]
+
+    def terms(self, latent: int) -> list[Term]:
+        """The label of a latent."""
+        words, where, weights = (
+            self._of(f"label_{name}", latent) for name in ("words", "where", "weights")
+        )
+        return [
+            Term(self.words[word], WHERE[kind], float(weight))
+            for word, kind, weight in zip(words, where, weights, strict=True)
+            if word != NO_WORD
+        ]
+
+    def page(self, latent: int) -> LatentPage:
+        """All that is known of one latent.
+
+        Raises:
+            InputError: the SAE has no such latent.
+        """
+        self.check(latent)
+        score = float(self._of("label_scores", latent))
+        quantiles = self._of("quantiles", latent).tolist()
+        places = self._of("places", latent) / np.maximum(1, self.info["counted_places"])
+        return LatentPage(
+            latent=latent,
+            terms=self.terms(latent),
+            label_auroc=None if np.isnan(score) else score,
+            n_firings=int(self._of("n_firings", latent)),
+            density=float(self.density[latent]),
+            quantiles=dict(zip(QUANTILES, quantiles, strict=True)),
+            histogram=self._of("histogram", latent).tolist(),
+            places=dict(zip(PLACES, places.tolist(), strict=True)),
+            contexts=self.contexts(latent),
+            together=self._neighbours("together", latent),
+            alike=self._neighbours("alike", latent),
+            raises=[self.pieces[i] for i in self._of("raises", latent)],
+            lowers=[self.pieces[i] for i in self._of("lowers", latent)],
+        )
+
+    def contexts(self, latent: int) -> list[Context]:
+        """A latent's contexts: the strongest, one next to each decile, and the weakest."""
+        largest = float(self.largest[latent])
+        found = []
+        rows = zip(
+            _KINDS, self._of("contexts", latent), self._of("activations", latent), strict=True
+        )
+        for kind, centre, shares in rows:
+            if centre == NONE:
+                continue
+            passage = int(np.searchsorted(self._starts, centre, side="right")) - 1
+            start, end = self._starts[passage : passage + 2]
+            window = centre + 1 - BEFORE + np.arange(WIDTH)
+            inside = (window >= start) & (window < end)
+            found.append(
+                Context(
+                    kind,
+                    [self.pieces[i] for i in self._tokens[window[inside]]],
+                    (shares[inside].astype(np.float64) * largest).tolist(),
+                    int(inside[: BEFORE - 1].sum()),
+                )
+            )
+        return found
+
+    def check(self, latent: object) -> None:
+        """Refuse what is no latent of this index.
+
+        Raises:
+            InputError: what was given, and which there are.
+        """
+        whole = isinstance(latent, int | np.integer) and not isinstance(latent, bool)
+        if not whole or not 0 <= int(latent) < self.d_sae:  # type: ignore[call-overload]
+            raise InputError(f"no latent {latent!r}: this SAE has latents 0 to {self.d_sae - 1}")
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        return self.array("starts")
+
+    @cached_property
+    def _tokens(self) -> np.ndarray:
+        return self.array("tokens")
+
+    def _of(self, name: str, latent: int) -> np.ndarray:
+        return self._arrays.get_slice(name)[latent]
+
+    def _neighbours(self, name: str, latent: int) -> list[Neighbour]:
+        ids, scores = self._of(f"{name}_ids", latent), self._of(f"{name}_scores", latent)
+        return [Neighbour(int(i), float(s)) for i, s in zip(ids, scores, strict=True) if s > 0]
+
+
+def read_info(folder: Path) -> dict[str, Any]:
+    """What an index is of, before anything large is read.
+
+    Raises:
+        InputError: the folder holds no index, or one of another format.
+    """
+    path = folder / INFO
+    if not path.is_file():
+        raise InputError(f"{folder} holds no index: build one with saepd index --out {folder}")
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+        form = info["format"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{path} is not readable as an index: {first_line(error)}") from error
+    if form != FORMAT:
+        raise InputError(f"{folder} is an index of format {form!r}; this version reads {FORMAT}")
+    return info
+
+
+def load_index(folder: str | Path | None = None, sae: SAE[Any] | None = None) -> FeatureIndex:
+    """Read an index, and check that it is of the SAE at hand.
+
+    Args:
+        folder: Where it lies; if None, in the SAE's own folder, as with the shipped SAEs.
+        sae: The SAE that it must be of.
+
+    Raises:
+        InputError: no index there, a damaged one, or one of another SAE.
+    """
+    if folder is None:
+        own = None if sae is None else sae_folder(sae)
+        if own is None or not (own / OWN / INFO).is_file():
+            raise InputError(
+                "this SAE has no index beside it: build one with saepd index, and name its folder"
+            )
+        folder = own / OWN
+    folder = Path(folder)
+    info = read_info(folder)
+    if sae is not None and info["identity"]["sae"] != sae_fingerprint(sae):
+        raise InputError(
+            f"{folder} is an index of another SAE (at {info['hook_name']} of "
+            f"{info['model_name']}): build one of this SAE with saepd index"
+        )
+    try:
+        return FeatureIndex(folder, info)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{folder} is a damaged index: {first_line(error)}") from error

@@ -1,0 +1,55 @@
+"""Which tokens a latent's decoder row promotes, read without the blocks in between."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from saepd.directions.edits import decoder_rows
+from saepd.saes.abilities import WRITABLE_SITE
+from saepd.saes.load import sae_hook_name
+
+if TYPE_CHECKING:
+    from sae_lens import SAE
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+def writes_residual(sae: SAE[Any]) -> bool:
+    """Whether an SAE's latents write into the residual stream, so that tokens can be read."""
+    return bool(WRITABLE_SITE.fullmatch(str(sae.cfg.metadata.hook_name_out or sae_hook_name(sae))))
+
+
+def logit_lens(
+    model: TransformerBridge,
+    sae: SAE[Any],
+    latents: Int[Tensor, " k"],
+    n_tokens: int = 10,
+    *,
+    lowers: bool = False,
+) -> Int[Tensor, "k n_tokens"]:
+    """Ids of the tokens whose logits each decoder row raises most, or lowers most.
+
+    The row is scaled by the final norm's gain and read through the unembedding, without the
+    blocks in between (the logit lens; nostalgebraist 2020).
+    """
+    with torch.no_grad():
+        W_U = model.W_U.float()
+        rows = decoder_rows(sae, latents).to(W_U.device)
+        if model.cfg.normalization_type in ("LN", "LNPre"):
+            # LayerNorm takes the mean off whatever is written.
+            rows = rows - rows.mean(-1, keepdim=True)
+        gain = getattr(model.ln_final, "weight", None)
+        if isinstance(gain, torch.Tensor):
+            # Gemma stores the gain as its distance from one.
+            is_gemma = "gemma" in str(model.cfg.architecture).lower()
+            rows = rows * (gain.float() + 1 if is_gemma else gain.float())
+        return (rows @ W_U).topk(n_tokens, dim=-1, largest=not lowers).indices.cpu()
+
+
+def token_text(tokenizer: Any, token: int) -> str:
+    """A token as it stands in running text: some tokenizers drop a first token's blank."""
+    before = tokenizer("a", add_special_tokens=False).input_ids
+    return tokenizer.decode([*before, token])[len(tokenizer.decode(before)) :]
