@@ -15,6 +15,7 @@ COMMANDS = {
     "index": "read texts once, so that latents can be looked up by word, text or example",
     "answer": "answer one question as every perspective, and merged",
     "generate": "write text from the merged perspectives",
+    "steer": "steer with latents or a vector chosen by hand, base and steered text side by side",
     "evaluate": "compare methods and nulls on a published task, or on your own data",
     "triage": "rank items by need of a person, say why, and take the answers back as feedback",
     "sweep": "run every point of a sweep file; what is finished or shared is not run again",

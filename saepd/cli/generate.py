@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from saepd.branches.writing.config import SamplingConfig
 from saepd.cli.fields import argument
-from saepd.cli.options import print_json, progress
+from saepd.cli.options import as_asked, print_json, progress
 from saepd.cli.steering import SteeringOptions
 from saepd.common.errors import InputError
 from saepd.merge.config import MergeConfig
@@ -62,8 +61,6 @@ class Options:
 
 def run(options: Options) -> None:
     """Generate and print, a single merged text as it comes."""
-    from saepd.models.chat import chat
-
     if options.trace is not None and options.per_perspective:
         raise InputError("--trace says how the merged text came about: drop --per-perspective")
     if options.per_perspective and options.merge != MergeConfig():
@@ -73,8 +70,7 @@ def run(options: Options) -> None:
     asked = _prompts(options)
     options.directions.check(options.merge)
     model, directions = options.directions.load(options.where)
-    style = options.style or _own_style(model)
-    prompts = [chat(model.tokenizer, p) if style == "chat" else p for p in asked]
+    prompts = as_asked(model, asked, options.style)
     if options.per_perspective:
         _write_apart(model, prompts, directions, options)
     elif options.prompts is None and options.trace is None:
@@ -177,13 +173,6 @@ def _write_apart(
 def _print_found(found: list[dict[str, Any]], options: Options) -> None:
     """A list where prompts came in a file, however many they were."""
     print_json(found[0] if options.prompts is None else found)
-
-
-def _own_style(model: TransformerBridge) -> Style:
-    if getattr(model.tokenizer, "chat_template", None):
-        return "chat"
-    print("the model has no chat template: prompts are continued as plain text", file=sys.stderr)
-    return "plain"
 
 
 def _names(directions: Sequence[Direction]) -> list[str]:

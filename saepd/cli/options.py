@@ -6,13 +6,14 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saepd.common.errors import InputError
 from saepd.models.choice import ModelConfig
+from saepd.models.wording import Style
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -21,12 +22,46 @@ if TYPE_CHECKING:
 
 def load_model_and_sae(where: ModelConfig) -> tuple[TransformerBridge, SAE[Any]]:
     """The language model and a dictionary that is known to fit it."""
+    model, [sae] = load_model_and_saes(where, [None])
+    return model, sae
+
+
+def load_model_and_saes(
+    where: ModelConfig, blocks: Sequence[int | None]
+) -> tuple[TransformerBridge, list[SAE[Any]]]:
+    """The language model and dictionaries that are known to fit it.
+
+    Args:
+        where: Which model, and which SAE where no block is named.
+        blocks: For each dictionary the block whose shipped one it is, or None for that of
+            ``where``.
+    """
     from saepd.saes.load import load_sae, sae_config
 
-    source = where.sae_source
-    sae_config(source, where.sae_id)
+    asked = [(where.sae_source, where.sae_id) if b is None else (b, None) for b in blocks]
+    for source, sae_id in asked:
+        sae_config(source, sae_id)
     model = load_only_model(where)
-    return model, load_sae(source, where.sae_id, model=model, any_model=where.any_model)
+    return model, [
+        load_sae(source, sae_id, model=model, any_model=where.any_model) for source, sae_id in asked
+    ]
+
+
+def as_asked(model: TransformerBridge, prompts: Sequence[str], style: Style | None) -> list[str]:
+    """Prompts as the model is given them: as a user's turn in its chat template, or as they are.
+
+    Where no style is given, the template is used if the model has one; that it has none is said.
+    """
+    from saepd.models.chat import chat
+
+    if style is None and not getattr(model.tokenizer, "chat_template", None):
+        print(
+            "the model has no chat template: prompts are continued as plain text", file=sys.stderr
+        )
+        style = "plain"
+    if style == "plain":
+        return list(prompts)
+    return [chat(model.tokenizer, prompt) for prompt in prompts]
 
 
 def load_only_model(where: ModelConfig) -> TransformerBridge:

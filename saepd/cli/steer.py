@@ -1,0 +1,273 @@
+"""``saepd steer``: latents or a vector chosen by hand, the base's text beside the steered one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from saepd.branches.writing.config import SamplingConfig
+from saepd.cli.fields import argument
+from saepd.cli.options import (
+    as_asked,
+    check_folder,
+    load_model_and_saes,
+    print_json,
+    progress,
+    spinning,
+)
+from saepd.common.checks import check_numbers
+from saepd.common.errors import InputError
+from saepd.common.messages import shortened
+from saepd.directions.latent_specs import LatentSpec, parse_latents
+from saepd.fit.config import HandConfig
+from saepd.models.choice import ModelConfig
+from saepd.models.wording import Style
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+    from saepd.directions.direction import Direction
+
+EXAMPLES = """\
+  saepd steer "My town is" --style plain --features 15:1203=4 15:88=-2
+  saepd steer "Taxes?" --features 1203=4 --kl-budget 0.1 --out steering
+  saepd steer "Taxes?" --features 1203 88 --mode ablate --positions all
+  saepd steer "Taxes?" --features 1203=4 --dose --towards "too much"
+  saepd steer "Taxes?" --vector v.safetensors --site blocks.15.hook_resid_post"""
+
+FIRST = ("prompt", "features", "vector", "site", "strength", "dose", "out", "json")
+
+_STRENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+@dataclass(kw_only=True)
+class Options:
+    """What is steered, and what is shown of it.
+
+    Attributes:
+        prompt: Text that is continued, or the user's turn that is answered.
+        features: Latents that are steered, each as LATENT=VALUE, or as BLOCK:LATENT=VALUE for the
+            shipped SAE of that block; without values to ablate.
+        vector: Safetensors file of a dense vector that is added.
+        tensor: Name of the vector in its file, where that holds several.
+        site: Site that the vector is added at, such as blocks.15.hook_resid_post.
+        dose: Show what several strengths do instead of two texts side by side.
+        strengths: Factors of the strength that the table of strengths shows.
+        towards: Text that steering is meant to make likelier; the table of strengths shows the
+            nats it gains.
+        name: Name of the direction, where it is saved.
+        out: Folder that the direction is saved in, as saepd fit writes it.
+        style: How a prompt is put to the model: as a user's turn in its chat template, or as
+            plain text; if not given, in the template if the model has one.
+        json: Print as JSON.
+    """
+
+    prompt: str | None = argument(None)
+    features: list[str] = field(default_factory=list)
+    vector: Path | None = None
+    tensor: str | None = None
+    site: str | None = None
+    dose: bool = False
+    strengths: list[float] = field(default_factory=lambda: list(_STRENGTHS))
+    towards: str | None = None
+    name: str = "by hand"
+    out: Path | None = None
+    style: Style | None = None
+    json: bool = False
+    hand: HandConfig = field(default_factory=HandConfig)
+    where: ModelConfig = field(default_factory=ModelConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+
+def run(options: Options) -> None:
+    """Steer and print."""
+    specs = _check(options)
+    model, together = _directions(options, specs)
+    if options.out is not None:
+        from saepd.directions.saving import save_to_disk
+
+        save_to_disk(together, options.out, model)
+    if options.prompt is None:
+        return
+    [prompt] = as_asked(model, [options.prompt], options.style)
+    if options.dose:
+        _show_doses(model, prompt, together, options)
+    else:
+        _show_texts(model, prompt, together, options)
+
+
+def _check(options: Options) -> list[LatentSpec]:
+    """The latents that are asked for; refuses what no model is needed to refuse."""
+    specs = parse_latents(options.features, options.hand.mode)
+    if not specs and options.vector is None:
+        raise InputError("nothing to steer with: give --features, or a --vector")
+    if (options.vector is None) != (options.site is None):
+        raise InputError("--vector and --site belong together: give the file and where it is added")
+    if options.tensor is not None and options.vector is None:
+        raise InputError("--tensor names a vector of a file: give that file with --vector")
+    if options.prompt is None and options.out is None:
+        raise InputError("no prompt: give one, or a folder to save the direction in with --out")
+    if options.towards is not None and not options.dose:
+        raise InputError("--towards is measured for the table of strengths: add --dose")
+    check_numbers("strengths", options.strengths)
+    n_sites = len({spec.block for spec in specs}) + (options.vector is not None)
+    if options.out is not None:
+        check_folder(options.out)
+        if n_sites > 1:
+            raise InputError(
+                f"--out saves one direction, and {n_sites} act together here: save each of them, "
+                "with a name of its own, in a folder of its own"
+            )
+    return specs
+
+
+def _directions(
+    options: Options, specs: list[LatentSpec]
+) -> tuple[TransformerBridge, list[Direction]]:
+    """The model, and one direction for each SAE and for the vector."""
+    blocks = list(dict.fromkeys(spec.block for spec in specs))
+    vector = None
+    if options.vector is not None:
+        from saepd.directions.vector_file import read_vector
+
+        vector = read_vector(options.vector, options.tensor)
+    model, saes = load_model_and_saes(options.where, blocks)
+    from saepd.directions.direction import Direction
+    from saepd.directions.edits import AddVector
+    from saepd.fit.by_hand import steer, strengthened
+
+    plain = HandConfig(mode=options.hand.mode, positions=options.hand.positions)
+    together = []
+    for block, sae in zip(blocks, saes, strict=True):
+        values = {s.latent: s.value for s in specs if s.block == block}
+        given: Any = list(values) if options.hand.mode == "ablate" else values
+        together.append(steer(model, sae, given, plain, name=options.name))
+    if vector is not None and options.site is not None:
+        story = {"by_hand": {"vector": options.vector.name}} if options.vector else {}
+        together.append(
+            Direction(
+                options.name,
+                options.site,
+                AddVector(vector),
+                positions=options.hand.positions,
+                lineage=story,
+            )
+        )
+    with spinning("finding the strength"):
+        return model, strengthened(model, together, options.hand)
+
+
+def _told(model: TransformerBridge, together: list[Direction]) -> dict[str, Any]:
+    """What is written, how much of it, and what it does to text of no concern."""
+    from saepd.branches.dose import relative_dose
+    from saepd.branches.neutral import side_effects
+
+    [side] = side_effects(model, [together])
+    return {
+        "directions": [
+            {"site": d.hook_name, "positions": d.positions, "coefficient": d.coefficient}
+            for d in together
+        ],
+        "relative_dose": sum(relative_dose(model, together)),
+        "kl_on_neutral_text": side.kl,
+        "perplexity_ratio_on_neutral_text": side.perplexity_ratio,
+    }
+
+
+def _show_texts(
+    model: TransformerBridge, prompt: str, together: list[Direction], options: Options
+) -> None:
+    from functools import partial
+
+    from saepd.branches.writing.compare import compare
+    from saepd.branches.writing.strip import token_strip
+    from saepd.cli.strips import show_strips
+
+    with progress("writing") as report:
+        [found] = compare(
+            model, [prompt], together, options.sampling, progress=partial(report, "writing")
+        )
+        told = _told(model, together)
+    written = {"base": found.base, "steered": found.steered}
+    if options.json:
+        texts = {
+            name: {
+                "text": text.text,
+                "ended_by": text.ended_by,
+                "tokens": [{"text": step.text, "kl": step.kl[0]} for step in text.steps],
+            }
+            for name, text in written.items()
+        }
+        print_json({"prompt": prompt, **told, **texts})
+        return
+    print(_sentence(told))
+    show_strips(
+        {name: token_strip(text, lambda step: step.kl[0]) for name, text in written.items()}
+    )
+
+
+def _sentence(told: dict[str, Any]) -> str:
+    sites = ", ".join(dict.fromkeys(one["site"] for one in told["directions"]))
+    coefficients = ", ".join(f"{one['coefficient']:.4g}" for one in told["directions"])
+    return (
+        f"at {sites}, coefficient {coefficients}: {told['relative_dose']:.3f} of the residual's "
+        f"norm; neutral text moves by {told['kl_on_neutral_text']:.4f} nats, its perplexity by "
+        f"a factor of {told['perplexity_ratio_on_neutral_text']:.3f}"
+    )
+
+
+def _show_doses(
+    model: TransformerBridge, prompt: str, together: list[Direction], options: Options
+) -> None:
+    from saepd.branches.dose_response import dose_response
+    from saepd.cli.options import print_table
+
+    with spinning(f"steering at {len(options.strengths)} strengths"):
+        found = dose_response(
+            model,
+            [prompt],
+            together,
+            options.strengths,
+            towards=options.towards,
+            sampling=options.sampling,
+        )
+    if options.json:
+        print_json({"prompt": prompt, "towards": options.towards, "doses": [*map(asdict, found)]})
+        return
+    gained = "effect" if options.towards is None else "gain"
+    print_table(
+        "what strengths do",
+        ["strength", "dose", gained, "KL", "ratio", "repeats", "perplexity"],
+        [
+            [
+                f"{point.strength:g}",
+                f"{point.relative_dose:.3f}",
+                f"{point.effect:+.3f}",
+                f"{point.kl:.4f}",
+                f"{point.perplexity_ratio:.3f}",
+                f"{point.repetition:.2f}",
+                f"{point.perplexity:.2f}",
+            ]
+            for point in found
+        ],
+    )
+    print(_legend(options.towards))
+    for point in found:
+        print(f"[{point.strength:g}] {point.texts[0]}")
+
+
+def _legend(towards: str | None) -> str:
+    """What the columns of the table of strengths hold."""
+    effect = (
+        "effect: nats by which the token after the prompt moves"
+        if towards is None
+        else f"gain: nats of log-likelihood that {shortened(towards)} gains after the prompt"
+    )
+    return (
+        "dose: share of the residual's norm that is written, on neutral text\n"
+        f"{effect}\n"
+        "KL, ratio: nats by which neutral text moves, and its perplexity over the base's\n"
+        "repeats: share of 3-grams in the text below that it has had before\n"
+        "perplexity: of that text, under the base model"
+    )
