@@ -76,6 +76,7 @@ from .interchange.importing import import_directions as import_directions  # fro
 # Base and branches in one pass
 from .branches.dose import relative_dose as relative_dose  # what is written, beside what is there
 from .branches.dose_response import DosePoint as DosePoint  # what directions do at one strength
+from .branches.dose_response import DoseResponse as DoseResponse  # effect and cost at every strength
 from .branches.dose_response import dose_response as dose_response  # effect and cost by strength
 from .branches.run import branch as branch  # next-token log-probs of base and branches
 from .branches.run import capture_prompts as capture_prompts  # prompts run once, branched often
@@ -106,6 +107,7 @@ from .uncertainty.triage import triage_items as triage_items  # the items that n
 # How good it is
 from .evaluation.config import DrawConfig as DrawConfig  # what is held out, and how much is drawn
 from .evaluation.config import EvaluationConfig as EvaluationConfig  # what is compared
+from .evaluation.results.result import EvaluationResult as EvaluationResult  # what an evaluation found
 from .evaluation.run import evaluate as evaluate  # every method beside its nulls, on a task
 from .sweeps.config import RunConfig as RunConfig  # how a sweep runs
 from .sweeps.results.frame import read_sweep as read_sweep  # a sweep's results as a frame

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,10 +16,13 @@ from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.generate import generate_branches
 from saepd.branches.writing.trace import Generated
 from saepd.common.checks import check_numbers
+from saepd.common.frames import as_frame
+from saepd.common.html import card, table
 from saepd.directions.accepting import Directions, as_directions
 from saepd.metrics.repetition import repetition
 
 if TYPE_CHECKING:
+    import pandas as pd
     from transformer_lens.model_bridge import TransformerBridge
 
 STRENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -54,6 +57,39 @@ class DosePoint:
     texts: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class DoseResponse:
+    """What directions do at several strengths, the base model first.
+
+    Attributes:
+        points: One for the base model, then one for each strength.
+        towards: The text whose log-likelihood is the effect; None where that is a KL.
+        prompts: What the texts continue.
+    """
+
+    points: tuple[DosePoint, ...]
+    towards: str | None
+    prompts: tuple[str, ...]
+
+    def frame(self) -> pd.DataFrame:
+        """One row a strength, as a pandas frame.
+
+        Raises:
+            InputError: pandas is missing.
+        """
+        return as_frame([asdict(point) for point in self.points])
+
+    def _repr_html_(self) -> str:
+        numbers = [field.name for field in fields(DosePoint) if field.name != "texts"]
+        rows = [[getattr(point, name) for name in numbers] for point in self.points]
+        texts = [[f"{point.strength:g}", text] for point in self.points for text in point.texts]
+        return card(
+            "what strengths do",
+            table([name.replace("_", " ") for name in numbers], rows),
+            table(["strength", "text"], texts),
+        )
+
+
 def dose_response(
     model: TransformerBridge,
     prompts: Sequence[str],
@@ -62,7 +98,7 @@ def dose_response(
     *,
     towards: str | None = None,
     sampling: SamplingConfig | None = None,
-) -> list[DosePoint]:
+) -> DoseResponse:
     """Measure directions that act together at several strengths, all as branches of one pass.
 
     Args:
@@ -109,7 +145,7 @@ def dose_response(
                 texts=tuple(text.text for text in own),
             )
         )
-    return found
+    return DoseResponse(tuple(found), towards, tuple(prompts))
 
 
 def _perplexities(

@@ -181,7 +181,6 @@ def _show_texts(
     from functools import partial
 
     from saepd.branches.writing.compare import compare
-    from saepd.branches.writing.strip import token_strip
     from saepd.cli.strips import show_strips
 
     with progress("writing") as report:
@@ -202,9 +201,7 @@ def _show_texts(
         print_json({"prompt": prompt, **told, **texts})
         return
     print(_sentence(told))
-    show_strips(
-        {name: token_strip(text, lambda step: step.kl[0]) for name, text in written.items()}
-    )
+    show_strips(found.pieces())
 
 
 def _sentence(told: dict[str, Any]) -> str:
@@ -233,7 +230,9 @@ def _show_doses(
             sampling=options.sampling,
         )
     if options.json:
-        print_json({"prompt": prompt, "towards": options.towards, "doses": [*map(asdict, found)]})
+        print_json(
+            {"prompt": prompt, "towards": options.towards, "doses": [*map(asdict, found.points)]}
+        )
         return
     gained = "effect" if options.towards is None else "gain"
     print_table(
@@ -249,11 +248,11 @@ def _show_doses(
                 f"{point.repetition:.2f}",
                 f"{point.perplexity:.2f}",
             ]
-            for point in found
+            for point in found.points
         ],
     )
     print(_legend(options.towards))
-    for point in found:
+    for point in found.points:
         print(f"[{point.strength:g}] {point.texts[0]}")
 
 

@@ -20,7 +20,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saepd.common.errors import InputError
-from saepd.directions.edits import AddVector, Edit
+from saepd.common.frames import as_frame
+from saepd.common.html import card, facts, note, table
+from saepd.directions.edits import AddVector, Edit, EditLatents
 from saepd.directions.fitted_readout import FittedReadout
 from saepd.directions.forward_step import ForwardStep
 from saepd.directions.modes import DEFAULT_POSITIONS
@@ -32,7 +34,11 @@ from saepd.models.position_specs import parse_positions
 from saepd.saes.load import sae_hook_name
 
 if TYPE_CHECKING:
+    import pandas as pd
     from transformer_lens.model_bridge import TransformerBridge
+
+# Latents that a notebook shows at once.
+_SHOWN = 12
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -99,6 +105,51 @@ class Direction:
         return (
             f"Direction({self.perspective!r}, {self.hook_name!r}, {self.edit!r}, "
             f"positions={self.positions!r}, coefficient={self.coefficient:.4g}{fitted})"
+        )
+
+    def frame(self) -> pd.DataFrame:
+        """One row for each latent it edits, or a single one, as a pandas frame.
+
+        Raises:
+            InputError: pandas is missing.
+        """
+        told = {
+            "perspective": self.perspective,
+            "hook_name": self.hook_name,
+            "positions": self.positions,
+            "coefficient": self.coefficient,
+        }
+        latents = self._latents() or [(None, None)]
+        return as_frame([{**told, "latent": i, "value": value} for i, value in latents])
+
+    def _latents(self) -> list[tuple[int | None, float | None]]:
+        """Edited latents and their values, the largest first."""
+        if not isinstance(self.edit, EditLatents):
+            return []
+        ids = self.edit.latents.tolist()
+        if self.edit.values is None:
+            return [(i, None) for i in ids]
+        values = self.edit.values.tolist()
+        return sorted(zip(ids, values, strict=True), key=lambda pair: -abs(pair[1]))
+
+    def _repr_html_(self) -> str:
+        made_of = ("model", "sae", "n_feedback")
+        latents = self._latents()
+        parts: list[object] = [table(["latent", "value"], latents[:_SHOWN])] if latents else []
+        if len(latents) > _SHOWN:
+            parts.append(note(f"and {len(latents) - _SHOWN} more: frame() has all"))
+        return card(
+            f"direction {self.perspective}",
+            facts(
+                {
+                    "site": self.hook_name,
+                    "edit": repr(self.edit),
+                    "positions": self.positions,
+                    "coefficient": self.coefficient,
+                    **{name: self.lineage[name] for name in made_of if name in self.lineage},
+                }
+            ),
+            *parts,
         )
 
     @property

@@ -22,6 +22,7 @@ from saepd.evaluation.fold import Draw, Fold, fold_of, make_draws
 from saepd.evaluation.item_cache import ItemCache
 from saepd.evaluation.methods.registry import methods_of
 from saepd.evaluation.results.parts import Parts, Prediction
+from saepd.evaluation.results.result import SUMMARY_FILE, EvaluationResult
 from saepd.evaluation.results.summary import EVERYBODY, summary_rows
 from saepd.evaluation.results.table import markdown_table
 from saepd.models.identity import weights_fingerprint
@@ -51,7 +52,7 @@ def evaluate(
     methods: Sequence[str] | None = None,
     progress: Report | None = None,
     first: Fold | None = None,
-) -> dict[str, Any]:
+) -> EvaluationResult:
     """Compare methods on a task; a folder that an interrupted call left is finished.
 
     Writes ``predictions.parquet``, ``summary.json``, ``table.md`` and ``run.json``; only the last
@@ -106,15 +107,15 @@ def evaluate(
         name: [parts.side_effects(number, name) for number in range(len(draws))] for name in chosen
     }
     rows = summary_rows(found, chosen, task, config.draw.seed, effects)
-    summary = {
-        "rows": rows,
-        "methods": {name: method.description for name, method in chosen.items()},
-        "config": settings,
-        "n_test_items": [len(draw.test) for draw in draws],
-        "left_out": dict(task.left_out),
-    }
+    summary = EvaluationResult(
+        rows=rows,
+        methods={name: method.description for name, method in chosen.items()},
+        config=settings,
+        n_test_items=[len(draw.test) for draw in draws],
+        left_out=dict(task.left_out),
+    )
     write_atomically(out / "predictions.parquet", _parquet(found, task))
-    write_json(out / "summary.json", summary)
+    write_json(out / SUMMARY_FILE, summary)
     write_atomically(out / "table.md", (markdown_table(rows) + "\n").encode())
     times = {"began": began, "ended": time.time(), "seconds": seconds}
     write_json(out / "run.json", times)

@@ -5,17 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from saepd.common.errors import InputError
+from saepd.common.frames import as_frame
+from saepd.common.html import card, note, table
 from saepd.features.config import Contrast, FeatureConfig
 from saepd.features.encode import Pairs
 from saepd.features.stability import effect_and_stability, stable_by_chance
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Latents that a notebook shows at once.
+_SHOWN = 20
 # Standardised differences below this are rounding errors of equal means.
 _NO_EFFECT = 1e-4
 
@@ -50,6 +57,34 @@ class Features:
     n_by_chance: float | None = None
     notes: tuple[str, ...] = ()
     kept_unstable: bool = False
+
+    def frame(self) -> pd.DataFrame:
+        """One row a latent, strongest first, as a pandas frame.
+
+        Raises:
+            InputError: pandas is missing.
+        """
+        return as_frame(self._rows())
+
+    def _repr_html_(self) -> str:
+        rows = [list(row.values())[1:] for row in self._rows()[:_SHOWN]]
+        columns = ["latent", "effect", "mean difference", "stability", "density"]
+        left_out = len(self.latents) - len(rows)
+        more = [note(f"and {left_out} more: frame() has all")] if left_out else []
+        return card(
+            f"{self.perspective}: {len(self.latents)} latents",
+            table(columns, rows),
+            *more,
+            *map(note, self.notes),
+        )
+
+    def _rows(self) -> list[dict[str, Any]]:
+        columns = (self.latents, self.effect, self.value, self.stability, self.density)
+        names = ("latent", "effect", "value", "stability", "density")
+        return [
+            {"perspective": self.perspective, **dict(zip(names, row, strict=True))}
+            for row in zip(*(column.tolist() for column in columns), strict=True)
+        ]
 
     @property
     def n_stable(self) -> int:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from saepd.common.html import card, table
 from saepd.common.messages import shortlist
 from saepd.directions.direction import Direction
 from saepd.directions.edits import EditLatents
 from saepd.directions.saving import made_with
 from saepd.features.encode import Pairs, encode_pairs
-from saepd.features.select import Features, select_all
+from saepd.features.select import Features, overlap, select_all
 from saepd.feedback.accepting import FeedbackLike, as_feedback
 from saepd.feedback.reading import feedback_hash
 from saepd.feedback.schema import Feedback
@@ -23,6 +24,7 @@ from saepd.saes.abilities import check_writes
 from saepd.saes.load import sae_hook_name
 
 if TYPE_CHECKING:
+    import pandas as pd
     from sae_lens import SAE
     from transformer_lens.model_bridge import TransformerBridge
 
@@ -44,6 +46,32 @@ class Fit:
     def __repr__(self) -> str:
         told = [f"{f.perspective!r}: {len(f.latents)} latents" for f in self.features]
         return f"Fit({shortlist(told)}; {len(self.pairs.rows)} rows of feedback)"
+
+    def frame(self) -> pd.DataFrame:
+        """The latents of every perspective, one row each, as a pandas frame.
+
+        Raises:
+            InputError: pandas is missing.
+        """
+        import pandas as pd
+
+        return pd.concat([features.frame() for features in self.features], ignore_index=True)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [f.perspective, len(f.latents), f.n_stable, f.n_by_chance, d.coefficient, d.hook_name]
+            for f, d in zip(self.features, self.directions, strict=True)
+        ]
+        columns = ["perspective", "latents", "stable", "by chance", "coefficient", "site"]
+        shared = [
+            [f"{one} / {other}", share.same, share.opposite]
+            for (one, other), share in overlap(self.features).items()
+        ]
+        return card(
+            f"directions of {len(self.pairs.rows)} rows of feedback",
+            table(columns, rows),
+            table(["latents shared", "same sign", "opposite signs"], shared) if shared else "",
+        )
 
 
 def fit_directions(

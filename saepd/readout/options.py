@@ -23,6 +23,8 @@ from torch import Tensor
 from saepd.branches.engine.plan import Branch
 from saepd.branches.run import next_token_log_probs, score_continuations
 from saepd.common.errors import InputError
+from saepd.common.frames import as_frame
+from saepd.common.html import bar, card, note, table
 from saepd.directions.accepting import Branches, as_branches
 from saepd.feedback.accepting import as_items
 from saepd.feedback.schema import Item
@@ -33,6 +35,7 @@ from saepd.readout.fitted import as_fitted, fitted_weights
 from saepd.readout.softmax import SoftmaxWeights
 
 if TYPE_CHECKING:
+    import pandas as pd
     from transformer_lens.model_bridge import TransformerBridge
 
 # Letters that hold less than this together say nothing about the options.
@@ -50,12 +53,16 @@ class OptionScores:
         n_tokens: Number of tokens that each score is a mean over: those of the option's text where
             scores are normalised by length, else 1.
         warning: Why the scores should not be trusted, or an empty string.
+        options: Texts of the options; empty where they are not known.
+        branches: Names of the branches, the base first; empty where they are not known.
     """
 
     scores: Float[Tensor, "branches options"]
     mass: Float[Tensor, " branches"]
     n_tokens: Int[Tensor, " options"]
     warning: str = ""
+    options: tuple[str, ...] = ()
+    branches: tuple[str, ...] = ()
 
     @property
     def log_likelihoods(self) -> Float[Tensor, "branches options"]:
@@ -71,6 +78,49 @@ class OptionScores:
         if not temperature > 0:
             raise InputError(f"the temperature is {temperature}: it must be positive")
         return (self.scores / temperature).log_softmax(-1)
+
+    def frame(self) -> pd.DataFrame:
+        """One row for each branch and option, as a pandas frame.
+
+        Raises:
+            InputError: pandas is missing.
+        """
+        branches, options = self._names()
+        return as_frame(
+            [
+                {
+                    "branch": branch,
+                    "option": option,
+                    "score": float(self.scores[i, j]),
+                    "probability": float(row[j]),
+                }
+                for i, (branch, row) in enumerate(zip(branches, self._shares(), strict=True))
+                for j, option in enumerate(options)
+            ]
+        )
+
+    def _names(self) -> tuple[Sequence[str], Sequence[str]]:
+        n_branches, n_options = self.scores.shape
+        numbered = ["base", *(f"branch {i}" for i in range(1, n_branches))]
+        return (
+            self.branches or numbered,
+            self.options or [f"option {i}" for i in range(1, n_options + 1)],
+        )
+
+    def _shares(self) -> list[list[float]]:
+        return self.log_probs().exp().tolist()
+
+    def _repr_html_(self) -> str:
+        branches, options = self._names()
+        rows = [
+            [name, *map(bar, row), mass]
+            for name, row, mass in zip(branches, self._shares(), self.mass.tolist(), strict=True)
+        ]
+        return card(
+            "option probabilities",
+            table(["branch", *options, "mass"], rows),
+            note(self.warning) if self.warning else "",
+        )
 
 
 def read_options(
@@ -116,7 +166,12 @@ def read_options(
         found = _read_letters(model, items, prompts, branches)
     else:
         found = _read_texts(model, items, prompts, branches, config)
-    return found if weights is None else [_as_fitted(one, weights) for one in found]
+    names = ("base", *(" + ".join(d.perspective for d in branch) for branch in branches))
+    named = [
+        replace(one, options=item.options, branches=names)
+        for one, item in zip(found, items, strict=True)
+    ]
+    return named if weights is None else [_as_fitted(one, weights) for one in named]
 
 
 def _as_fitted(found: OptionScores, weights: Sequence[SoftmaxWeights]) -> OptionScores:

@@ -36,7 +36,7 @@ def log_probs(model, tokens, directions):
 
 
 def test_each_strength_does_what_its_directions_do_alone(llama, together):
-    found = dose_response(llama, PROMPTS, together, [0.5, -2.0], sampling=SAMPLING)
+    found = dose_response(llama, PROMPTS, together, [0.5, -2.0], sampling=SAMPLING).points
     assert [point.strength for point in found] == [0, 0.5, -2]
     rows = [prompt_ids(llama.tokenizer, prompt) for prompt in PROMPTS]
     for point in found[1:]:
@@ -64,7 +64,7 @@ def test_each_strength_does_what_its_directions_do_alone(llama, together):
 
 
 def test_strength_zero_is_the_base(llama, together):
-    first, second = dose_response(llama, PROMPTS, together, [0], sampling=SAMPLING)
+    first, second = dose_response(llama, PROMPTS, together, [0], sampling=SAMPLING).points
     assert (first.relative_dose, first.effect, first.kl, first.perplexity_ratio) == (0, 0, 0, 1)
     assert second.texts == first.texts
     assert second.perplexity == pytest.approx(first.perplexity)
@@ -74,7 +74,7 @@ def test_strength_zero_is_the_base(llama, together):
 def test_the_effect_is_what_a_wanted_text_gains(llama, together):
     _, point = dose_response(
         llama, PROMPTS, together, [1.5], towards="Yes, all of it", sampling=SAMPLING
-    )
+    ).points
     scaled = [1.5 * direction for direction in together]
     gains = []
     for prompt in PROMPTS:
@@ -91,7 +91,7 @@ def test_nothing_written_has_no_perplexity(llama, together, monkeypatch):
     only[ids.eos_token_id] = 0.0
     hook = llama.unembed.register_forward_hook(lambda _module, _args, logits: logits + only)
     try:
-        found = dose_response(llama, PROMPTS, together, [1.0], sampling=SAMPLING)
+        found = dose_response(llama, PROMPTS, together, [1.0], sampling=SAMPLING).points
     finally:
         hook.remove()
     assert [point.texts for point in found] == [("", "")] * 2

@@ -10,7 +10,6 @@ from saepd.branches.dose import relative_dose
 from saepd.branches.neutral import side_effects
 from saepd.branches.writing.compare import compare
 from saepd.branches.writing.config import SamplingConfig
-from saepd.branches.writing.strip import token_strip
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector
 from saepd.directions.saving import load_from_disk
@@ -60,7 +59,7 @@ def test_steer_prints_both_texts_plainly_where_nobody_looks(run, where, model, s
     assert f"at {SITE}, coefficient 1" in done.out
     direction = steer(model, sae, {3: 4.0, 8: -6.0})
     [expected] = compare(model, ["So what"], direction, SamplingConfig(max_new_tokens=8))
-    moved = max(token_strip(expected.base, lambda step: step.kl[0]), key=lambda piece: piece.value)
+    moved = max(expected.pieces()["base"], key=lambda piece: piece.value)
     assert f"most moved in base: {moved.text!r} {moved.value:.2f}" in done.out
 
 

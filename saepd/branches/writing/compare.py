@@ -9,15 +9,23 @@ from typing import TYPE_CHECKING
 from saepd.branches.engine.plan import Branch
 from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.generate import generate_batch
+from saepd.branches.writing.strip import Piece
 from saepd.branches.writing.trace import Generated
+from saepd.common.frames import as_frame
+from saepd.common.html import card, element, joined, note, strip
 from saepd.merge.config import MergeConfig
 from saepd.models.batching import Progress
 
 if TYPE_CHECKING:
+    import pandas as pd
     from transformer_lens.model_bridge import TransformerBridge
 
 _BASE_WRITES = MergeConfig("weighted", weights=(1.0, 0.0))
 _STEERED_WRITES = MergeConfig("weighted", weights=(0.0, 1.0))
+
+
+# KL in nats that is shaded most: there, the two models say different things.
+STRONG_KL = 0.5
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,44 @@ class Compared:
     prompt: str
     base: Generated
     steered: Generated
+
+    def pieces(self) -> dict[str, list[Piece]]:
+        """Both texts, cut into pieces with the KL of each, in nats."""
+        texts = {"base": self.base, "steered": self.steered}
+        return {name: text.pieces(lambda step: step.kl[0]) for name, text in texts.items()}
+
+    def frame(self) -> pd.DataFrame:
+        """One row for each token of either text, as a pandas frame.
+
+        Raises:
+            InputError: pandas is missing.
+        """
+        return as_frame(
+            [
+                {
+                    "text": name,
+                    "place": place,
+                    "token": step.text,
+                    "kl": step.kl[0],
+                }
+                for name, text in (("base", self.base), ("steered", self.steered))
+                for place, step in enumerate(text.steps)
+            ]
+        )
+
+    def _repr_html_(self) -> str:
+        strips = (
+            joined(element("b", name), strip(pieces, most=STRONG_KL, what="KL, nats:"))
+            for name, pieces in self.pieces().items()
+        )
+        return card(
+            "base and steered text",
+            note(
+                f"after {self.prompt!r}; shaded by KL(base || steered), most from ",
+                f"{STRONG_KL:g} nats on",
+            ),
+            *strips,
+        )
 
 
 def compare(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import NamedTuple
-
-from saepd.branches.writing.trace import Generated, Step
 
 _HALF_A_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 # Characters that tokens may leave out where they stand alone, such as a word's blank.
@@ -24,32 +22,32 @@ class Piece(NamedTuple):
     value: float
 
 
-def token_strip(written: Generated, value: Callable[[Step], float]) -> list[Piece]:
-    """The text that was written, token by token, with what is to be shown of each.
+def token_strip(text: str, tokens: Sequence[tuple[str, float]]) -> list[Piece]:
+    """A text, token by token, with what is to be shown of each.
 
     Args:
-        written: A text with its steps.
-        value: The number of a step.
+        text: What the tokens say together.
+        tokens: What each says alone, with a replacement character where that is a part of a
+            character; and its number.
     """
     found: list[Piece] = []
     shown = 0
     # Numbers of tokens that are only a part of a character, or are not in the text.
     waiting: list[float] = []
-    for step in written.steps:
-        own = value(step)
+    for alone, own in tokens:
         # The text does not repeat a blank that ends the prompt.
-        token = step.text if found or written.text.startswith(step.text) else step.text.lstrip()
-        at = written.text.find(token, shown)
+        token = alone if found or text.startswith(alone) else alone.lstrip()
+        at = text.find(token, shown)
         is_there = 0 <= at <= shown + _MOST_SKIPPED * (len(waiting) + 1)
         if not token or _HALF_A_CHARACTER in token or not is_there:
             waiting.append(own)
             continue
-        if waiting and written.text[shown:at].strip():
-            found.append(Piece(written.text[shown:at], max(waiting)))
+        if waiting and text[shown:at].strip():
+            found.append(Piece(text[shown:at], max(waiting)))
             shown, waiting = at, []
         end = at + len(token)
-        found.append(Piece(written.text[shown:end], max([own, *waiting])))
+        found.append(Piece(text[shown:end], max([own, *waiting])))
         shown, waiting = end, []
-    if shown < len(written.text):
-        found.append(Piece(written.text[shown:], max(waiting, default=0.0)))
+    if shown < len(text):
+        found.append(Piece(text[shown:], max(waiting, default=0.0)))
     return found

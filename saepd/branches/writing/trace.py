@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from saepd.branches.writing.loop import EndedBy
+from saepd.branches.writing.strip import Piece, token_strip
+from saepd.common.frames import as_frame
+from saepd.common.html import card, note, strip
 from saepd.merge.disagreement import branch_disagreement, kl_from_base
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 N_TOP = 5
 
 # What the log of a probability of zero counts as: -inf - -inf would be NaN.
 _LOG_ZERO = -1e4
+# Disagreement in nats that a notebook shades most.
+_STRONG = 0.2
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,32 @@ class Generated:
     tokens: tuple[int, ...]
     ended_by: EndedBy
     steps: tuple[Step, ...] = ()
+
+    def pieces(self, value: Callable[[Step], float]) -> list[Piece]:
+        """The text cut into pieces, each with the largest number of the steps that wrote it.
+
+        Args:
+            value: The number of a step, such as its disagreement.
+        """
+        return token_strip(self.text, [(step.text, value(step)) for step in self.steps])
+
+    def frame(self) -> pd.DataFrame:
+        """One row for each step of a trace, as a pandas frame.
+
+        Raises:
+            InputError: pandas is missing.
+        """
+        rows = [asdict(step) for step in self.steps]
+        return as_frame([{k: v for k, v in row.items() if k != "top"} for row in rows])
+
+    def _repr_html_(self) -> str:
+        shaded = strip(
+            self.pieces(lambda step: step.disagreement),
+            most=_STRONG,
+            what="disagreement, nats:",
+        )
+        told = "shaded by disagreement" if self.steps else "written without a trace"
+        return card("text", shaded, note(f"ended by {self.ended_by}; {told}"))
 
 
 class Recorder:

@@ -5,7 +5,7 @@ from tiny import D_MODEL, SITE, tiny_tokenizer
 
 from saepd.branches.writing.compare import compare
 from saepd.branches.writing.config import SamplingConfig
-from saepd.branches.writing.strip import Piece, token_strip
+from saepd.branches.writing.strip import Piece
 from saepd.branches.writing.trace import Generated, Step
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector
@@ -27,7 +27,7 @@ def tokens_of(text):
 
 
 def strip(written):
-    return token_strip(written, lambda step: step.kl[0])
+    return written.pieces(lambda step: step.kl[0])
 
 
 def test_each_token_is_a_piece_with_its_number():

@@ -1,0 +1,61 @@
+"""What an evaluation found, as it shows itself in a notebook and is read again from its folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from saepd.common.errors import InputError
+from saepd.common.files import read_text
+from saepd.common.frames import as_frame
+from saepd.common.html import card, note, table
+from saepd.evaluation.results.table import finding, table_cells
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUMMARY_FILE = "summary.json"
+
+
+class EvaluationResult(dict[str, Any]):
+    """What ``summary.json`` of an evaluation holds: rows, methods, settings and counts."""
+
+    def frame(self) -> pd.DataFrame:
+        """One row for each method and perspective, as a pandas frame.
+
+        Raises:
+            InputError: pandas is missing.
+        """
+        return as_frame(self["rows"])
+
+    def finding(self) -> str:
+        """Which null is best, and whether the best of the other methods is better."""
+        return finding(self["rows"])
+
+    def _repr_html_(self) -> str:
+        return card(
+            f"{self['config']['task']}, questions held out",
+            table(*table_cells(self["rows"], short=True)),
+            note(self.finding()),
+        )
+
+
+def read_evaluation(folder: str | Path) -> EvaluationResult:
+    """What an evaluation left in its folder.
+
+    Raises:
+        InputError: the folder holds no summary that an evaluation wrote.
+    """
+    path = Path(folder) / SUMMARY_FILE
+    try:
+        found = json.loads(read_text(path))
+        result = EvaluationResult(found)
+        # Whatever it lacks for showing itself is missing now.
+        result._repr_html_()
+    except InputError:
+        raise
+    # What a file of another kind lacks, or holds of another type, depends on the file.
+    except Exception as error:
+        raise InputError(f"{path} is not what an evaluation wrote: name its folder") from error
+    return result
