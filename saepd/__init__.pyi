@@ -42,6 +42,8 @@ from .features.index.config import IndexConfig as IndexConfig  # how texts are r
 from .features.index.reading import FeatureIndex as FeatureIndex  # an index: a page for every latent
 from .features.index.reading import LatentPage as LatentPage  # all that an index knows of a latent
 from .features.index.reading import load_index as load_index  # an index from a folder
+from .features.index.search import FoundLatent as FoundLatent  # a latent that was looked up
+from .features.index.search import search as search  # latents by words, by texts, by texts for and against
 
 # From feedback to directions
 from .directions.direction import Direction as Direction  # one perspective's edit at one site

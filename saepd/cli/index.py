@@ -13,6 +13,7 @@ from saepd.models.choice import ModelConfig
 EXAMPLES = """\
   saepd index --texts prose/*.txt --out index
   saepd index --model MODEL --sae SAE --texts corpus.jsonl.gz --out SAE/index
+  saepd search "money and taxes" --index index
 
 The same command continues an interrupted run. An index in the folder "index" of
 an SAE's own folder is found without being named."""

@@ -17,7 +17,11 @@ from saepd.common.errors import InputError
 from saepd.common.files import write_atomically, write_json
 from saepd.directions.edits import decoder_rows
 from saepd.features.index.config import IndexConfig
-from saepd.features.index.contexts import choose_contexts, context_activations
+from saepd.features.index.contexts import (
+    choose_contexts,
+    context_activations,
+    sparse_contexts,
+)
 from saepd.features.index.firings import Firings, read_firings
 from saepd.features.index.labels import Labeller
 from saepd.features.index.neighbours import alike, together
@@ -30,12 +34,13 @@ from saepd.features.index.reading import (
     FeatureIndex,
     load_index,
     read_info,
+    sae_identity,
 )
 from saepd.features.index.statistics import places, statistics
 from saepd.features.lens import logit_lens, token_text, writes_residual
 from saepd.models.identity import weights_fingerprint
 from saepd.saes.corpus import read_documents
-from saepd.saes.load import sae_fingerprint, sae_hook_name
+from saepd.saes.load import sae_hook_name
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -82,7 +87,7 @@ def build_index(
         raise InputError(f"{folder} is a file: name a folder for the index")
     passages = cut_passages(model.tokenizer, _documents(texts), config)
     identity = {
-        "sae": sae_fingerprint(sae),
+        **sae_identity(sae),
         "model": weights_fingerprint(model),
         "texts": passages.digest,
         "settings": asdict(config),
@@ -156,18 +161,17 @@ def _measured(
     d_sae = int(sae.cfg.d_sae)
     labeller, depths = Labeller(passages, firings.counted, config.seed), _depths(passages)
     rows: dict[str, list[np.ndarray]] = {}
+    shown: list[np.ndarray] = []
     for latent in range(d_sae):
         positions, values = firings.of(latent)
         counted = statistics(values, depths[positions])
         centres = choose_contexts(positions, values, passages.starts)
         label = labeller.label(latent, positions, values)
         strongest = counted.quantiles[-1] or 1.0
-        shown = context_activations(centres, positions, values) / strongest
+        shown.append(context_activations(centres, positions, values) / strongest)
         for name, value in {
             **counted._asdict(),
             "contexts": centres.astype(np.int32),
-            # Shares of the largest activation: a half float holds these whatever the SAE's scale.
-            "activations": shown.astype(np.float16),
             "label_words": label.words,
             "label_where": label.where,
             "label_weights": label.weights.astype(np.float16),
@@ -178,6 +182,7 @@ def _measured(
             progress("describing latents", latent + 1, d_sae)
     arrays = {name: np.stack(column) for name, column in rows.items()}
     arrays["n_firings"] = np.diff(firings.bounds).astype(np.uint32)
+    arrays |= sparse_contexts(shown)
     columns = [firings.of(latent)[0] for latent in range(d_sae)]
     for name, found in (
         ("together", together(columns, passages.n_tokens)),
@@ -188,6 +193,8 @@ def _measured(
     pieces = Numbered(passages.texts)
     arrays |= {name: _small(ids) for name, ids in _tokens(model, sae, pieces, progress).items()}
     arrays |= {"tokens": _small(passages.pieces), "starts": passages.starts.astype(np.int64)}
+    # Of no word is 0, so that few words need two bytes.
+    arrays["token_words"] = _small(np.where(passages.closes, passages.words + 1, 0))
     return arrays, {"pieces": pieces.strings, "words": passages.vocabulary}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -9,7 +11,7 @@ N_TOP = 6
 DECILES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 N_CONTEXTS = N_TOP + len(DECILES) + 1
 # Tokens that are shown before the one at which the latent fires, it included, and behind it.
-BEFORE, BEHIND = 14, 6
+BEFORE, BEHIND = 16, 8
 WIDTH = BEFORE + BEHIND
 NONE = -1
 
@@ -80,3 +82,31 @@ def context_activations(
     at = np.searchsorted(positions, wanted).clip(max=len(positions) - 1)
     found = (positions[at] == wanted) & (centres != NONE)[:, None]
     return np.where(found, values[at], 0.0).astype(np.float32)
+
+
+def sparse_contexts(
+    activations: Sequence[Float[np.ndarray, "contexts width"]],
+) -> dict[str, np.ndarray]:
+    """The arrays that keep activations of all latents' windows, of which most are zero.
+
+    Args:
+        activations: Of each latent, as shares of its largest: a half float holds these whatever
+            the SAE's scale is.
+
+    Returns:
+        ``shown_bounds`` [d_sae, contexts + 1]: where each context's firings begin and end;
+        ``shown_at``: the token of the window that each is at; ``shown_shares``: its activation.
+    """
+    bounds, at, shares, n_done = [], [], [], 0
+    for windows in activations:
+        rows, columns = windows.nonzero()
+        ends = np.searchsorted(rows, np.arange(len(windows) + 1))
+        bounds.append((n_done + ends).astype(np.int32))
+        at.append(columns.astype(np.uint8))
+        shares.append(windows[rows, columns].astype(np.float16))
+        n_done += len(rows)
+    return {
+        "shown_bounds": np.stack(bounds),
+        "shown_at": np.concatenate(at),
+        "shown_shares": np.concatenate(shares),
+    }

@@ -91,7 +91,7 @@ def read_firings(
         while state["n_passages"] < len(passages.rows):
             first = state["n_passages"]
             chunk = passages.rows[first : first + _PASSAGES_PER_CHUNK]
-            for row, start in zip(_read(model, sae, chunk), passages.starts[first:], strict=False):
+            for row, start in zip(fired(model, sae, chunk), passages.starts[first:], strict=False):
                 latents, positions, values, counted = row
                 files["latents"].write(latents.astype(np.int32).tobytes())
                 files["positions"].write((positions + start).astype(np.int64).tobytes())
@@ -125,18 +125,18 @@ def _state(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
     return state
 
 
-_Row = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Fired = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-def _read(model: TransformerBridge, sae: SAE[Any], rows: list[list[int]]) -> list[_Row]:
+def fired(model: TransformerBridge, sae: SAE[Any], rows: list[list[int]]) -> list[Fired]:
     """Latents, positions and values of each row's firings, and which of its positions count."""
     # The latents, whether they fire, and the encoder's own intermediate values.
     held = 16 * sae.cfg.d_sae
     hook_name = sae_hook_name(sae)
-    return read_site(model, [hook_name], rows, lambda b: _fired(b, sae), collected_bytes=held)
+    return read_site(model, [hook_name], rows, lambda b: _in_batch(b, sae), collected_bytes=held)
 
 
-def _fired(batch: SiteBatch, sae: SAE[Any]) -> list[_Row]:
+def _in_batch(batch: SiteBatch, sae: SAE[Any]) -> list[Fired]:
     hook_name = sae_hook_name(sae)
     counted = batch.counted.clone()
     chosen = batch.held[hook_name][counted].float()

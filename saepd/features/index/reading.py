@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +18,7 @@ from saepd.features.index.contexts import BEFORE, DECILES, N_TOP, NONE, WIDTH
 from saepd.features.index.labels import WHERE, Term
 from saepd.features.index.passages import NO_WORD
 from saepd.features.index.statistics import PLACES, QUANTILES
-from saepd.saes.load import sae_fingerprint, sae_folder
+from saepd.saes.load import sae_fingerprint, sae_folder, sae_hook_name
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -104,6 +105,14 @@ class LatentPage(NamedTuple):
         """The terms in one line; "never fires" or "no words" where there are none."""
         return label_line(self.terms) or ("no words" if self.n_firings else "never fires")
 
+    def to_dict(self) -> dict[str, Any]:
+        """The page as JSON values."""
+        lists = {
+            name: [one._asdict() for one in getattr(self, name)]
+            for name in ("terms", "contexts", "together", "alike")
+        }
+        return {"label": self.label, **self._asdict(), **lists}
+
 
 def label_line(terms: Sequence[Term]) -> str:
     """Terms in one line: those it fires at, then those it fires after, then those near it."""
@@ -177,6 +186,11 @@ class FeatureIndex:
             if word != NO_WORD
         ]
 
+    def label_auroc(self, latent: int) -> float | None:
+        """How well a latent's label holds on texts held out; None where there are too few."""
+        score = float(self._of("label_scores", latent))
+        return None if np.isnan(score) else score
+
     def page(self, latent: int) -> LatentPage:
         """All that is known of one latent.
 
@@ -184,13 +198,12 @@ class FeatureIndex:
             InputError: the SAE has no such latent.
         """
         self.check(latent)
-        score = float(self._of("label_scores", latent))
         quantiles = self._of("quantiles", latent).tolist()
         places = self._of("places", latent) / np.maximum(1, self.info["counted_places"])
         return LatentPage(
             latent=latent,
             terms=self.terms(latent),
-            label_auroc=None if np.isnan(score) else score,
+            label_auroc=self.label_auroc(latent),
             n_firings=int(self._of("n_firings", latent)),
             density=float(self.density[latent]),
             quantiles=dict(zip(QUANTILES, quantiles, strict=True)),
@@ -207,25 +220,36 @@ class FeatureIndex:
         """A latent's contexts: the strongest, one next to each decile, and the weakest."""
         largest = float(self.largest[latent])
         found = []
-        rows = zip(
-            _KINDS, self._of("contexts", latent), self._of("activations", latent), strict=True
-        )
-        for kind, centre, shares in rows:
+        bounds = self._of("shown_bounds", latent)
+        at, kept = (self._slice(f"shown_{name}", bounds) for name in ("at", "shares"))
+        rows = zip(_KINDS, self._of("contexts", latent), pairwise(bounds - bounds[0]), strict=True)
+        for kind, centre, (first, last) in rows:
             if centre == NONE:
                 continue
             passage = int(np.searchsorted(self._starts, centre, side="right")) - 1
             start, end = self._starts[passage : passage + 2]
             window = centre + 1 - BEFORE + np.arange(WIDTH)
+            shares = np.zeros(WIDTH)
+            shares[at[first:last]] = kept[first:last]
             inside = (window >= start) & (window < end)
             found.append(
                 Context(
                     kind,
                     [self.pieces[i] for i in self._tokens[window[inside]]],
-                    (shares[inside].astype(np.float64) * largest).tolist(),
+                    (shares[inside] * largest).tolist(),
                     int(inside[: BEFORE - 1].sum()),
                 )
             )
         return found
+
+    def window_shares(self) -> Float[np.ndarray, "d_sae contexts width"]:
+        """Activations over all contexts' windows, as shares of each latent's largest."""
+        bounds = self.array("shown_bounds")
+        n_latents, n_contexts = bounds.shape[0], bounds.shape[1] - 1
+        dense = np.zeros((n_latents * n_contexts, WIDTH), dtype=np.float32)
+        rows = np.repeat(np.arange(len(dense)), np.diff(bounds, axis=1).ravel())
+        dense[rows, self.array("shown_at")] = self.array("shown_shares")
+        return dense.reshape(n_latents, n_contexts, WIDTH)
 
     def check(self, latent: object) -> None:
         """Refuse what is no latent of this index.
@@ -247,6 +271,9 @@ class FeatureIndex:
 
     def _of(self, name: str, latent: int) -> np.ndarray:
         return self._arrays.get_slice(name)[latent]
+
+    def _slice(self, name: str, bounds: np.ndarray) -> np.ndarray:
+        return self._arrays.get_slice(name)[int(bounds[0]) : int(bounds[-1])]
 
     def _neighbours(self, name: str, latent: int) -> list[Neighbour]:
         ids, scores = self._of(f"{name}_ids", latent), self._of(f"{name}_scores", latent)
@@ -272,6 +299,15 @@ def read_info(folder: Path) -> dict[str, Any]:
     return info
 
 
+def sae_identity(sae: SAE[Any]) -> dict[str, str]:
+    """What makes an SAE another one: its weights, its site and its architecture."""
+    return {
+        "sae": sae_fingerprint(sae),
+        "site": sae_hook_name(sae),
+        "architecture": sae.cfg.architecture(),
+    }
+
+
 def load_index(folder: str | Path | None = None, sae: SAE[Any] | None = None) -> FeatureIndex:
     """Read an index, and check that it is of the SAE at hand.
 
@@ -291,7 +327,7 @@ def load_index(folder: str | Path | None = None, sae: SAE[Any] | None = None) ->
         folder = own / OWN
     folder = Path(folder)
     info = read_info(folder)
-    if sae is not None and info["identity"]["sae"] != sae_fingerprint(sae):
+    if sae is not None and any(info["identity"][k] != v for k, v in sae_identity(sae).items()):
         raise InputError(
             f"{folder} is an index of another SAE (at {info['hook_name']} of "
             f"{info['model_name']}): build one of this SAE with saepd index"

@@ -1,0 +1,90 @@
+"""Latents by texts of one's own: which fire there more than usual, and on which tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from saepd.features.index.contexts import BEFORE, BEHIND
+from saepd.features.index.firings import Fired, fired
+from saepd.features.index.passages import token_spans
+from saepd.features.index.reading import Context, FeatureIndex
+from saepd.features.index.statistics import QUANTILES
+from saepd.models.tokens import prompt_ids
+
+if TYPE_CHECKING:
+    from sae_lens import SAE
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+class ReadTexts:
+    """What every latent does in some texts, beside what it usually does.
+
+    Attributes:
+        texts: The texts.
+        surprise: How rare the strongest activation of each latent is in a text of that length, as
+            the negative decimal logarithm of the chance of one at least as strong; 0 where the
+            latent is silent.
+    """
+
+    def __init__(
+        self,
+        model: TransformerBridge,
+        sae: SAE[Any],
+        index: FeatureIndex,
+        texts: Sequence[str],
+    ) -> None:
+        self.texts = list(texts)
+        self._ids = [prompt_ids(model.tokenizer, text) for text in texts]
+        self._tokenizer = model.tokenizer
+        self._rows = fired(model, sae, self._ids)
+        quantiles, n_firings = index.array("quantiles"), index.array("n_firings")
+        self.surprise: Float[np.ndarray, "texts d_sae"] = np.stack(
+            [_surprise(row, quantiles, n_firings, index.info["n_counted"]) for row in self._rows]
+        )
+
+    def context(self, latent: int, text: int) -> Context | None:
+        """The part of a text in which a latent is strongest; None where it is silent."""
+        latents, positions, values, _ = self._rows[text]
+        own = latents == latent
+        if not own.any():
+            return None
+        positions, values = positions[own], values[own]
+        peak = int(positions[values.argmax()])
+        n_tokens = len(self._ids[text])
+        start, end = max(0, peak + 1 - BEFORE), min(n_tokens, peak + 1 + BEHIND)
+        at = dict(zip(positions.tolist(), values.tolist(), strict=True))
+        spans = token_spans(self._tokenizer, self.texts[text], self._ids[text])
+        pieces = [self.texts[text][a:b] for a, b in spans[start:end]]
+        activations = [float(at.get(i, 0.0)) for i in range(start, end)]
+        return Context("own", pieces, activations, peak - start)
+
+
+def _surprise(
+    row: Fired,
+    quantiles: Float[np.ndarray, "d_sae quantiles"],
+    n_firings: Float[np.ndarray, " d_sae"],
+    n_counted: int,
+) -> Float[np.ndarray, " d_sae"]:
+    """How rare each latent's strongest activation would be in as many tokens of the index.
+
+    Of n tokens, each exceeds an activation with the share r of the index's tokens that do. The
+    chance that any does is 1 - exp(-n r). Beyond what was ever seen, r is below one firing.
+    """
+    latents, _, values, counted = row
+    strongest = np.zeros(len(quantiles))
+    np.maximum.at(strongest, latents, values)
+    found = np.zeros(len(quantiles))
+    for latent in np.unique(latents).tolist():
+        seen = int(n_firings[latent])
+        below = 0.0
+        if seen:
+            below = float(np.interp(strongest[latent], quantiles[latent], QUANTILES))
+        # One firing more than were seen: what never happened is not impossible.
+        rate = max(1.0, (1 - below) * seen) / (n_counted + 1)
+        chance = -np.expm1(-rate * max(1, int(counted.sum())))
+        found[latent] = -np.log10(chance)
+    return found

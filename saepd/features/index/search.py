@@ -1,0 +1,166 @@
+"""Look latents up: by words, by texts in which they fire, by texts for and against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from saepd.common.checks import check_number
+from saepd.common.errors import InputError
+from saepd.features.index.by_texts import ReadTexts
+from saepd.features.index.by_words import FIELDS, by_words
+from saepd.features.index.reading import (
+    OWN,
+    Context,
+    FeatureIndex,
+    label_line,
+    load_index,
+)
+from saepd.saes.load import sae_config
+
+if TYPE_CHECKING:
+    from sae_lens import SAE
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+class FoundLatent(NamedTuple):
+    """A latent that was looked up.
+
+    Attributes:
+        latent: Its id.
+        score: By words, the cosine of TF-IDF vectors, at most 1. By texts, how rare its strongest
+            activation there is (negative decimal logarithm of the chance), mean over the texts
+            less the mean over those against.
+        label: Its label; see `LatentPage`.
+        label_auroc: How well the label holds on texts held out; None where nobody knows.
+        density: Share of the index's tokens at which it fires.
+        found_in: By words, what they were found in most: its label, contexts or tokens.
+        context: By words, its strongest context; by texts, where in them it is strongest.
+    """
+
+    latent: int
+    score: float
+    label: str
+    label_auroc: float | None
+    density: float
+    found_in: str | None
+    context: Context | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The latent as JSON values."""
+        context = None if self.context is None else self.context._asdict()
+        return self._asdict() | {"context": context}
+
+
+def search(
+    query: str | None = None,
+    index: FeatureIndex | str | Path | None = None,
+    *,
+    texts: str | Sequence[str] = (),
+    against: str | Sequence[str] = (),
+    model: TransformerBridge | None = None,
+    sae: SAE[Any] | None = None,
+    n: int = 10,
+) -> list[FoundLatent]:
+    """The latents that match best, by words or by texts.
+
+    Args:
+        query: Words to look for in labels, contexts and promoted tokens.
+        index: The index, or its folder; if None, the one beside the SAE, or beside the shipped one.
+        texts: Texts in which latents should fire more than usual.
+        against: Texts in which they should not.
+        model: The language model, which texts need.
+        sae: The SAE that the index is of, which texts need.
+        n: Latents that are returned at most.
+
+    Raises:
+        InputError: neither words nor texts, or both; an empty one; words that no latent has; an
+            index of another SAE.
+    """
+    check_number("the number of latents to find", n, at_least=1, whole=True)
+    for_, against = _texts("texts", texts), _texts("against", against)
+    if (query is None) == (not for_):
+        raise InputError("look latents up either by words or by texts: give one of the two")
+    if against and not for_:
+        raise InputError("texts against need texts for: give both")
+    if not isinstance(index, FeatureIndex):
+        folder = shipped_index() if index is None and sae is None else index
+        index = load_index(folder, sae)
+    if query is not None:
+        return _by_words(index, query, n)
+    if model is None or sae is None:
+        raise InputError("to look up texts, the model and the SAE must be given, too")
+    return _by_texts(index, ReadTexts(model, sae, index, [*for_, *against]), len(for_), n)
+
+
+def shipped_index(source: str | Path | int | None = None, sae_id: str | None = None) -> Path:
+    """The folder of the index beside an SAE, without loading the SAE.
+
+    Args:
+        source: As for `saepd.load_sae`.
+        sae_id: The SAE's id within a release.
+
+    Raises:
+        InputError: no such SAE, or one of a release, which has no folder.
+    """
+    folder, _ = sae_config(source, sae_id)
+    if folder is None:
+        raise InputError(
+            "an SAE of a release has no index beside it: build one with saepd index, and name its "
+            "folder with --index"
+        )
+    return folder / OWN
+
+
+def _texts(name: str, texts: str | Sequence[str]) -> list[str]:
+    found = [texts] if isinstance(texts, str) else list(texts)
+    for text in found:
+        if not isinstance(text, str) or not text.strip():
+            raise InputError(f"one of {name} is empty or no text: give it some words")
+    return found
+
+
+def _by_words(index: FeatureIndex, query: str, n: int) -> list[FoundLatent]:
+    fields = by_words(index, query)
+    total: Float[np.ndarray, " d_sae"] = np.sum(
+        [FIELDS[name] * found for name, found in fields.items()], axis=0
+    )
+    best = [latent for latent in np.argsort(-total, kind="stable")[:n] if total[latent] > 0]
+    found = []
+    for latent in map(int, best):
+        most = max(FIELDS, key=lambda name: FIELDS[name] * fields[name][latent])
+        contexts = index.contexts(latent)
+        context = contexts[0] if contexts else None
+        found.append(_found(index, latent, float(total[latent]), most, context))
+    return found
+
+
+def _by_texts(index: FeatureIndex, read: ReadTexts, n_for: int, n: int) -> list[FoundLatent]:
+    score = read.surprise[:n_for].mean(0)
+    if len(read.surprise) > n_for:
+        score = score - read.surprise[n_for:].mean(0)
+    best = [latent for latent in np.argsort(-score, kind="stable")[:n] if score[latent] > 0]
+    found = []
+    for latent in map(int, best):
+        strongest = int(read.surprise[:n_for, latent].argmax())
+        context = read.context(latent, strongest)
+        found.append(_found(index, latent, float(score[latent]), None, context))
+    return found
+
+
+def _found(
+    index: FeatureIndex, latent: int, score: float, found_in: str | None, context: Context | None
+) -> FoundLatent:
+    return FoundLatent(
+        latent=latent,
+        score=score,
+        label=label_line(index.terms(latent)),
+        label_auroc=index.label_auroc(latent),
+        density=float(index.density[latent]),
+        found_in=found_in,
+        context=context,
+    )

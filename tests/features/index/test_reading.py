@@ -1,0 +1,65 @@
+import shutil
+
+import pytest
+
+from saepd.common.errors import InputError
+from saepd.features.index.labels import Term
+from saepd.features.index.reading import INFO, label_line, load_index
+
+
+def test_a_page_is_whole_and_json(index):
+    for latent in range(index.d_sae):
+        page = index.page(latent)
+        assert page.latent == latent
+        assert {n.latent for n in page.alike}.isdisjoint({latent})
+        assert all(0 <= share <= 1 for share in page.places.values())
+        for context in page.contexts:
+            assert len(context.tokens) == len(context.activations)
+            assert context.activation > 0
+        told = page.to_dict()
+        assert told["label"] == page.label
+        assert [c["tokens"] for c in told["contexts"]] == [c.tokens for c in page.contexts]
+
+
+def test_shares_of_all_windows_are_those_of_the_pages(index):
+    shares = index.window_shares()
+    latent = int(index.density.argmax())
+    for row, context in zip(shares[latent], index.contexts(latent), strict=False):
+        activations = [a for a in context.activations if a > 0]
+        found = (row[row > 0] * index.largest[latent]).tolist()
+        # The window may reach into passages beside the context's own.
+        assert all(any(abs(a - b) < 1e-3 for b in found) for a in activations)
+
+
+@pytest.mark.parametrize("latent", [-1, 48, "3", 1.0, True, None])
+def test_unknown_latents_are_refused(index, latent):
+    with pytest.raises(InputError, match="has latents 0 to 47"):
+        index.page(latent)
+
+
+def test_an_index_of_another_sae_is_refused(index, random_sae):
+    with pytest.raises(InputError, match="index of another SAE"):
+        load_index(index.folder, random_sae("topk", d_sae=48, seed=1))
+
+
+def test_what_is_no_index_is_refused(index, tmp_path, tiny_topk):
+    with pytest.raises(InputError, match="holds no index"):
+        load_index(tmp_path)
+    with pytest.raises(InputError, match="has no index beside it"):
+        load_index(None, tiny_topk)
+    damaged = shutil.copytree(index.folder, tmp_path / "damaged")
+    (damaged / "index.safetensors").write_bytes(b"{}")
+    with pytest.raises(InputError, match="damaged index"):
+        load_index(damaged)
+    (damaged / INFO).write_text('{"format": 99}')
+    with pytest.raises(InputError, match="format 99"):
+        load_index(damaged)
+    (damaged / INFO).write_text("[" * 100_000)
+    with pytest.raises(InputError, match="not readable"):
+        load_index(damaged)
+
+
+def test_a_label_reads_as_a_line():
+    terms = [Term("road", "near", 1.0), Term("bus", "at", 3.0), Term("the", "after", 2.0)]
+    assert label_line(terms) == "bus; after the; near road"
+    assert label_line([]) == ""
