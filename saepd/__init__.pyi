@@ -51,6 +51,7 @@ from .directions.edits import AddVector as AddVector  # an edit: add one vector
 from .directions.edits import EditLatents as EditLatents  # an edit: add, scale, clamp, ablate latents
 from .directions.edits import Reconstruct as Reconstruct  # an edit, as control: reconstruct
 from .directions.fitted_readout import FittedReadout as FittedReadout  # how a fitted branch is read
+from .directions.gate import Gate as Gate  # how much of a direction an item gets
 from .directions.lineage import read_lineage as read_lineage  # what a folder's directions need
 from .directions.saving import load_from_disk as load_from_disk  # directions from a folder
 from .directions.saving import save_to_disk as save_to_disk  # directions into a folder

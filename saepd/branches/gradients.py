@@ -21,6 +21,7 @@ from saepd.branches.engine.plan import Plan, PositionedEdit, split_at
 from saepd.branches.engine.reference import ReferencePack
 from saepd.branches.run import AnyPack, CapturedPrompts, capture_prompts
 from saepd.common.errors import InputError
+from saepd.directions.gate import Gate
 from saepd.directions.modes import DEFAULT_POSITIONS
 from saepd.models.batching import Progress
 from saepd.models.in_use import using
@@ -50,6 +51,8 @@ class OptionGradients(NamedTuple):
 
 class _Probe:
     """An edit that adds to each prompt a vector of its own."""
+
+    gate: Gate | None = None
 
     def __init__(
         self, perspective: str, hook_name: str, positions: str, vectors: Float[Tensor, "batch d"]

@@ -25,12 +25,14 @@ from saepd.common.html import card, facts, note, table
 from saepd.directions.edits import AddVector, Edit, EditLatents
 from saepd.directions.fitted_readout import FittedReadout
 from saepd.directions.forward_step import ForwardStep
+from saepd.directions.gate import Gate
 from saepd.directions.modes import DEFAULT_POSITIONS
 from saepd.directions.sites import check_site, hook_point, same_site
 from saepd.feedback.schema import perspective_name
 from saepd.models.identity import same_model
 from saepd.models.in_use import steering
 from saepd.models.position_specs import parse_positions
+from saepd.saes.abilities import WRITABLE_SITE
 from saepd.saes.load import sae_hook_name
 
 if TYPE_CHECKING:
@@ -57,10 +59,13 @@ class Direction:
         lineage: How it came about (model, SAE, feedback hash, settings); JSON values.
         readout: The readout that was fitted together with it, which `saepd.read_options` uses; None
             where there is none, as of directions made by hand.
+        gate: What reads an item's prompt and says how much of the difference is made for it; None
+            makes all of it for every item.
 
     Raises:
         InputError: a name that no perspective may have, unknown positions, a coefficient that is
-            not finite, an SAE of another site, or a readout that is none.
+            not finite, an SAE of another site, a readout that is none, or a gate that is none or
+            reads a later block.
     """
 
     perspective: str
@@ -70,6 +75,7 @@ class Direction:
     coefficient: float = 1.0
     lineage: dict[str, Any] = field(default_factory=dict)
     readout: FittedReadout | None = None
+    gate: Gate | None = None
 
     def __post_init__(self) -> None:
         where = f"direction {self.perspective!r}"
@@ -92,6 +98,13 @@ class Direction:
             raise InputError(
                 f"{where}: its readout must be a FittedReadout, not {type(self.readout).__name__}"
             )
+        if not isinstance(self.gate, Gate | None):
+            raise InputError(f"{where}: its gate must be a Gate, not {type(self.gate).__name__}")
+        if self.gate and WRITABLE_SITE.fullmatch(self.hook_name) and self.gate.block > self.block:
+            raise InputError(
+                f"{where}: its gate reads {self.gate.hook_name}, which is behind its own site "
+                f"{self.hook_name}: let it read that block or one before it"
+            )
         if not isinstance(self.edit, AddVector):
             site = sae_hook_name(self.edit.sae)
             if not same_site(site, self.hook_name):
@@ -101,10 +114,11 @@ class Direction:
                 )
 
     def __repr__(self) -> str:
-        fitted = "" if self.readout is None else ", with its readout"
+        more = "" if self.gate is None else f", gate={self.gate!r}"
+        more += "" if self.readout is None else ", with its readout"
         return (
             f"Direction({self.perspective!r}, {self.hook_name!r}, {self.edit!r}, "
-            f"positions={self.positions!r}, coefficient={self.coefficient:.4g}{fitted})"
+            f"positions={self.positions!r}, coefficient={self.coefficient:.4g}{more})"
         )
 
     def frame(self) -> pd.DataFrame:
@@ -159,12 +173,18 @@ class Direction:
 
     @cached_property
     def constant(self) -> Float[Tensor, " d_model"] | None:
-        """The vector it adds wherever it acts, or None where that depends on the activation."""
+        """The vector it adds wherever it acts, or None where that depends on the activation.
+
+        A gate decides how much of it each item gets.
+        """
         constant = self.edit.constant
         return None if constant is None else self.coefficient * constant
 
     def delta(self, h: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        """The difference this direction makes to an activation, at every position of it."""
+        """The difference this direction makes to an activation, at every position of it.
+
+        A gate decides how much of it each item gets.
+        """
         if self.constant is not None:
             return self.constant.to(h).expand_as(h)
         return self.coefficient * self.edit.delta(h)
@@ -222,6 +242,11 @@ def _sum(one: Direction, other: Direction) -> Direction:
             f"{both} act at different places, {one.hook_name} ({one.positions}) and "
             f"{other.hook_name} ({other.positions}): give them as one branch, [d1, d2]"
         )
+    if one.gate is not other.gate:
+        raise InputError(
+            f"{both} have no sum, since a gate decides how much of one is written: give them as "
+            "one branch, [d1, d2]"
+        )
     if one.constant is None or other.constant is None:
         raise InputError(
             f"{both} have no sum, since what an edit writes depends on the text: give them as one "
@@ -236,6 +261,7 @@ def _sum(one: Direction, other: Direction) -> Direction:
         positions=one.positions,
         lineage={k: v for k, v in one.lineage.items() if other.lineage.get(k) == v},
         readout=one.readout if one.readout == other.readout else None,
+        gate=one.gate,
     )
 
 
@@ -260,6 +286,13 @@ def check_fits(model: TransformerBridge, directions: Sequence[Direction]) -> Non
         own = direction.edit.width
         if own != width:
             raise InputError(f"{where} has width {own}, but the model's residual has {width}")
+        if direction.gate is not None:
+            check_site(model, direction.gate.hook_name, f"the gate of {where}")
+            if direction.gate.width != width:
+                raise InputError(
+                    f"the gate of {where} has width {direction.gate.width}, but the model's "
+                    f"residual has {width}"
+                )
         made_for = direction.lineage.get("model")
         if (
             made_for is not None
@@ -270,6 +303,14 @@ def check_fits(model: TransformerBridge, directions: Sequence[Direction]) -> Non
                 f"{where} was made for {made_for!r}, not for {model.cfg.model_name!r}: "
                 "load that model, or fit new directions"
             )
+
+
+def _share(step: ForwardStep, direction: Direction) -> Float[Tensor, "batch seq"]:
+    """How much of a direction each position of the current pass gets."""
+    mask = step.mask(direction.positions)
+    if direction.gate is None:
+        return mask
+    return mask * step.amounts(direction.gate).unsqueeze(-1)
 
 
 @contextmanager
@@ -285,7 +326,7 @@ def apply_all(
         InputError: a direction that does not fit, or a model that another thread is steering.
     """
     check_fits(model, directions)
-    step = ForwardStep(model)
+    step = ForwardStep(model, [d.gate for d in directions if d.gate is not None])
     with ExitStack() as stack:
         stack.enter_context(steering(model))
         stack.enter_context(step.watching())
@@ -297,9 +338,9 @@ def apply_all(
             def edit(
                 _module: object, _args: object, h: torch.Tensor, here: list[Direction] = here
             ) -> torch.Tensor:
-                return h + sum(
-                    d.delta(h) * step.mask(d.positions).unsqueeze(-1).to(h) for d in here
-                )
+                if step.is_off:
+                    return h
+                return h + sum(d.delta(h) * _share(step, d).unsqueeze(-1).to(h) for d in here)
 
             stack.callback(point.register_forward_hook(edit).remove)
             stack.enter_context(step.checking(point, here[0].hook_name))

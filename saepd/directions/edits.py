@@ -89,7 +89,7 @@ class AddVector:
     vector: Float[Tensor, " d_model"]
 
     def __init__(self, vector: Numbers) -> None:
-        object.__setattr__(self, "vector", _finite_vector(vector, "the vector to add"))
+        object.__setattr__(self, "vector", finite_vector(vector, "the vector to add"))
 
     def __repr__(self) -> str:
         return f"AddVector({self.width} numbers, norm {float(self.vector.norm()):.3g})"
@@ -248,13 +248,18 @@ def _values(
         return None
     if values is None:
         raise InputError(f"mode {mode!r} needs values: give one for each latent")
-    vector = _finite_vector(values, "the values of latents")
+    vector = finite_vector(values, "the values of latents")
     if len(vector) != n:
         raise InputError(f"{n} latents but {len(vector)} values: give one value for each latent")
     return vector.to(device)
 
 
-def _finite_vector(numbers: Any, what: str) -> Float[Tensor, " n"]:
+def finite_vector(numbers: Any, what: str) -> Float[Tensor, " n"]:
+    """A copy of a list of numbers in float32.
+
+    Raises:
+        InputError: it is none, is empty, or holds what is not finite.
+    """
     vector = _as_tensor(numbers, what)
     if vector.ndim != 1 or len(vector) == 0 or vector.is_complex():
         raise InputError(f"{what} must be a list of numbers, not of shape {tuple(vector.shape)}")

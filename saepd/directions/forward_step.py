@@ -5,21 +5,26 @@ transformers' ``generate``, with a cache or without, the prompt whole or in chun
 beams, several sequences a prompt, or several tokens a step as assisted decoding proposes them.
 While one of these runs, its prompt is known. In forward passes of one's own the prompt is what is
 given at once, and what follows it in a cache, one token at a time, is generated.
+
+A gate reads the prompt in a pass of its own before the prompt's first, with all steering off. What
+it says is kept with the generation, or with the cache that one's own forward passes go on from.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from saepd.common.errors import InputError
+from saepd.directions.gate import Amounts, Gate, read_amounts
 from saepd.models.position_specs import parse_positions
 from saepd.models.positions import generated_mask, prompt_mask
 
@@ -47,11 +52,13 @@ class _Generation:
         prompt: Its prompt, as soon as it is known.
         attention: 1 where a column of the prompt holds a token.
         end: Columns that the passes so far have read.
+        amounts: What each gate says of each prompt, as soon as they are known.
     """
 
     prompt: Int[Tensor, "batch prompt"] | None = None
     attention: Int[Tensor, "batch prompt"] | None = None
     end: int = 0
+    amounts: Amounts | None = None
 
 
 @dataclass
@@ -76,6 +83,16 @@ class _Pass:
     boundary: int
     is_chunk: bool
     masks: dict[str, Bool[Tensor, "batch seq"]] = field(default_factory=dict)
+    amounts: Amounts = field(default_factory=dict)
+
+
+class _Off(threading.local):
+    """Whether a gate is reading in this thread, so that nothing may steer."""
+
+    now: bool = False
+
+
+_off = _Off()
 
 
 class _Seen(threading.local):
@@ -90,11 +107,23 @@ class _Seen(threading.local):
 
 
 class ForwardStep:
-    """What one forward pass was given, seen from a hook: which of its tokens are the prompt's."""
+    """What one forward pass was given, seen from a hook: which of its tokens are the prompt's.
 
-    def __init__(self, model: TransformerBridge) -> None:
-        self.model = model
+    Args:
+        model: The language model.
+        gates: What reads its prompts.
+    """
+
+    def __init__(self, model: TransformerBridge, gates: Sequence[Gate] = ()) -> None:
+        self.model, self.gates = model, list(dict.fromkeys(gates))
         self._seen = _Seen()
+        # What gates said of the prompts that caches hold.
+        self._said: weakref.WeakKeyDictionary[Any, Amounts] = weakref.WeakKeyDictionary()
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the pass that runs is a gate's own, which nothing may steer."""
+        return _off.now
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -103,6 +132,9 @@ class ForwardStep:
         with ExitStack() as stack:
             handle = hf_model.register_forward_pre_hook(self._note, with_kwargs=True)
             stack.callback(handle.remove)
+            if self.gates:
+                handle = hf_model.register_forward_hook(self._keep_amounts, with_kwargs=True)
+                stack.callback(handle.remove)
             drivers = [(self.model, name) for name in _OF_THE_BRIDGE] + [(hf_model, "generate")]
             for owner, name in drivers:
                 stack.enter_context(self._replaced(owner, name, self._noting(owner, name)))
@@ -119,7 +151,8 @@ class ForwardStep:
         """
 
         def note(_module: object, _args: object, _h: Tensor) -> None:
-            self._seen.passed.add(hook_name)
+            if not _off.now:
+                self._seen.passed.add(hook_name)
 
         def check(_module: object, _args: object, _output: object) -> None:
             if hook_name not in self._seen.passed:
@@ -190,6 +223,12 @@ class ForwardStep:
             self._seen.generation = outer
 
     def _note(self, _module: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not _off.now:
+            self._note_pass(args, kwargs)
+            if self.gates:
+                self._read_gates(kwargs)
+
+    def _note_pass(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         tokens = args[0] if args else kwargs.get("input_ids")
         if not isinstance(tokens, Tensor):
             raise InputError("steering needs token ids: the model was called with embeddings")
@@ -241,6 +280,59 @@ class ForwardStep:
         real = torch.cat([attention, behind], 1)[:, : past + n].bool()
         boundary = min(n, max(0, n_prompt - past))
         self._seen.latest = _Pass(tokens, real, past, prompt, attention, boundary, False)
+
+    def _read_gates(self, kwargs: dict[str, Any]) -> None:
+        """Find out what each gate says of the texts of this pass, or what it said before.
+
+        Raises:
+            InputError: tokens behind a cache whose prompt was not given whole while steering.
+        """
+        now, running = self._seen.latest, self._seen.generation
+        assert now is not None
+        if running is not None:
+            assert running.prompt is not None
+            copies = len(now.tokens) // len(running.prompt)
+            if running.amounts is None:
+                running.amounts = self._amounts(now, copies)
+            now.amounts = {g: own.repeat_interleave(copies) for g, own in running.amounts.items()}
+        elif now.prompt is not None:
+            now.amounts = self._amounts(now, 1)
+        else:
+            cache = kwargs.get("past_key_values", kwargs.get("cache_params"))
+            known = self._said.get(cache) if type(cache).__weakrefoffset__ else None
+            if now.is_chunk or known is None or len(known[self.gates[0]]) != len(now.tokens):
+                raise InputError(
+                    "a gate reads the whole prompt, which this pass goes on from without its being "
+                    "known: feed the prompt at once while steering and the rest one by one behind "
+                    "the same cache, or use generate"
+                )
+            now.amounts = known
+
+    def _amounts(self, now: _Pass, copies: int) -> Amounts:
+        """What each gate says of every prompt of a pass that holds each of them so often."""
+        assert now.prompt is not None and now.prompt_attention is not None
+        pairs = zip(now.prompt[::copies], now.prompt_attention[::copies], strict=True)
+        rows = [tokens[real.bool()].tolist() for tokens, real in pairs]
+        _off.now = True
+        try:
+            return read_amounts(self.model, rows, self.gates)
+        finally:
+            _off.now = False
+
+    def _keep_amounts(
+        self, _module: object, _args: object, kwargs: dict[str, Any], output: Any
+    ) -> None:
+        """Keep what gates said with the cache, for whoever goes on from there."""
+        if _off.now or self._seen.latest is None:
+            return
+        cache = getattr(output, "past_key_values", None) or kwargs.get("past_key_values")
+        if cache is not None and type(cache).__weakrefoffset__:
+            self._said[cache] = self._seen.latest.amounts
+
+    def amounts(self, gate: Gate) -> Float[Tensor, " batch"]:
+        """What a gate says of each text of the current pass."""
+        assert self._seen.latest is not None
+        return self._seen.latest.amounts[gate]
 
     def _columns_before(self, kwargs: dict[str, Any], n: int) -> int:
         cache = kwargs.get("past_key_values")

@@ -35,6 +35,16 @@ _ENTRY = {
     "coefficient": (int, float),
     "lineage": dict,
 }
+# What a gate reads at its site.
+READS = ("residual", "latents")
+_GATE = {
+    "hook_name": (str,),
+    "reads": (str,),
+    "rule": (str,),
+    "bias": (int, float),
+    "threshold": (int, float),
+    "cosine": (bool,),
+}
 _NAMES = ("model", "model_fingerprint", "sae", "sae_fingerprint")
 # Whether code that comes with a model may run is for each run to say, not for a folder.
 _LOADING = {
@@ -181,6 +191,8 @@ def _entry_fault(entry: Any) -> str | None:
         fitted_readout(entry)
     except InputError as error:
         return f"has no readout that can be read: {error}"
+    if (wrong := _gate_fault(entry.get("gate"))) is not None:
+        return wrong
     story = entry["lineage"]
     for name in _NAMES:
         if not isinstance(story.get(name), str | None):
@@ -190,6 +202,18 @@ def _entry_fault(entry: Any) -> str | None:
         isinstance(loading.get(name), kind | None) for name, kind in _LOADING.items()
     ):
         return "has a lineage whose loading is not how a model and an SAE are loaded"
+    return None
+
+
+def _gate_fault(gate: Any) -> str | None:
+    if gate is None:
+        return None
+    if not isinstance(gate, dict) or any(
+        type(gate.get(name)) not in kinds for name, kinds in _GATE.items()
+    ):
+        return f"has a gate that needs {', '.join(_GATE)}"
+    if gate["reads"] not in READS:
+        return f"has a gate that reads {shortened(gate['reads'])}: use one of {', '.join(READS)}"
     return None
 
 

@@ -18,14 +18,9 @@ from saepd.common.errors import InputError
 from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE, write_atomically
 from saepd.directions.accepting import Directions, as_directions
 from saepd.directions.direction import Direction, check_fits
-from saepd.directions.edits import AddVector, Edit, EditLatents, Reconstruct
-from saepd.directions.lineage import (
-    RECONSTRUCT,
-    STORY_FORMAT,
-    fitted_readout,
-    read_story,
-    what_is_lacking,
-)
+from saepd.directions.edits import AddVector
+from saepd.directions.entries import NUMBERS, direction_of, entry_of, numbers_of
+from saepd.directions.lineage import STORY_FORMAT, read_story, what_is_lacking
 from saepd.models.identity import weights_fingerprint
 from saepd.saes.load import sae_fingerprint, sae_hook_name
 
@@ -64,11 +59,10 @@ def save_to_disk(
 ) -> None:
     """Write directions as ``steering.safetensors`` and ``steering.json``.
 
-    Latents, values and vectors are tensors; everything else, lineage, readouts and units included,
-    is JSON.
-    The JSON carries a hash of the tensors. Of directions that were made by hand, it records the
-    SAE, and the model if it is given. Whenever saving ends before its time, what the folder held
-    before can be loaded, or all of the new directions.
+    Latents, values, vectors and what gates weigh are tensors; everything else, lineage, readouts
+    and units included, is JSON. The JSON carries a hash of the tensors. Of directions that were
+    made by hand, it records the SAE, and the model if it is given. Whenever saving ends before its
+    time, what the folder held before can be loaded, or all of the new directions.
 
     Args:
         directions: One direction or several, or what `saepd.fit_directions` returns.
@@ -87,21 +81,10 @@ def save_to_disk(
     tensors: dict[str, torch.Tensor] = {}
     entries: list[dict[str, Any]] = []
     for i, (direction, story) in enumerate(zip(directions, stories, strict=True)):
-        for name, value in _numbers(direction.edit).items():
+        for name, value in numbers_of(direction).items():
             # Copied, since scaled directions share their tensors and safetensors refuses that.
             tensors[f"{i}.{name}"] = value.cpu().clone().contiguous()
-        entries.append(
-            {
-                "perspective": direction.perspective,
-                "hook_name": direction.hook_name,
-                "mode": _mode(direction.edit),
-                "positions": direction.positions,
-                "coefficient": float(direction.coefficient),
-                "units": _units(direction.edit),
-                "readout": None if direction.readout is None else direction.readout.as_json(),
-                "lineage": story,
-            }
-        )
+        entries.append(entry_of(direction) | {"lineage": story})
     payload = save(tensors)
     whole = {
         "format": STORY_FORMAT,
@@ -144,15 +127,12 @@ def load_from_disk(
     fingerprint = sae_fingerprint(sae) if sae is not None else None
     directions = []
     for i, entry in enumerate(story["directions"]):
-        numbers = {n: tensors.get(f"{i}.{n}") for n in ("latents", "values", "vector")}
+        numbers = {name: tensors.get(f"{i}.{name}") for name in NUMBERS}
         where = f"direction {entry['perspective']!r} in {folder}"
-        own = sae
-        if numbers["vector"] is None:
+        if numbers["vector"] is None or (entry.get("gate") or {}).get("reads") == "latents":
             _check_sae(where, entry["lineage"], fingerprint)
-        else:
-            own = None
         try:
-            directions.append(_direction(entry, numbers, own))
+            directions.append(direction_of(entry, numbers, sae))
         except InputError as error:
             raise InputError(f"{where} is damaged: {error}") from error
     check_fits(model, directions)
@@ -166,7 +146,7 @@ def _stories(
     directions: Sequence[Direction], model: TransformerBridge | None
 ) -> list[dict[str, Any]]:
     """Lineages with what the directions show of themselves: their SAE, and the model if given."""
-    saes = {id(d.edit.sae): d.edit.sae for d in directions if not isinstance(d.edit, AddVector)}
+    saes = {id(sae): sae for direction in directions for sae in _saes(direction)}
     told = {key: made_with(model, sae) for key, sae in saes.items()}
     plain = made_with(model, None)
     if len({story["sae_fingerprint"] for story in told.values()}) > 1:
@@ -177,8 +157,7 @@ def _stories(
         )
     stories = []
     for direction in directions:
-        edit = direction.edit
-        own = plain if isinstance(edit, AddVector) else told[id(edit.sae)]
+        own = next((told[id(sae)] for sae in _saes(direction)), plain)
         loading = {**direction.lineage.get("loading", {}), **own["loading"]}
         story = {**direction.lineage, **own, "loading": loading}
         stories.append(_as_json(story, f"direction {direction.perspective!r}: its lineage"))
@@ -188,6 +167,13 @@ def _stories(
             "folder of its own"
         )
     return stories
+
+
+def _saes(direction: Direction) -> list[SAE[Any]]:
+    """The dictionaries that a direction writes with, or that its gate reads with."""
+    edit, gate = direction.edit, direction.gate
+    found = [None if isinstance(edit, AddVector) else edit.sae, gate.sae if gate else None]
+    return [sae for sae in found if sae is not None]
 
 
 def _as_json(value: dict[str, Any], what: str) -> dict[str, Any]:
@@ -235,56 +221,6 @@ def _check_sae(where: str, lineage: dict[str, Any], fingerprint: str | None) -> 
         raise InputError(f"{where} is made of SAE latents: load its SAE, {name}")
     if made_with_sae != fingerprint:
         raise InputError(f"{where} was made with another SAE: {name}")
-
-
-def _direction(
-    entry: dict[str, Any], numbers: dict[str, torch.Tensor | None], sae: SAE[Any] | None
-) -> Direction:
-    return Direction(
-        perspective=entry["perspective"],
-        hook_name=entry["hook_name"],
-        edit=_edit(entry["mode"], numbers, sae),
-        positions=entry["positions"],
-        coefficient=entry["coefficient"],
-        lineage=entry["lineage"],
-        readout=fitted_readout(entry),
-    )
-
-
-def _edit(mode: Any, numbers: dict[str, torch.Tensor | None], sae: SAE[Any] | None) -> Edit:
-    """The edit of an entry, from its numbers and the SAE that they are of."""
-    if sae is None:
-        if numbers["vector"] is None or mode != "add":
-            raise InputError(f"a vector can only be added, and its mode is {mode}")
-        return AddVector(numbers["vector"])
-    if mode == RECONSTRUCT:
-        return Reconstruct(sae)
-    if numbers["latents"] is None:
-        raise InputError(f"it has no latents to {mode}")
-    return EditLatents(sae, numbers["latents"], numbers["values"], mode)
-
-
-def _numbers(edit: Edit) -> dict[str, torch.Tensor]:
-    if isinstance(edit, AddVector):
-        return {"vector": edit.vector}
-    if isinstance(edit, EditLatents):
-        found = {"latents": edit.latents, "values": edit.values}
-        return {name: value for name, value in found.items() if value is not None}
-    return {}
-
-
-def _mode(edit: Edit) -> str:
-    if isinstance(edit, EditLatents):
-        return edit.mode
-    return "add" if isinstance(edit, AddVector) else RECONSTRUCT
-
-
-def _units(edit: Edit) -> str:
-    """What the numbers of an edit are numbers of."""
-    if isinstance(edit, AddVector):
-        return "residual units"
-    own = {"add": "SAE activation units", "clamp": "SAE activation units", "scale": "factor"}
-    return own.get(_mode(edit), "none")
 
 
 def _sha256(payload: bytes) -> str:

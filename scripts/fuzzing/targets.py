@@ -164,7 +164,11 @@ def model_targets(folder: Path) -> list[Target]:
 
 
 def _save_directions(model: Any, sae: Any, folder: Path) -> None:
+    import tiny  # pyright: ignore[reportMissingImports] - beside the tests, see scripts/fuzz.py
+    import torch
+
     from saepd.directions.fitted_readout import FittedReadout
+    from saepd.directions.gate import Gate
     from saepd.directions.saving import save_to_disk
     from saepd.feedback.accepting import as_feedback
     from saepd.fit.recipe import fit_directions
@@ -172,7 +176,12 @@ def _save_directions(model: Any, sae: Any, folder: Path) -> None:
 
     fitted = fit_directions(model, sae, as_feedback([r for r in _SAID if "answer" in r]))
     readout = FittedReadout(ReadoutConfig(), [0.5, 0.0, 0.1, -0.1], [0.4, 0.2, -0.3, 0.0])
-    directions = [replace(direction, readout=readout) for direction in fitted.directions]
+    gate = Gate(tiny.SITE, torch.ones(int(sae.cfg.d_sae)), sae=sae)
+    plain = Gate(tiny.SITE, torch.ones(tiny.D_MODEL), rule="above", threshold=0.2, cosine=True)
+    directions = [
+        replace(direction, readout=readout, gate=own)
+        for direction, own in zip(fitted.directions, (gate, plain), strict=True)
+    ]
     save_to_disk(directions, folder, verdict={"said": "It helps.", "gain": 0.1})
 
 

@@ -111,7 +111,7 @@ JUNK = st.recursive(
     max_leaves=6,
 )
 KEYS = ("perspective", "hook_name", "mode", "positions", "coefficient", "lineage")
-KEYS += ("readout",)
+KEYS += ("readout", "gate")
 WHOLE = ("format", "sha256", "verdict")
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from gated import gates
 from safetensors.torch import load_file, save
 from tiny import D_MODEL, SITE, save_tiny_model
 
@@ -15,6 +16,7 @@ from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector, EditLatents, Reconstruct
 from saepd.directions.fitted_readout import FittedReadout
+from saepd.directions.gate import Gate
 from saepd.directions.lineage import read_lineage
 from saepd.directions.saving import load_from_disk, save_to_disk
 from saepd.models.identity import weights_fingerprint
@@ -193,7 +195,7 @@ def test_what_an_earlier_version_saved_is_loaded_with_a_word(
         story["format"] = 1
         del story["verdict"]
         for entry in story["directions"]:
-            del entry["readout"]
+            del entry["readout"], entry["gate"]
             entry["lineage"].update(lineage)
 
     edit_story(folder, older)
@@ -240,6 +242,71 @@ def test_a_readout_of_a_damaged_config_is_refused(llama, tmp_path, dense, change
     edit_story(tmp_path, lambda story: story["directions"][0]["readout"]["config"].update(change))
     with pytest.raises(InputError, match=r"are damaged: .* has no readout that can be read"):
         load_from_disk(tmp_path, llama)
+
+
+# --- gates ---
+
+
+@pytest.fixture
+def gated(random_sae, sae, dense):
+    found = gates(random_sae, d_sae=48, hook_name=SITE)
+    return [replace(dense, gate=replace(g, sae=g.sae and sae)) for g in found.values()]
+
+
+def test_gates_are_saved_and_loaded(llama, sae, tmp_path, gated):
+    save_to_disk(gated, tmp_path)
+    loaded = load_from_disk(tmp_path, llama, sae)
+    for one, other in zip(loaded, gated, strict=True):
+        assert repr(one) == repr(other)
+        for name in one.gate.__dataclass_fields__:
+            left, right = getattr(one.gate, name), getattr(other.gate, name)
+            assert torch.equal(left, right) if isinstance(left, torch.Tensor) else left == right
+    assert torch.equal(branch(llama, PROMPTS, loaded), branch(llama, PROMPTS, gated))
+
+
+def test_a_gate_of_latents_needs_their_sae_and_one_of_the_residual_none(
+    llama, random_sae, tmp_path, gated
+):
+    save_to_disk([d for d in gated if d.gate.sae is None], tmp_path)
+    assert len(load_from_disk(tmp_path, llama)) == 4
+    save_to_disk([d for d in gated if d.gate.sae is not None], tmp_path)
+    assert read_lineage(tmp_path).sae == f"tiny/{SITE}"
+    with pytest.raises(InputError, match=r"'dense' in .* is made of SAE latents: load its SAE"):
+        load_from_disk(tmp_path, llama)
+    with pytest.raises(InputError, match=r"'dense' in .* was made with another SAE"):
+        load_from_disk(tmp_path, llama, random_sae("topk", seed=1))
+    other = replace(gated[1], gate=replace(gated[1].gate, sae=random_sae("topk", seed=1)))
+    with pytest.raises(InputError, match="of several SAEs"):
+        save_to_disk([gated[1], other], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"reads": "x"},
+        {"reads": 3},
+        {"reads": "latents"},
+        {"rule": "x"},
+        {"hook_name": "x"},
+        {"hook_name": "blocks.3.hook_resid_post"},
+        {"bias": True},
+        {"bias": "1"},
+        {"threshold": None},
+        {"cosine": 1},
+    ],
+)
+def test_a_damaged_gate_is_refused(llama, sae, tmp_path, gated, change):
+    save_to_disk(gated[:1], tmp_path)
+    edit_story(tmp_path, lambda story: story["directions"][0]["gate"].update(change))
+    with pytest.raises(InputError, match=r"damaged|does not say of which SAE"):
+        load_from_disk(tmp_path, llama, sae)
+
+
+@pytest.mark.parametrize("gate", [3, [], "x", {}])
+def test_what_is_no_gate_is_refused(llama, folder, sae, gate):
+    edit_story(folder, lambda story: story["directions"][0].update(gate=gate))
+    with pytest.raises(InputError, match="has a gate that needs hook_name"):
+        load_from_disk(folder, llama, sae)
 
 
 # --- damaged files ---
@@ -515,9 +582,14 @@ def test_what_is_no_direction_is_not_saved(given, tmp_path):
         ({"1.latents": None}, "no latents to clamp"),
         ({"1.values": None}, "needs values"),
         ({"0.vector": None}, "no latents to add"),
+        ({"0.gate_scale": None}, "gate lacks weights, mean or scale"),
+        ({"0.gate_scale": torch.zeros(D_MODEL)}, "scale must be positive"),
+        ({"0.gate_weights": torch.ones(3)}, "3 weights but its mean has 32"),
     ],
 )
 def test_numbers_that_make_no_sense(llama, sae, folder, tensors, match):
+    first = replace(load_from_disk(folder, llama, sae)[0], gate=Gate(SITE, torch.ones(D_MODEL)))
+    save_to_disk([first, load_from_disk(folder, llama, sae)[1]], folder)
     numbers = {**load_file(folder / WEIGHTS_FILE), **tensors}
     payload = save({name: value for name, value in numbers.items() if value is not None})
     (folder / WEIGHTS_FILE).write_bytes(payload)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,12 @@ from torch import Tensor
 from saepd.branches.engine.columns import NEVER, Columns
 from saepd.branches.engine.plan import Plan
 from saepd.branches.engine.prefix import capture, edit_masks, first_edited, forward, resume_in_rows
-from saepd.branches.engine.widening import Masks, WideRows, widening
+from saepd.branches.engine.widening import Masks, WideRows, gated, share_of, widening
+from saepd.directions.gate import Amounts, Gate, read_amounts
 from saepd.models.positions import generated_mask
 
 if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
     from transformers import DynamicCache
 
 
@@ -34,12 +36,14 @@ class State:
         columns: Every token so far.
         cache: Below the first wide block one row per prompt, above it K+1 rows per prompt.
         log_probs: Of the next token, in nats.
+        amounts: What the plan's gates say of each prompt.
     """
 
     plan: Plan
     columns: Columns
     cache: DynamicCache
     log_probs: Float[Tensor, "batch branches vocab"]
+    amounts: Amounts
 
     def feed(self, tokens: Int[Tensor, " batch"]) -> None:
         """Let all branches of every text read a token."""
@@ -51,6 +55,14 @@ class State:
         rows = torch.tensor(kept, device=self.log_probs.device)
         chosen = select_rows(self, rows)
         self.columns, self.log_probs = chosen.columns, chosen.log_probs
+        self.amounts = chosen.amounts
+
+
+def amounts_of(model: TransformerBridge, columns: Columns, gates: Sequence[Gate]) -> Amounts:
+    """What gates say of each prompt of a batch."""
+    prompts = columns.tokens[:, : columns.n_prompt]
+    pairs = zip(prompts, columns.attention, strict=True) if gates else ()
+    return read_amounts(model, [tokens[real.bool()].tolist() for tokens, real in pairs], gates)
 
 
 def start(plan: Plan, columns: Columns) -> State:
@@ -58,6 +70,7 @@ def start(plan: Plan, columns: Columns) -> State:
     masks = edit_masks(plan.model, columns, plan.specs)
     first = first_edited(masks, columns.n_prompt)
     with torch.inference_mode():
+        amounts = amounts_of(plan.model, columns, plan.gates)
         prefix = capture(
             plan.model,
             columns,
@@ -66,10 +79,10 @@ def start(plan: Plan, columns: Columns) -> State:
             cached=first >= MIN_SHARED,
             keep_cache=True,
         )
-        logits, cache = resume_in_rows(prefix, plan, masks)
+        logits, cache = resume_in_rows(prefix, plan, gated(masks, plan, amounts))
         log_probs = logits.float().log_softmax(-1)
     assert cache is not None
-    return State(plan, columns, cache, log_probs)
+    return State(plan, columns, cache, log_probs, amounts)
 
 
 def extend(
@@ -88,10 +101,11 @@ def extend(
         torch.cat([before.until, torch.full_like(tokens, NEVER)], dim=1),
         before.n_prompt + n_new,
     )
-    masks = {
+    masks: Masks = {
         spec: generated_mask(spec, tokens, plan.model.tokenizer) & real.bool()
         for spec in plan.specs
     }
+    masks = gated(masks, plan, state.amounts)
     with torch.inference_mode(), widening(plan, WideRows(plan.n_branches, len(tokens)), masks):
         chosen = slice(before.n_prompt, columns.n_prompt)
         logits = forward(plan.model, columns, chosen, state.cache, read=slice(-n_new, None))
@@ -114,7 +128,8 @@ def select_rows(state: State, owner: Int[Tensor, " rows"]) -> State:
     columns = replace(
         before, tokens=before.tokens[owner], real=before.real[owner], until=before.until[owner]
     )
-    return State(state.plan, columns, state.cache, state.log_probs[owner])
+    amounts = {gate: own[owner] for gate, own in state.amounts.items()}
+    return State(state.plan, columns, state.cache, state.log_probs[owner], amounts)
 
 
 @dataclass
@@ -127,6 +142,7 @@ class Separate:
         cache: With the same rows.
         log_probs: Of the next token, in nats.
         branch: Each row's branch.
+        amounts: What the plan's gates say of each row's prompt.
         rows_of: The rows of every branch that is left.
     """
 
@@ -135,6 +151,7 @@ class Separate:
     cache: DynamicCache
     log_probs: Float[Tensor, "rows vocab"]
     branch: list[int]
+    amounts: Amounts
     rows_of: dict[int, Int[Tensor, " rows"]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -157,8 +174,10 @@ class Separate:
             torch.cat([before.until, torch.full_like(new, NEVER)], dim=1),
             before.n_prompt + 1,
         )
-        masks = {spec: generated_mask(spec, new, plan.model.tokenizer) for spec in plan.specs}
-        with torch.inference_mode(), _editing(self, masks):
+        masks: Masks = {
+            spec: generated_mask(spec, new, plan.model.tokenizer) for spec in plan.specs
+        }
+        with torch.inference_mode(), _editing(self, gated(masks, plan, self.amounts)):
             chosen = slice(before.n_prompt, columns.n_prompt)
             logits = forward(plan.model, columns, chosen, self.cache, read=slice(-1, None))
             self.log_probs = logits[:, -1].float().log_softmax(-1)
@@ -176,6 +195,7 @@ class Separate:
         )
         self.log_probs = self.log_probs[rows]
         self.branch = [self.branch[row] for row in kept]
+        self.amounts = {gate: own[rows] for gate, own in self.amounts.items()}
         self._find_rows()
 
 
@@ -196,7 +216,9 @@ def separate(state: State) -> Separate:
         until=before.until.repeat_interleave(n, dim=0),
     )
     branch = list(range(n)) * len(before.tokens)
-    return Separate(state.plan, columns, state.cache, state.log_probs.flatten(0, 1), branch)
+    amounts = {gate: own.repeat_interleave(n) for gate, own in state.amounts.items()}
+    log_probs = state.log_probs.flatten(0, 1)
+    return Separate(state.plan, columns, state.cache, log_probs, branch, amounts)
 
 
 @contextmanager
@@ -209,8 +231,8 @@ def _editing(state: Separate, masks: Masks) -> Iterator[None]:
             if index in state.rows_of:
                 rows = state.rows_of[index].to(h.device)
                 own = h[rows]
-                mask = masks[direction.positions].to(h.device)[rows].unsqueeze(-1).to(h)
-                out[rows] += direction.delta(own) * mask
+                share = share_of(masks, direction).to(h.device)[rows].to(h)
+                out[rows] += direction.delta(own) * share
         return out
 
     with ExitStack() as stack:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from saepd.branches.engine.columns import fits_columns, prompt_columns
-from saepd.branches.engine.decoding import MIN_SHARED, State, extend, select_rows
+from saepd.branches.engine.decoding import MIN_SHARED, State, amounts_of, extend, select_rows
 from saepd.branches.engine.plan import Plan
 from saepd.branches.engine.prefix import (
     Prefix,
@@ -24,8 +24,9 @@ from saepd.branches.engine.prefix import (
 )
 from saepd.branches.engine.reference import Texts
 from saepd.branches.engine.texts import TextTree, text_tree
-from saepd.branches.engine.widening import Masks
+from saepd.branches.engine.widening import Masks, gated
 from saepd.common.errors import InputError
+from saepd.directions.gate import Amounts
 from saepd.models.batching import logit_cost
 from saepd.models.position_specs import parse_positions
 
@@ -47,12 +48,14 @@ class Pack:
         texts: Of each prompt; None where only the next token is read.
         trees: How the texts are laid out.
         as_copies: Whether branches are copies of columns; rows otherwise.
+        amounts: What gates have said of each prompt so far.
     """
 
     prefix: Prefix
     texts: list[Texts] | None
     trees: list[TextTree] | None
     as_copies: bool
+    amounts: Amounts = field(default_factory=dict)
 
     @classmethod
     def capture(
@@ -125,7 +128,8 @@ class Pack:
             logits, cache = resume_in_rows(self.prefix, plan, self._masks(plan))
             assert cache is not None
             log_probs = logits.float().log_softmax(-1)
-            return _scored_in_rows(State(plan, self.prefix.columns, cache, log_probs), self.texts)
+            state = State(plan, self.prefix.columns, cache, log_probs, self.amounts)
+            return _scored_in_rows(state, self.texts)
         reads = [
             (list(chain(*tree.reads)), list(chain(*own)), [len(text) for text in own])
             for tree, own in zip(self.trees, self.texts, strict=True)
@@ -192,7 +196,9 @@ class Pack:
                     f"these prompts were captured for later positions than {spec!r}: capture them "
                     "for these"
                 )
-        return masks
+        unread = [gate for gate in plan.gates if gate not in self.amounts]
+        self.amounts.update(amounts_of(prefix.model, prefix.columns, unread))
+        return gated(masks, plan, self.amounts)
 
 
 def _scored_in_rows(state: State, texts: list[Texts]) -> list[Float[Tensor, "branches texts"]]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from saepd.common.errors import InputError
 from saepd.directions.accepting import as_branches
 from saepd.directions.direction import Direction, check_fits
+from saepd.directions.gate import Gate
 from saepd.directions.sites import check_blocks, hook_point
 from saepd.models.in_use import using
 from saepd.models.tokens import check_lengths, continuation_ids, prompt_ids
@@ -44,6 +45,11 @@ class PositionedEdit(Protocol):
     @property
     def positions(self) -> str:
         """See `saepd.models.positions`."""
+        ...
+
+    @property
+    def gate(self) -> Gate | None:
+        """What says how much of it each item gets; None where each gets all of it."""
         ...
 
     def delta(
@@ -94,6 +100,12 @@ class Plan:
         """Every position spec in use, once; that of an answer where nothing is steered."""
         used = dict.fromkeys(d.positions for edits in self.edits.values() for _, d in edits)
         return list(used) or ["answer"]
+
+    @property
+    def gates(self) -> list[Gate]:
+        """Every gate of a direction, once."""
+        found = [d.gate for edits in self.edits.values() for _, d in edits if d.gate is not None]
+        return list(dict.fromkeys(found))
 
 
 def split_at(model: TransformerBridge, hook_names: Sequence[str]) -> tuple[int, HookPoint | None]:

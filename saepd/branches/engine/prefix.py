@@ -63,7 +63,8 @@ def edit_masks(model: TransformerBridge, columns: Columns, specs: Sequence[str])
     Raises:
         InputError: a marker that a prompt does not contain.
     """
-    n, masks = columns.n_prompt, {}
+    n = columns.n_prompt
+    masks: Masks = {}
     for spec in specs:
         inside = prompt_mask(spec, columns.tokens[:, :n], columns.attention, model.tokenizer)
         behind = generated_mask(spec, columns.tokens[:, n:], model.tokenizer)

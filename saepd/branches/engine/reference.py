@@ -17,7 +17,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from saepd.branches.engine.plan import Plan
+from saepd.branches.engine.widening import Masks, gated, share_of
 from saepd.common.errors import InputError
+from saepd.directions.gate import read_amounts
 from saepd.models.batching import token_budget
 from saepd.models.positions import generated_mask, prompt_mask
 
@@ -164,11 +166,13 @@ def whole(
     chosen = list(range(plan.n_branches) if branches is None else branches)
     read = len(tokens) - n_prompt + 1 if read is None else read
     at_once = max(1, token_budget(model) // len(tokens))
+    amounts = read_amounts(model, [list(tokens[:n_prompt])], plan.gates)
     parts = []
     for start in range(0, len(chosen), at_once):
         rows = chosen[start : start + at_once]
         ids = torch.tensor([list(tokens)] * len(rows), device=device)
-        masks = {spec: _mask(model, spec, ids[:1], n_prompt) for spec in plan.specs}
+        masks: Masks = {spec: _mask(model, spec, ids[:1], n_prompt) for spec in plan.specs}
+        masks = gated(masks, plan, amounts)
         with hooked_rows(plan, rows, masks):
             hf_model: Any = model.original_model
             # As the model itself would be called: some of the bridge's modules cannot run uncached.
@@ -178,7 +182,7 @@ def whole(
 
 
 @contextmanager
-def hooked_rows(plan: Plan, rows: list[int], masks: dict[str, Tensor]) -> Iterator[None]:
+def hooked_rows(plan: Plan, rows: list[int], masks: Masks) -> Iterator[None]:
     """Edit every site of the plan in a batch that holds these branches, one a row."""
 
     def edit_site(site: Any, _args: object, h: Tensor) -> Float[Tensor, "rows columns d_model"]:
@@ -186,9 +190,9 @@ def hooked_rows(plan: Plan, rows: list[int], masks: dict[str, Tensor]) -> Iterat
         for row, branch in enumerate(rows):
             for index, edit in plan.edits[site]:
                 if index == branch:
-                    mask = masks[edit.positions].to(h).unsqueeze(-1)
+                    share = share_of(masks, edit).to(h)
                     # Every edit sees the site as it was before any of them.
-                    out[row] = out[row] + (edit.delta(h[row : row + 1]) * mask)[0]
+                    out[row] = out[row] + (edit.delta(h[row : row + 1]) * share)[0]
         return torch.stack(out)
 
     with ExitStack() as stack:

@@ -14,15 +14,40 @@ from typing import Any, TypeAlias
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from saepd.branches.engine.columns import Columns, Tails, additive
 from saepd.branches.engine.plan import Plan, PositionedEdit
+from saepd.directions.gate import Amounts, Gate
 
-# The columns that each position spec edits.
-Masks: TypeAlias = dict[str, Bool[Tensor, "batch columns"]]
+# The columns that each position spec edits; and under a spec with a gate, how much of a direction
+# with both is written in each column.
+Masks: TypeAlias = dict[str | tuple[str, Gate], Shaped[Tensor, "batch columns"]]
 _Edit: TypeAlias = Callable[[Float[Tensor, "batch branches columns d_model"]], Any]
+
+
+def gated(masks: Masks, plan: Plan, amounts: Amounts) -> Masks:
+    """The masks of position specs, and those of the plan's gated directions.
+
+    Args:
+        masks: The columns that each position spec edits.
+        plan: The branches.
+        amounts: What each gate says of each row.
+    """
+    found = dict(masks)
+    for _, edit in (pair for edits in plan.edits.values() for pair in edits):
+        if edit.gate is not None:
+            found[edit.positions, edit.gate] = masks[edit.positions] * amounts[edit.gate].unsqueeze(
+                -1
+            )
+    return found
+
+
+def share_of(masks: Masks, edit: PositionedEdit) -> Shaped[Tensor, "batch columns 1"]:
+    """How much of an edit each column gets."""
+    key = edit.positions if edit.gate is None else (edit.positions, edit.gate)
+    return masks[key].unsqueeze(-1)
 
 
 class WideRows:
@@ -97,7 +122,7 @@ def widening(plan: Plan, layout: WideRows | Copies, masks: Masks) -> Iterator[No
     Args:
         plan: The branches.
         layout: What a branch is in a batch.
-        masks: The columns that each position spec edits, among those that a branch has.
+        masks: How much each column gets, among those that a branch has; from `gated`.
     """
 
     def widen_block_input(
@@ -136,8 +161,8 @@ def _added(
     """Each branch's columns with its own directions at a site added."""
     out = own.clone()
     for index, direction in edits:
-        mask = masks[direction.positions].unsqueeze(-1).to(own)
-        out[:, index] += direction.delta(own[:, index]) * mask
+        share = share_of(masks, direction).to(own)
+        out[:, index] += direction.delta(own[:, index]) * share
     return out
 
 
