@@ -31,9 +31,9 @@ from saepd.common.files import write_atomically, write_json
 from saepd.evaluation.config import DrawConfig
 from saepd.evaluation.fold import fold_of, make_draws
 from saepd.evaluation.item_cache import ItemCache
-from saepd.evaluation.results.pictures import Curve, curves_figure, reliability_figure
 from saepd.metrics.selective import risk_coverage_curve
 from saepd.models.load import load_model
+from saepd.pages.curves import Curve, curves_figure, reliability_figure
 from saepd.saes.load import load_sae
 from saepd.tasks.loading import load_task
 from saepd.uncertainty.asking_again import iterate_over_options

@@ -144,7 +144,8 @@ class Direction:
         if self.edit.values is None:
             return [(i, None) for i in ids]
         values = self.edit.values.tolist()
-        return sorted(zip(ids, values, strict=True), key=lambda pair: -abs(pair[1]))
+        pairs = sorted(zip(ids, values, strict=True), key=lambda pair: -abs(pair[1]))
+        return [*pairs]
 
     def _repr_html_(self) -> str:
         made_of = ("model", "sae", "n_feedback")

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from saepd.metrics.calibration import reliability_diagram
 from saepd.metrics.distributions import Distributions
+from saepd.metrics.selective import risk_coverage_curve
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-_COLOURS = ("#1b6ca8", "#d1495b", "#66a182", "#edae49", "#5f4b8b", "#444444")
+COLOURS = ("#1b6ca8", "#d1495b", "#66a182", "#edae49", "#5f4b8b", "#444444")
 
 
 class Curve(NamedTuple):
@@ -54,6 +56,21 @@ def reliability_figure(
     return figure
 
 
+def risk_coverage_figure(
+    panels: Mapping[str, tuple[Mapping[str, ArrayLike], ArrayLike]],
+) -> Figure:
+    """Mean loss of the surest questions against how many of all are answered.
+
+    Args:
+        panels: Title -> uncertainties by method, and the losses of the same questions.
+    """
+    drawn: dict[str, list[Curve]] = {}
+    for title, (uncertainties, losses) in panels.items():
+        curves = {name: risk_coverage_curve(own, losses) for name, own in uncertainties.items()}
+        drawn[title] = [Curve(name, c.coverage, c.risk) for name, c in curves.items()]
+    return _figure(drawn, "coverage", "risk", markers=False)
+
+
 def curves_figure(panels: Mapping[str, Sequence[Curve]], x: str, y: str) -> Figure:
     """Lines, such as risk against coverage."""
     return _figure(panels, x, y, markers=False)
@@ -68,7 +85,7 @@ def _figure(panels: Mapping[str, Sequence[Curve]], x: str, y: str, *, markers: b
     shown: set[str] = set()
     for column, curves in enumerate(panels.values(), 1):
         for curve in curves:
-            colour = _COLOURS[names.index(curve.name) % len(_COLOURS)]
+            colour = COLOURS[names.index(curve.name) % len(COLOURS)]
             figure.add_trace(
                 Scatter(
                     x=np.asarray(curve.x),

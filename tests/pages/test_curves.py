@@ -3,8 +3,9 @@ import pytest
 
 pytest.importorskip("plotly")
 
-from saepd.evaluation.results.pictures import Curve, curves_figure, reliability_figure
 from saepd.metrics.calibration import reliability_diagram
+from saepd.metrics.selective import risk_coverage_curve
+from saepd.pages.curves import Curve, curves_figure, reliability_figure, risk_coverage_figure
 
 
 def test_a_reliability_diagram_draws_its_bins():
@@ -26,3 +27,13 @@ def test_a_name_has_one_colour_and_one_entry_in_the_legend():
     colours = {trace.name: trace.line.color for trace in figure.data}
     assert all(trace.line.color == colours[trace.name] for trace in figure.data)
     assert sum(trace.showlegend for trace in figure.data) == 2
+
+
+def test_risk_and_coverage_are_those_of_the_curve():
+    rng = np.random.default_rng(1)
+    uncertainty, losses = rng.random(30), rng.integers(2, size=30)
+    figure = risk_coverage_figure({"task": ({"entropy": uncertainty}, losses)})
+    [drawn] = figure.data
+    curve = risk_coverage_curve(uncertainty, losses)
+    np.testing.assert_allclose(drawn.x, curve.coverage)
+    np.testing.assert_allclose(drawn.y, curve.risk)
