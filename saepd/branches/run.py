@@ -159,6 +159,7 @@ def next_token_log_probs(
                 plan.first_wide_block,
                 plan.specs,
                 n_branches=plan.n_branches,
+                gates=plan.gates,
             )
             found = list(pack.log_probs(plan).cpu())
             _warn_of_broken(plan, indices, chosen, None, [row[:, 0] for row in found])
@@ -219,6 +220,7 @@ def score_tokens(
                 plan.first_wide_block,
                 plan.specs,
                 n_branches=plan.n_branches,
+                gates=plan.gates,
             )
             scores = _scores(pack, plan)
             _warn_of_broken(plan, indices, chosen, own, [s.log_probs for s in scores])

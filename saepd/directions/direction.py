@@ -161,6 +161,8 @@ class Direction:
                     "edit": repr(self.edit),
                     "positions": self.positions,
                     "coefficient": self.coefficient,
+                    **({} if self.gate is None else {"gate": repr(self.gate)}),
+                    **({} if self.readout is None else {"readout": "fitted with it"}),
                     **{name: self.lineage[name] for name in made_of if name in self.lineage},
                 }
             ),

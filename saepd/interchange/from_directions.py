@@ -74,6 +74,9 @@ def _site(direction: Direction) -> SiteVector:
 
 def _unsaid(direction: Direction) -> list[str]:
     """What belongs to a direction and is in no vector."""
-    if direction.readout is None:
-        return []
-    return ["its fitted readout, which turns scores into its answer, stays behind"]
+    unsaid = []
+    if direction.readout is not None:
+        unsaid.append("its fitted readout, which turns scores into its answer, stays behind")
+    if direction.gate is not None:
+        unsaid.append("its gate, which says how much of it a prompt gets, stays behind")
+    return unsaid

@@ -122,6 +122,26 @@ def test_other_coefficients_of_a_gated_direction_share_what_it_read(
         assert one.moved == pytest.approx(alone.moved, abs=1e-4)
 
 
+@pytest.mark.parametrize("positions", ["answer", "all"])
+def test_a_gate_reads_what_runs_anyway(llama, random_sae, positions):
+    runs = []
+    handle = llama.original_model.register_forward_pre_hook(lambda *_: runs.append(1))
+    edit = dense(gates(random_sae)["residual"], positions)
+    try:
+        for run in (
+            lambda edits: branch(llama, PROMPTS, edits),
+            lambda edits: score_continuations(llama, PROMPTS, OPTIONS, edits),
+            lambda edits: generate_branches(llama, PROMPTS, edits, SamplingConfig(1)),
+        ):
+            run([replace(edit, gate=None)])
+            n_plain = len(runs)
+            run([edit])
+            assert len(runs) == 2 * n_plain
+            runs.clear()
+    finally:
+        handle.remove()
+
+
 # --- text ---
 
 

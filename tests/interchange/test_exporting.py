@@ -11,6 +11,7 @@ from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
 from saepd.directions.edits import EditLatents
 from saepd.directions.fitted_readout import FittedReadout
+from saepd.directions.gate import Gate
 from saepd.interchange.exporting import export_directions
 from saepd.interchange.importing import import_directions
 from saepd.interchange.record import file_stems
@@ -126,6 +127,14 @@ def test_a_fitted_readout_stays_behind_and_that_is_told(llama, plain, tmp_path):
     [written] = export_directions(llama, one, "repeng", tmp_path, allow_loss=True)
     assert [loss.what for loss in written.losses] == ["readout and gate"]
     assert written.refit is None
+
+
+def test_a_gate_stays_behind_and_that_is_told(llama, plain, tmp_path):
+    one = plain(gate=Gate("blocks.1.hook_resid_post", torch.ones(32)))
+    with pytest.raises(InputError, match="its gate, which says how much of it a prompt gets"):
+        export_directions(llama, one, "repeng", tmp_path)
+    [written] = export_directions(llama, one, "repeng", tmp_path, allow_loss=True)
+    assert [loss.what for loss in written.losses] == ["readout and gate"]
 
 
 def test_bad_calls_are_refused(llama, plain, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,10 @@ from saepd.branches.engine.columns import NEVER, Columns
 from saepd.branches.engine.plan import Plan
 from saepd.branches.engine.prefix import capture, edit_masks, first_edited, forward, resume_in_rows
 from saepd.branches.engine.widening import Masks, WideRows, gated, share_of, widening
-from saepd.directions.gate import Amounts, Gate, read_amounts
+from saepd.directions.gate import Amounts
 from saepd.models.positions import generated_mask
 
 if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
     from transformers import DynamicCache
 
 
@@ -58,19 +57,11 @@ class State:
         self.amounts = chosen.amounts
 
 
-def amounts_of(model: TransformerBridge, columns: Columns, gates: Sequence[Gate]) -> Amounts:
-    """What gates say of each prompt of a batch."""
-    prompts = columns.tokens[:, : columns.n_prompt]
-    pairs = zip(prompts, columns.attention, strict=True) if gates else ()
-    return read_amounts(model, [tokens[real.bool()].tolist() for tokens, real in pairs], gates)
-
-
 def start(plan: Plan, columns: Columns) -> State:
     """Run prompts up to the next-token distributions of all branches, keeping the cache."""
     masks = edit_masks(plan.model, columns, plan.specs)
     first = first_edited(masks, columns.n_prompt)
     with torch.inference_mode():
-        amounts = amounts_of(plan.model, columns, plan.gates)
         prefix = capture(
             plan.model,
             columns,
@@ -78,11 +69,12 @@ def start(plan: Plan, columns: Columns) -> State:
             first,
             cached=first >= MIN_SHARED,
             keep_cache=True,
+            gates=plan.gates,
         )
-        logits, cache = resume_in_rows(prefix, plan, gated(masks, plan, amounts))
+        logits, cache = resume_in_rows(prefix, plan, gated(masks, plan, prefix.amounts))
         log_probs = logits.float().log_softmax(-1)
     assert cache is not None
-    return State(plan, columns, cache, log_probs, amounts)
+    return State(plan, columns, cache, log_probs, prefix.amounts)
 
 
 def extend(

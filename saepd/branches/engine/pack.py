@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from saepd.branches.engine.columns import fits_columns, prompt_columns
-from saepd.branches.engine.decoding import MIN_SHARED, State, amounts_of, extend, select_rows
+from saepd.branches.engine.decoding import MIN_SHARED, State, extend, select_rows
 from saepd.branches.engine.plan import Plan
 from saepd.branches.engine.prefix import (
     Prefix,
@@ -22,11 +22,12 @@ from saepd.branches.engine.prefix import (
     resume_in_columns,
     resume_in_rows,
 )
+from saepd.branches.engine.reading import amounts_of
 from saepd.branches.engine.reference import Texts
 from saepd.branches.engine.texts import TextTree, text_tree
 from saepd.branches.engine.widening import Masks, gated
 from saepd.common.errors import InputError
-from saepd.directions.gate import Amounts
+from saepd.directions.gate import Gate
 from saepd.models.batching import logit_cost
 from saepd.models.position_specs import parse_positions
 
@@ -48,14 +49,12 @@ class Pack:
         texts: Of each prompt; None where only the next token is read.
         trees: How the texts are laid out.
         as_copies: Whether branches are copies of columns; rows otherwise.
-        amounts: What gates have said of each prompt so far.
     """
 
     prefix: Prefix
     texts: list[Texts] | None
     trees: list[TextTree] | None
     as_copies: bool
-    amounts: Amounts = field(default_factory=dict)
 
     @classmethod
     def capture(
@@ -67,6 +66,7 @@ class Pack:
         specs: Sequence[str],
         *,
         n_branches: int | None = None,
+        gates: Sequence[Gate] = (),
     ) -> Pack:
         """Run what branches share that edit at some positions, from a block on.
 
@@ -77,6 +77,7 @@ class Pack:
             block: The first block that the branches may differ in.
             specs: The positions that they may edit.
             n_branches: K+1, if they are to run once only.
+            gates: Those of the branches, as far as they are known; others read later.
         """
         trees = None if texts is None else [text_tree(own) for own in texts]
         n_behind = max((len(tree.tokens) for tree in trees or ()), default=0)
@@ -103,6 +104,7 @@ class Pack:
             first,
             cached=not (as_copies and at_once) and first >= MIN_SHARED,
             keep_cache=texts is not None and not as_copies,
+            gates=gates,
         )
         return cls(prefix, texts, trees, as_copies)
 
@@ -128,7 +130,7 @@ class Pack:
             logits, cache = resume_in_rows(self.prefix, plan, self._masks(plan))
             assert cache is not None
             log_probs = logits.float().log_softmax(-1)
-            state = State(plan, self.prefix.columns, cache, log_probs, self.amounts)
+            state = State(plan, self.prefix.columns, cache, log_probs, self.prefix.amounts)
             return _scored_in_rows(state, self.texts)
         reads = [
             (list(chain(*tree.reads)), list(chain(*own)), [len(text) for text in own])
@@ -196,9 +198,9 @@ class Pack:
                     f"these prompts were captured for later positions than {spec!r}: capture them "
                     "for these"
                 )
-        unread = [gate for gate in plan.gates if gate not in self.amounts]
-        self.amounts.update(amounts_of(prefix.model, prefix.columns, unread))
-        return gated(masks, plan, self.amounts)
+        unread = [gate for gate in plan.gates if gate not in prefix.amounts]
+        prefix.amounts.update(amounts_of(prefix.model, prefix.columns, unread))
+        return gated(masks, plan, prefix.amounts)
 
 
 def _scored_in_rows(state: State, texts: list[Texts]) -> list[Float[Tensor, "branches texts"]]:

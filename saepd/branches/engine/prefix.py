@@ -21,7 +21,9 @@ from torch import Tensor
 from saepd.branches.engine.columns import Columns, Tails, additive
 from saepd.branches.engine.native import native_modules
 from saepd.branches.engine.plan import Plan
+from saepd.branches.engine.reading import reading
 from saepd.branches.engine.widening import Copies, Masks, WideRows, widening
+from saepd.directions.gate import Amounts, Gate
 from saepd.models.positions import generated_mask, prompt_mask
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class Prefix:
         in_tuple: Whether the model's blocks hand on tuples.
         before: The cache's layers after ``done`` columns; None where nothing is cached.
         after: The same once the blocks below ``block`` have run on all columns.
+        amounts: What gates have said of each prompt.
     """
 
     model: TransformerBridge
@@ -55,6 +58,7 @@ class Prefix:
     in_tuple: bool
     before: list[Any] | None
     after: list[Any] | None
+    amounts: Amounts
 
 
 def edit_masks(model: TransformerBridge, columns: Columns, specs: Sequence[str]) -> Masks:
@@ -86,6 +90,7 @@ def capture(
     *,
     cached: bool = False,
     keep_cache: bool = False,
+    gates: Sequence[Gate] = (),
 ) -> Prefix:
     """Run what all branches share.
 
@@ -97,6 +102,7 @@ def capture(
         cached: Run the columns before ``first`` through all blocks now, and keep their keys and
             values. Otherwise `resume` runs them: better where it is called only once.
         keep_cache: Keep keys and values, for tokens that are fed later.
+        gates: What reads the prompts meanwhile.
     """
     from transformers import DynamicCache
 
@@ -105,7 +111,7 @@ def capture(
     cache = DynamicCache(config=hf_config) if done or keep_cache else None
     before, hidden, in_tuple = None, None, False
     # No inference mode: gradients may be asked of what resumes from here.
-    with torch.no_grad():
+    with torch.no_grad(), reading(model, columns, gates, block) as amounts:
         if done:
             run_to(model, columns, slice(0, done), cache, len(model.blocks))
         if cache is not None:
@@ -114,7 +120,7 @@ def capture(
             rest = slice(done, columns.tokens.shape[1])
             hidden, in_tuple = run_to(model, columns, rest, cache, block)
     after = None if cache is None else list(cache.layers)
-    return Prefix(model, columns, block, first, done, hidden, in_tuple, before, after)
+    return Prefix(model, columns, block, first, done, hidden, in_tuple, before, after, amounts)
 
 
 def resume_in_rows(
