@@ -24,6 +24,7 @@ COMMANDS = {
     "sweep point": "run one point of a sweep, as W&B's agents do",
     "export": "write directions in another tool's format, and say what it cannot hold",
     "import": "read another tool's vectors into a folder of directions",
+    "lm-eval": "run tasks of the lm-evaluation-harness on base, perspectives and merge together",
     "train-sae": "train sparse autoencoders for a model on your text",
     "completion": "print a script that completes commands and options in your shell",
     "doctor": "say what is installed and cached, and whether model and SAE fit",

@@ -1,0 +1,1 @@
+"""The lm-evaluation-harness: base, every perspective and their merge as models of it."""

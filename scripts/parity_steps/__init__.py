@@ -1,0 +1,1 @@
+"""What `scripts/parity.py` does in each runtime."""
