@@ -74,8 +74,9 @@ def in_llama_cpp(setting: Setting) -> dict[str, Any]:
         theirs = [engine.log_probs(row) for row in setting.rows]
         ours = _shifts(setting, list(setting.log_probs[:, number]), list(setting.log_probs[:, 0]))
         shifts = _shifts(setting, theirs, plain)
+        ranked: Any = spearmanr(ours, shifts)
         found["perspectives"][written.perspective] = {
-            "rank_correlation": float(spearmanr(ours, shifts).statistic),
+            "rank_correlation": float(ranked.statistic),
             "slope": float(ours @ shifts / (ours @ ours)),
             "mean_shift": float(np.abs(ours).mean()),
         }

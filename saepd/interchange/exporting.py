@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 STORY_FILE = "export.json"
+# What changes how strongly neutral text is moved.
+_CARRIED_OVER = ("positions", "gate")
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def export_directions(
             f"{to} cannot say all of these directions: {what}; "
             "allow the loss to export the rest (--allow-loss)"
         )
-    moved = [i for i, own in enumerate(lost) if any(loss.what == "positions" for loss in own)]
+    moved = [i for i, own in enumerate(lost) if any(loss.what in _CARRIED_OVER for loss in own)]
     refits: dict[int, Refit] = {}
     if moved:
         adding = [[d for d in groups[i] if d.constant is not None] for i in moved]
@@ -131,7 +133,7 @@ def _check_something(record: SteeringRecord, to: str, says: Says) -> None:
     if says.latents and any(site.source for site in record.sites):
         return
     if not any(can_hold(site, says) for site in record.sites):
-        why = told([loss for loss in losses(record, says) if loss.what != "positions"])
+        why = told([loss for loss in losses(record, says) if loss.what not in _CARRIED_OVER])
         raise InputError(f"{to} can say nothing of {record.perspective!r}: {why}")
 
 

@@ -9,7 +9,7 @@ from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
 from saepd.directions.edits import EditLatents
 from saepd.directions.sites import block_output
-from saepd.interchange.record import LatentSource, ModelFacts, SiteVector, SteeringRecord
+from saepd.interchange.record import LatentSource, Lost, ModelFacts, SiteVector, SteeringRecord
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -50,7 +50,7 @@ def by_perspective(directions: Sequence[Direction]) -> dict[str, list[Direction]
 def as_record(directions: Sequence[Direction], model: ModelFacts) -> SteeringRecord:
     """What the directions of one perspective write, coefficients included."""
     sites = tuple(_site(direction) for direction in directions)
-    unsaid = dict.fromkeys(sentence for d in directions for sentence in _unsaid(d))
+    unsaid = dict.fromkeys(one for d in directions for one in _unsaid(d))
     return SteeringRecord(
         directions[0].perspective, sites, model, tuple(unsaid), directions[0].lineage
     )
@@ -72,11 +72,11 @@ def _site(direction: Direction) -> SiteVector:
     )
 
 
-def _unsaid(direction: Direction) -> list[str]:
+def _unsaid(direction: Direction) -> list[tuple[Lost, str]]:
     """What belongs to a direction and is in no vector."""
-    unsaid = []
+    found: list[tuple[Lost, str]] = []
     if direction.readout is not None:
-        unsaid.append("its fitted readout, which turns scores into its answer, stays behind")
+        found.append(("readout", "the fitted readout, which makes answers of scores, is left out"))
     if direction.gate is not None:
-        unsaid.append("its gate, which says how much of it a prompt gets, stays behind")
-    return unsaid
+        found.append(("gate", "the gate, which says how much an item gets, is left out"))
+    return found

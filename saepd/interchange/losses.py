@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from saepd.interchange.record import SiteVector, SteeringRecord
+from saepd.interchange.record import Lost, SiteVector, SteeringRecord
 from saepd.models.position_specs import parse_positions
-
-Lost = Literal["positions", "mode", "site", "block 0", "readout and gate"]
 
 
 @dataclass(frozen=True)
@@ -59,8 +56,7 @@ def losses(record: SteeringRecord, says: Says) -> list[Loss]:
             found.append(("mode", f"what {mode} writes at {site.hook_name} depends on the text"))
         elif not can_hold(site, says):
             found.append(_no_place(site))
-    for sentence in record.unsaid:
-        found.append(("readout and gate", sentence))
+    found += record.unsaid
     return [Loss(record.perspective, what, sentence) for what, sentence in found]
 
 

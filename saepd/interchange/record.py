@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from jaxtyping import Float
 from saepd.common.errors import InputError
 from saepd.models.position_specs import parse_positions
 
+Lost = Literal["positions", "mode", "site", "block 0", "readout", "gate"]
 Vector = Float[np.ndarray, " d_model"]
 
 
@@ -88,14 +89,15 @@ class SteeringRecord:
         perspective: Whose it is.
         sites: What is written where, at least once.
         model: The model it is for.
-        unsaid: What is part of the direction, and of no vector: its readout, its gate.
+        unsaid: What is part of the direction and of no vector, its readout or its gate, with a
+            sentence on each.
         lineage: How it came about; JSON values.
     """
 
     perspective: str
     sites: tuple[SiteVector, ...]
     model: ModelFacts
-    unsaid: tuple[str, ...] = ()
+    unsaid: tuple[tuple[Lost, str], ...] = ()
     lineage: Mapping[str, Any] = field(default_factory=dict)
 
     def by_block(self) -> dict[int, Vector]:

@@ -42,7 +42,7 @@ class Refit:
 def at_every_token(
     model: TransformerBridge, groups: Sequence[Sequence[Direction]]
 ) -> list[tuple[list[Direction], Refit]]:
-    """The same edits at every token, as strong as moves neutral text as far as before.
+    """The same edits at every token and without gates, as far from neutral text as before.
 
     The factor is looked for between 1/128 and 8, by two passes and interpolation in logarithms.
     Directions that leave the next token after neutral prompts alone, such as those that act on
@@ -56,7 +56,9 @@ def at_every_token(
         InputError: as `saepd.branch`.
     """
     before = _kl(model, [list(group) for group in groups])
-    moved = [[replace(d, positions="every") for d in group] for group in groups]
+    moved = [
+        [replace(d, positions="every", gate=None, readout=None) for d in group] for group in groups
+    ]
     unchanged = _kl(model, moved)
     wanted = [i for i, kl in enumerate(before) if kl > 0 and unchanged[i] > 0]
     factors = dict.fromkeys(range(len(groups)), 1.0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -88,9 +89,10 @@ class LlamaCpp:
     """
 
     def __init__(self, gguf: Path, n_vocab: int) -> None:
-        import xllamacpp
-
-        self._lib = ctypes.CDLL(str(Path(xllamacpp.__file__).parent / "xllamacpp.abi3.so"))
+        folder = find_spec("xllamacpp")
+        if folder is None or folder.origin is None:
+            raise ImportError("xllamacpp is not installed")
+        self._lib = ctypes.CDLL(str(Path(folder.origin).parent / "xllamacpp.abi3.so"))
         for name, (result, arguments) in _SIGNATURES.items():
             function = getattr(self._lib, name)
             function.restype, function.argtypes = result, arguments

@@ -30,7 +30,7 @@ def repeng(setting: Setting) -> tuple[LogProbs, str]:
     """``ControlVector.import_gguf`` and ``ControlModel.set_control``."""
     # Written for numpy 1, of which it uses this one name.
     np.float_ = np.float64  # type: ignore[attr-defined]
-    from repeng import ControlModel, ControlVector
+    from repeng import ControlModel, ControlVector  # pyright: ignore[reportMissingImports]
 
     found = []
     for written in setting.export("repeng"):
@@ -43,7 +43,7 @@ def repeng(setting: Setting) -> tuple[LogProbs, str]:
 
 def steering_vectors(setting: Setting) -> tuple[LogProbs, str]:
     """``SteeringVector.apply``, with the three lines that its file is read by."""
-    from steering_vectors import SteeringVector
+    from steering_vectors import SteeringVector  # pyright: ignore[reportMissingImports]
 
     model, found = setting.hf_model(), []
     for written in setting.export("steering-vectors"):
@@ -56,7 +56,7 @@ def steering_vectors(setting: Setting) -> tuple[LogProbs, str]:
 
 def lm_eval(setting: Setting) -> tuple[LogProbs, str]:
     """``--model steered`` of the evaluation harness."""
-    from lm_eval.models.hf_steered import SteeredModel
+    from lm_eval.models.hf_steered import SteeredModel  # pyright: ignore[reportMissingImports]
 
     found = []
     for written in setting.export("lm-eval"):
@@ -78,9 +78,9 @@ def lm_eval(setting: Setting) -> tuple[LogProbs, str]:
 
 def interp_engine(setting: Setting) -> tuple[LogProbs, str]:
     """Its server's own reading of the JSON, and ``steer`` on its eager backend."""
-    from interp_engine.model import EagerModel
-    from interp_engine.server.schemas import SteeringWire
-    from interp_engine.steer import steer
+    from interp_engine.model import EagerModel  # pyright: ignore[reportMissingImports]
+    from interp_engine.server.schemas import SteeringWire  # pyright: ignore[reportMissingImports]
+    from interp_engine.steer import steer  # pyright: ignore[reportMissingImports]
 
     inner = setting.hf_model()
     model = EagerModel(
@@ -177,7 +177,7 @@ def hotwire(setting: Setting) -> tuple[LogProbs, str]:
         path, asked = written.files
         name, rows = path.stem, torch.load(path, weights_only=True)
         try:
-            from hotwire._state import SteerState
+            from hotwire._state import SteerState  # pyright: ignore[reportMissingImports]
 
             state = SteerState(*rows.shape, 1, torch.device("cpu"), torch.float32, 4)
             state.load_store(str(path))

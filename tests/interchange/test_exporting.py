@@ -122,19 +122,22 @@ def test_latents_are_written_as_their_vector(llama, random_sae, tmp_path):
 def test_a_fitted_readout_stays_behind_and_that_is_told(llama, plain, tmp_path):
     readout = FittedReadout(ReadoutConfig(), np.array([1.0, 0.1, 0.2]), np.array([0.5, 0.0, 0.1]))
     one = plain(readout=readout)
-    with pytest.raises(InputError, match="its fitted readout"):
+    with pytest.raises(InputError, match="the fitted readout"):
         export_directions(llama, one, "repeng", tmp_path)
     [written] = export_directions(llama, one, "repeng", tmp_path, allow_loss=True)
-    assert [loss.what for loss in written.losses] == ["readout and gate"]
+    assert [loss.what for loss in written.losses] == ["readout"]
     assert written.refit is None
 
 
-def test_a_gate_stays_behind_and_that_is_told(llama, plain, tmp_path):
-    one = plain(gate=Gate("blocks.1.hook_resid_post", torch.ones(32)))
-    with pytest.raises(InputError, match="its gate, which says how much of it a prompt gets"):
-        export_directions(llama, one, "repeng", tmp_path)
-    [written] = export_directions(llama, one, "repeng", tmp_path, allow_loss=True)
-    assert [loss.what for loss in written.losses] == ["readout and gate"]
+def test_a_gate_stays_behind_and_the_strength_is_carried_over(llama, plain, tmp_path):
+    gate = Gate("blocks.0.hook_resid_post", torch.zeros(D_MODEL), bias=0.5)
+    gated, half = plain(gate=gate, norm=4.0), plain(norm=2.0)
+    [written] = export_directions(llama, gated, "repeng", tmp_path, allow_loss=True)
+    assert [loss.what for loss in written.losses] == ["gate"]
+    # This gate lets half of the vector through whatever the item.
+    assert written.norm == pytest.approx(2.0, rel=0.05)
+    base = float(kl_to_base(branch(llama, NEUTRAL_PROMPTS, [half])))
+    assert written.refit.kl_before == pytest.approx(base, rel=1e-3)
 
 
 def test_bad_calls_are_refused(llama, plain, tmp_path):
