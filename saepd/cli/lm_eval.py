@@ -14,7 +14,7 @@ from saepd.models.choice import ModelConfig
 
 EXAMPLES = """\
   saepd lm-eval --tasks arc_easy --limit 100 --steering steering
-  saepd lm-eval --tasks mine --include-path tasks --steering steering --out results.json
+  saepd lm-eval --tasks mine --include-path tasks --steering steering
 
 The harness's own command line, with one branch at a time:
 
