@@ -124,6 +124,7 @@ def test_other_coefficients_of_a_gated_direction_share_what_it_read(
 
 @pytest.mark.parametrize("positions", ["answer", "all"])
 def test_a_gate_reads_what_runs_anyway(llama, random_sae, positions):
+    branch(llama, PROMPTS, [dense(None)])  # The first call of all proves the model.
     runs = []
     handle = llama.original_model.register_forward_pre_hook(lambda *_: runs.append(1))
     edit = dense(gates(random_sae)["residual"], positions)
