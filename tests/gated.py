@@ -20,6 +20,7 @@ def gates(random_sae, hook_name="blocks.1.hook_resid_post", d_sae=24):
     return {
         "residual": linear,
         "latents": Gate(hook_name, latents, mean, bias=-0.3, sae=sae),
+        "limited": replace(linear, limits=(-0.35, 0.3)),
         "above": replace(linear, rule="above", threshold=0.17),
         "below": replace(linear, rule="below", threshold=0.17),
         "cosine": Gate(hook_name, axis, rule="above", threshold=0.02, cosine=True),
@@ -49,5 +50,6 @@ def amount_by_hand(model, prompt, gate, mask_by_hand):
         score /= float(x.norm() * gate.weights.norm())
     score += gate.bias
     if gate.rule == "linear":
-        return score
+        low, high = gate.limits or (score, score)
+        return min(max(score, low), high)
     return float(score > gate.threshold if gate.rule == "above" else score < gate.threshold)

@@ -82,6 +82,7 @@ def _gate(
         rule=story["rule"],
         threshold=story["threshold"],
         cosine=story["cosine"],
+        limits=story["limits"],
     )
 
 
@@ -103,6 +104,7 @@ def _gate_story(gate: Gate | None) -> dict[str, Any] | None:
         "bias": float(gate.bias),
         "threshold": float(gate.threshold),
         "cosine": gate.cosine,
+        "limits": None if gate.limits is None else list(gate.limits),
     }
 
 

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saepd.common.checks import check_choice, check_number
+from saepd.common.checks import check_choice, check_number, check_numbers
 from saepd.common.errors import InputError
 from saepd.common.messages import shortened
 from saepd.directions.edits import Numbers, finite_vector
@@ -55,9 +55,11 @@ class Gate:
         rule: How the amount follows from the score: ``linear``, ``above`` or ``below``.
         threshold: Score above or below which the direction is written.
         cosine: Divide the score, without its bias, by the norms of weights and scaled reading.
+        limits: The smallest and the largest amount of a ``linear`` gate; any amount if not given.
 
     Raises:
         InputError: numbers that are not finite or not equally many, a scale that is not positive,
+            limits of another rule or in the wrong order,
             a site where no direction could act, an SAE of another site or width, or an unknown
             rule.
     """
@@ -71,6 +73,7 @@ class Gate:
     rule: Rule = "linear"
     threshold: float = 0.0
     cosine: bool = False
+    limits: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.hook_name, str) or not WRITABLE_SITE.fullmatch(self.hook_name):
@@ -97,6 +100,8 @@ class Gate:
         check_choice("rule of a gate", self.rule, RULES)
         if not isinstance(self.cosine, bool):
             raise InputError(f"a gate's cosine is {self.cosine!r}: it must be true or false")
+        if self.limits is not None:
+            self._check_limits()
         if self.sae is not None:
             site = sae_hook_name(self.sae)
             if not same_site(site, self.hook_name):
@@ -109,11 +114,24 @@ class Gate:
                     "latents: give each of them one"
                 )
 
+    def _check_limits(self) -> None:
+        if self.rule != "linear":
+            raise InputError(f"a gate with the rule {self.rule!r} has no limits: leave them out")
+        check_numbers("a gate's limits", self.limits)
+        if self.limits is None or len(self.limits) != 2 or self.limits[0] > self.limits[1]:
+            raise InputError(
+                f"a gate's limits are {shortened(self.limits)}: give the smallest amount and the "
+                "largest"
+            )
+        object.__setattr__(self, "limits", (float(self.limits[0]), float(self.limits[1])))
+
     def __repr__(self) -> str:
         what = "the residual" if self.sae is None else "latents"
         how = f"{self.rule} cosine" if self.cosine else self.rule
         if self.rule != "linear":
             how += f" {self.threshold:.4g}"
+        if self.limits is not None:
+            how += f" within {self.limits[0]:.3g}..{self.limits[1]:.3g}"
         return f"Gate({how}, reads {what} at {self.hook_name})"
 
     @property
@@ -126,17 +144,9 @@ class Gate:
         """Size of the activations that it reads."""
         return len(self.weights) if self.sae is None else int(self.sae.cfg.d_in)
 
-    @property
-    def collected_bytes(self) -> int:
-        """What reading takes for each token, beside the model's own run."""
-        return 8 * (self.width + len(self.weights))
-
     def reading(self, batch: SiteBatch) -> Float[Tensor, "batch reading"]:
         """What the gate sees of each prompt, before mean and scale."""
-        h = batch.held[self.hook_name].float()
-        if self.sae is None:
-            return batch.mean(h)
-        return batch.mean(encode(self.sae, h).float()).clamp(min=0).sqrt()
+        return _reading(batch, self.hook_name, self.sae)
 
     def amount(self, reading: Float[Tensor, "batch reading"]) -> Float[Tensor, " batch"]:
         """How much of the direction each item is written."""
@@ -149,13 +159,49 @@ class Gate:
             score = score / (scaled.norm(dim=-1) * weights.norm()).clamp(min=1e-12)
         score = score + self.bias
         if self.rule == "linear":
-            return score
+            return score if self.limits is None else score.clamp(*self.limits)
         is_open = score > self.threshold if self.rule == "above" else score < self.threshold
         return is_open.to(score)
 
 
 # What each gate says of some items.
 Amounts: TypeAlias = dict[Gate, Float[Tensor, " items"]]
+
+
+def _reading(
+    batch: SiteBatch, hook_name: str, sae: SAE[Any] | None
+) -> Float[Tensor, "batch reading"]:
+    h = batch.held[hook_name].float()
+    if sae is None:
+        return batch.mean(h)
+    return batch.mean(encode(sae, h).float()).clamp(min=0).sqrt()
+
+
+def _bytes_per_token(width: int, sae: SAE[Any] | None) -> int:
+    """What reading takes for each token, beside the model's own run."""
+    return 8 * (width + (0 if sae is None else int(sae.cfg.d_sae)))
+
+
+def read_prompts(
+    model: TransformerBridge, rows: Sequence[list[int]], hook_name: str, sae: SAE[Any] | None = None
+) -> Float[Tensor, "rows reading"]:
+    """What gates at a site see of prompts, which run unsteered up to there.
+
+    Args:
+        model: The language model.
+        rows: Token ids of each prompt.
+        hook_name: The site.
+        sae: The dictionary whose latents are read; None for the residual.
+    """
+    most = _bytes_per_token(int(model.cfg.d_model), sae)
+    found = read_site(
+        model,
+        [hook_name],
+        rows,
+        lambda batch: list(_reading(batch, hook_name, sae).cpu()),
+        collected_bytes=most,
+    )
+    return torch.stack(found)
 
 
 def read_amounts(
@@ -178,7 +224,7 @@ def read_amounts(
         return list(torch.stack([gate.amount(gate.reading(batch)) for gate in gates], dim=-1))
 
     sites = list(dict.fromkeys(gate.hook_name for gate in gates))
-    most = max(gate.collected_bytes for gate in gates)
+    most = max(_bytes_per_token(gate.width, gate.sae) for gate in gates)
     found = torch.stack(read_site(model, sites, rows, collect, collected_bytes=most))
     if not bool(found.isfinite().all()):
         raise InputError("a gate reads what is not a number in some prompt: use float32")

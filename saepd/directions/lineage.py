@@ -44,6 +44,7 @@ _GATE = {
     "bias": (int, float),
     "threshold": (int, float),
     "cosine": (bool,),
+    "limits": (list, type(None)),
 }
 _NAMES = ("model", "model_fingerprint", "sae", "sae_fingerprint")
 # Whether code that comes with a model may run is for each run to say, not for a folder.

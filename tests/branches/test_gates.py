@@ -24,7 +24,7 @@ PROMPTS = (
     "The second of two prompts that differ in what follows the mark:: and more",
 )
 OPTIONS = [["yes", "no"], ["b", "c d", "very much so"], ["x"], ["one two", "one three"], ["a", "b"]]
-KINDS = ("residual", "latents", "above", "below", "cosine")
+KINDS = ("residual", "latents", "limited", "above", "below", "cosine")
 SPECS = ("answer", "all", "prompt", "generated", "last(3)", 'after("::")')
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)

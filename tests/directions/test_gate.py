@@ -15,7 +15,7 @@ from saepd.directions.gate import Gate, read_amounts
 from saepd.models.load import load_model
 
 PROMPTS = ["Is it so? Say:: yes", "A longer one, to be beside it:: no", "a::b"]
-KINDS = ("residual", "latents", "above", "below", "cosine")
+KINDS = ("residual", "latents", "limited", "above", "below", "cosine")
 SPECS = ("all", "prompt", "generated", "answer", "last(2)", 'after("::")')
 N_NEW = 4
 
@@ -88,6 +88,10 @@ def test_the_numbers_are_copied_and_complete(random_sae):
         ({"threshold": "x"}, "a gate's threshold is 'x'"),
         ({"rule": "abov"}, "unknown rule of a gate 'abov': did you mean 'above'"),
         ({"cosine": 1}, "cosine is 1"),
+        ({"limits": (0.0, 1.0), "rule": "above"}, "rule 'above' has no limits"),
+        ({"limits": (1.0, 0.0)}, "give the smallest amount and the largest"),
+        ({"limits": (1.0, float("inf"))}, "a number of a gate's limits is inf"),
+        ({"limits": 3}, "it must be a list"),
     ],
 )
 def test_a_gate_that_makes_no_sense_is_refused(settings, match):

@@ -268,7 +268,7 @@ def test_a_gate_of_latents_needs_their_sae_and_one_of_the_residual_none(
     llama, random_sae, tmp_path, gated
 ):
     save_to_disk([d for d in gated if d.gate.sae is None], tmp_path)
-    assert len(load_from_disk(tmp_path, llama)) == 4
+    assert len(load_from_disk(tmp_path, llama)) == 5
     save_to_disk([d for d in gated if d.gate.sae is not None], tmp_path)
     assert read_lineage(tmp_path).sae == f"tiny/{SITE}"
     with pytest.raises(InputError, match=r"'dense' in .* is made of SAE latents: load its SAE"):
@@ -293,6 +293,9 @@ def test_a_gate_of_latents_needs_their_sae_and_one_of_the_residual_none(
         {"bias": "1"},
         {"threshold": None},
         {"cosine": 1},
+        {"limits": 1},
+        {"limits": [1]},
+        {"limits": ["a", "b"]},
     ],
 )
 def test_a_damaged_gate_is_refused(llama, sae, tmp_path, gated, change):
