@@ -119,7 +119,7 @@ from .sweeps.space.sweep_file import load_sweep as load_sweep  # a sweep file
 from .tasks.loading import load_task as load_task  # published disagreement, or your own
 from .tasks.task import Task as Task  # questions with several perspectives' answers
 
-# Pictures, as plotly figures
+# Pictures (plotly figures) and pages
 from .pages.curves import reliability_figure as reliability_figure  # confidence against accuracy
 from .pages.curves import risk_coverage_figure as risk_coverage_figure  # what the sure ones risk
 from .pages.figures import activations_figure as activations_figure  # a latent, for and against
@@ -128,6 +128,7 @@ from .pages.figures import effects_figure as effects_figure  # heat map: latent 
 from .pages.figures import options_figure as options_figure  # options in every branch, and people's
 from .pages.figures import overlap_figure as overlap_figure  # latents that perspectives share
 from .pages.figures import strip_figure as strip_figure  # tokens of two texts, by KL
+from .pages.report import write_report as write_report  # what a folder holds, as one page
 
 # When the input is wrong
 from .common.errors import InputError as InputError  # bad input, told in one sentence

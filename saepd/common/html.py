@@ -89,7 +89,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, digits: int 
 
 
 def facts(told: Mapping[str, Any]) -> Html:
-    """Names beside values, one pair a line."""
+    """Names beside values, one pair a line; JSON values of any depth."""
     rows = (
         element("tr", element("th", name), element("td", _fact(value)))
         for name, value in told.items()
@@ -151,4 +151,17 @@ def _is_number(value: object) -> bool:
 def _fact(value: Any) -> Any:
     if isinstance(value, Mapping):
         return facts(value)
-    return number(value, 4) if _is_number(value) else value
+    if isinstance(value, list | tuple):
+        return _listed(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return f"{value:.6g}"
+    return number(value) if value is None or _is_number(value) else value
+
+
+def _listed(values: Sequence[Any]) -> Html:
+    """A list: a table where it is one of records, else its values in a line."""
+    if values and all(isinstance(value, Mapping) for value in values):
+        columns = list(dict.fromkeys(str(name) for value in values for name in value))
+        rows = [[value.get(c) for c in columns] for value in values]
+        return table(columns, [[c if _is_number(c) else _fact(c) for c in row] for row in rows])
+    return joined(*(joined(", " if i else "", _fact(value)) for i, value in enumerate(values)))

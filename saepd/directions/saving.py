@@ -123,7 +123,7 @@ def load_from_disk(
     story = read_story(folder)
     if lacking := what_is_lacking(story):
         _log.warning("%s: %s", folder, lacking)
-    tensors = _read_tensors(folder, story["sha256"])
+    tensors = read_tensors(folder, story["sha256"])
     fingerprint = sae_fingerprint(sae) if sae is not None else None
     directions = []
     for i, entry in enumerate(story["directions"]):
@@ -195,7 +195,16 @@ def _finish_saving(folder: Path) -> None:
         _waiting(folder, read_story(folder)["sha256"]).replace(folder / WEIGHTS_FILE)
 
 
-def _read_tensors(folder: Path, sha256: str) -> dict[str, torch.Tensor]:
+def read_tensors(folder: Path, sha256: str) -> dict[str, torch.Tensor]:
+    """The numbers of a folder's directions: ``latents``, ``values``, ``vector`` by entry.
+
+    Args:
+        folder: What `save_to_disk` wrote.
+        sha256: Hash of the numbers, as `saepd.directions.lineage.read_story` tells it.
+
+    Raises:
+        InputError: the numbers are missing, or are not those that the story was written with.
+    """
     waiting = _waiting(folder, sha256)
     try:
         payload = (waiting if waiting.is_file() else folder / WEIGHTS_FILE).read_bytes()

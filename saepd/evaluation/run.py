@@ -22,7 +22,12 @@ from saepd.evaluation.fold import Draw, Fold, fold_of, make_draws
 from saepd.evaluation.item_cache import ItemCache
 from saepd.evaluation.methods.registry import methods_of
 from saepd.evaluation.results.parts import Parts, Prediction
-from saepd.evaluation.results.result import SUMMARY_FILE, EvaluationResult
+from saepd.evaluation.results.result import (
+    ITEMS_FILE,
+    PREDICTIONS_FILE,
+    SUMMARY_FILE,
+    EvaluationResult,
+)
 from saepd.evaluation.results.summary import EVERYBODY, summary_rows
 from saepd.evaluation.results.table import markdown_table
 from saepd.models.identity import weights_fingerprint
@@ -55,8 +60,8 @@ def evaluate(
 ) -> EvaluationResult:
     """Compare methods on a task; a folder that an interrupted call left is finished.
 
-    Writes ``predictions.parquet``, ``summary.json``, ``table.md`` and ``run.json``; only the last
-    says anything about time.
+    Writes ``predictions.parquet``, ``items.json``, ``summary.json``, ``table.md`` and ``run.json``;
+    only the last says anything about time.
 
     Args:
         model: The language model.
@@ -114,7 +119,16 @@ def evaluate(
         n_test_items=[len(draw.test) for draw in draws],
         left_out=dict(task.left_out),
     )
-    write_atomically(out / "predictions.parquet", _parquet(found, task))
+    write_atomically(out / PREDICTIONS_FILE, _parquet(found, task))
+    asked = {row.item for row in found}
+    write_json(
+        out / ITEMS_FILE,
+        [
+            {"id": item.id, "prompt": item.prompt, "options": list(item.options)}
+            for item in task.items
+            if item.id in asked
+        ],
+    )
     write_json(out / SUMMARY_FILE, summary)
     write_atomically(out / "table.md", (markdown_table(rows) + "\n").encode())
     times = {"began": began, "ended": time.time(), "seconds": seconds}

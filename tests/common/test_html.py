@@ -82,6 +82,21 @@ def test_what_no_file_could_hold_is_left_out():
     assert element("b", title="\udc00") == '<b title="?"></b>'
 
 
+def test_facts_take_any_json():
+    page = facts(
+        {
+            "deep": {"a": [1, 0.25, None, "<"]},
+            "records": [{"x": 1.5, "y": "<i>"}, {"x": 2, "z": [{"w": True}]}],
+            "empty": [],
+        }
+    )
+    seen = Reader(page)
+    assert f"1, 0.25, {NOTHING}, <" in seen.said
+    assert "<i>" in seen.said
+    assert "True" in seen.said
+    assert seen.tags.count("table") == 4
+
+
 def test_numbers_of_a_table_are_set_to_the_right():
     page = table(["name", "score", "mixed"], [["a", 0.5, 1], ["b", None, "x"]])
     assert page.count('class="n"') == 3

@@ -22,7 +22,7 @@ CONFIG = EvaluationConfig(
 )
 NAMES = ("uniform", "zero-shot", "train-mean", "position-bias", "few-shot")
 # What no two runs may differ in.
-RESULTS = ("summary.json", "table.md", "predictions.parquet", "config.json")
+RESULTS = ("summary.json", "table.md", "predictions.parquet", "items.json", "config.json")
 
 
 @pytest.fixture

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SUMMARY_FILE = "summary.json"
+PREDICTIONS_FILE = "predictions.parquet"
+# The questions that were predicted: id, prompt, options.
+ITEMS_FILE = "items.json"
 
 
 class EvaluationResult(dict[str, Any]):

@@ -7,7 +7,7 @@ from typing import Any
 
 from saepd.evaluation.results.summary import EVERYBODY, PRIMARY
 
-_TITLES = {
+METRIC_TITLES = {
     "js_distance": "JS distance",
     "auroc": "AUROC",
     "macro_f1": "macro-F1",
@@ -41,12 +41,12 @@ def table_cells(
     overall = _over_all_perspectives(rows)
     metric = next(name for name in PRIMARY if name in overall[0])
     interval, start, lower = PRIMARY[metric]
-    shown = [n for n in _TITLES if n != metric and n in overall[0] and not short]
+    shown = [n for n in METRIC_TITLES if n != metric and n in overall[0] and not short]
     of_each = {} if short else _of_each_perspective(rows, metric)
-    columns = ["method", "null", _TITLES[metric], "95% interval"]
+    columns = ["method", "null", METRIC_TITLES[metric], "95% interval"]
     columns += ["minus zero-shot", "minus best null"]
-    columns += [f"{_TITLES[metric]}, {name}" for name in of_each]
-    columns += [_TITLES[name] for name in shown]
+    columns += [f"{METRIC_TITLES[metric]}, {name}" for name in of_each]
+    columns += [METRIC_TITLES[name] for name in shown]
 
     def place(row: Mapping[str, Any]) -> tuple[bool, float]:
         value = row[metric]
@@ -74,12 +74,17 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     Where methods have controls, a further table has their differences; where there are rows for
     each kind of test case, another has a line for each kind.
     """
+    return "\n\n".join(_markdown(*table) for table in result_tables(rows))
+
+
+def result_tables(rows: Sequence[Mapping[str, Any]]) -> list[tuple[list[str], list[list[str]]]]:
+    """The tables that `markdown_table` writes: column titles and cells of each."""
     tables = [table_cells(rows)]
     if (controlled := _control_cells(rows))[1]:
         tables.append(controlled)
     if any("functionality" in row for row in rows):
         tables.append(_functionality_cells(rows))
-    return "\n\n".join(_markdown(*table) for table in tables)
+    return tables
 
 
 def finding(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -95,7 +100,7 @@ def finding(rows: Sequence[Mapping[str, Any]]) -> str:
     best = next((row for row in defined if not row["null"]), None)
     if null is None or best is None:
         return "There is nothing to compare: it takes a null and a method that is none."
-    told = f"The best null is {null['title']} ({_TITLES[metric]} {null[metric]:.3f})"
+    told = f"The best null is {null['title']} ({METRIC_TITLES[metric]} {null[metric]:.3f})"
     ours = f"{best['title']} ({best[metric]:.3f})"
     difference = best.get(f"{start}_minus_best_null")
     if difference is None:
@@ -126,7 +131,7 @@ def _control_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[l
         for row in overall
         for control, difference in row.get(key, {}).items()
     ]
-    return ["method", "its control", f"{_TITLES[metric]}, method minus control"], cells
+    return ["method", "its control", f"{METRIC_TITLES[metric]}, method minus control"], cells
 
 
 def _functionality_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

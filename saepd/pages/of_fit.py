@@ -1,0 +1,176 @@
+"""The report of a steering folder: the verdict on it, its directions, and what they are made of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from saepd.common.errors import InputError
+from saepd.common.files import read_text
+from saepd.common.html import Html, element, facts, joined, note, table
+from saepd.directions.lineage import read_lineage, read_story
+from saepd.directions.saving import read_tensors
+from saepd.pages.page import Section
+
+# What saepd features --out writes, where it is put beside the directions.
+FEATURES_FILE = "features.json"
+_MOST_LATENTS = 15
+_N_CONTEXTS = 3
+_LONGEST_CONTEXT = 400
+
+
+class _Entry(NamedTuple):
+    """One direction, and its latents with their values, the largest first."""
+
+    story: dict[str, Any]
+    latents: list[tuple[int, float | None]]
+    norm: float | None
+
+
+def fit_sections(folder: Path) -> tuple[str, str, list[Section]]:
+    """Title, finding and parts of a steering folder's report.
+
+    Raises:
+        InputError: the folder holds no directions, or its features are not what ``saepd features``
+            writes.
+    """
+    entries = _entries(folder)
+    told = read_lineage(folder)
+    evidence = _evidence(folder)
+    names = ", ".join(told.perspectives)
+    sections = [Section("Directions", _directions(entries))]
+    if told.verdict:
+        sections.insert(0, Section("Verdict", facts(told.verdict)))
+    if len(entries) > 1:
+        sections.append(Section("Latents that perspectives share", _shared(entries)))
+    sections.append(Section("Latents", _latents(entries, evidence)))
+    sections.append(Section("Configuration and versions", _configuration(entries)))
+    return f"Directions of {names}", _lead(told.verdict, entries), sections
+
+
+def _entries(folder: Path) -> list[_Entry]:
+    story = read_story(folder)
+    tensors = read_tensors(folder, story["sha256"])
+    found = []
+    for i, entry in enumerate(story["directions"]):
+        ids, values, vector = (tensors.get(f"{i}.{n}") for n in ("latents", "values", "vector"))
+        latents: list[tuple[int, float | None]] = []
+        norm = None if vector is None else float(vector.float().norm())
+        if ids is not None and values is not None:
+            order = values.abs().argsort(descending=True, stable=True)
+            latents = [*zip(ids[order].tolist(), values[order].tolist(), strict=True)]
+        elif ids is not None:
+            latents = [(latent, None) for latent in ids.tolist()]
+        found.append(_Entry(entry, latents, norm))
+    return found
+
+
+def _evidence(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    """What is known of each perspective's latents; empty where nobody asked."""
+    path = folder / FEATURES_FILE
+    if not path.is_file():
+        return {}
+    try:
+        rows = json.loads(read_text(path))["features"]
+        return {(row["perspective"], int(row["latent"])): row for row in rows}
+    except InputError:
+        raise
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise InputError(
+            f"{path} is not what saepd features --out writes: write it again, or delete it"
+        ) from error
+
+
+def _lead(verdict: dict[str, Any] | None, entries: list[_Entry]) -> str:
+    """What the verdict says first, or that there is none."""
+    if verdict is not None:
+        first = next((value for value in verdict.values() if isinstance(value, str)), None)
+        if first:
+            return first
+    n = len({latent for entry in entries for latent, _ in entry.latents})
+    return (
+        f"{len(entries)} directions of {n} latents. Nothing in the folder says how much they are "
+        "worth: evaluate them on questions held out."
+    )
+
+
+def _directions(entries: list[_Entry]) -> Html:
+    columns = ["perspective", "site", "mode", "positions", "coefficient", "made of"]
+    rows = [
+        [
+            entry.story["perspective"],
+            entry.story["hook_name"],
+            entry.story["mode"],
+            entry.story["positions"],
+            entry.story["coefficient"],
+            f"{len(entry.latents)} latents"
+            if entry.norm is None
+            else f"a vector of norm {entry.norm:.3g}",
+        ]
+        for entry in entries
+    ]
+    return table(columns, rows)
+
+
+def _shared(entries: list[_Entry]) -> Html:
+    rows = []
+    for i, one in enumerate(entries):
+        for other in entries[i + 1 :]:
+            first = {latent for latent, _ in one.latents}
+            second = {latent for latent, _ in other.latents}
+            both = len(first & second)
+            share = both / len(first | second) if first | second else None
+            names = f"{one.story['perspective']} / {other.story['perspective']}"
+            rows.append([names, both, share])
+    return table(["perspectives", "in both", "share of all"], rows)
+
+
+def _latents(entries: list[_Entry], evidence: dict[tuple[str, int], dict[str, Any]]) -> Html:
+    parts: list[Html] = []
+    if not evidence:
+        parts.append(
+            note(
+                f"Contexts are shown where {FEATURES_FILE}, which saepd features --out writes, is "
+                "in the folder."
+            )
+        )
+    for entry in entries:
+        name = entry.story["perspective"]
+        shown = entry.latents[:_MOST_LATENTS]
+        rows = [[i, value, *_told(evidence.get((name, i)))] for i, value in shown]
+        columns = ["latent", "value"]
+        columns += ["promotes", "score", "stability", "strongest in"] if evidence else []
+        width = len(columns)
+        parts += [element("h3", name), table(columns, [row[:width] for row in rows])]
+        if left_out := len(entry.latents) - len(shown):
+            parts.append(note(f"and {left_out} more, with smaller values"))
+    return joined(*parts)
+
+
+def _told(row: dict[str, Any] | None) -> list[Any]:
+    """What is known of a latent, as cells."""
+    if row is None:
+        return [None, None, None, None]
+    tokens = " ".join(repr(token) for token in row.get("tokens", [])[:6])
+    contexts = (
+        element("div", f"{context['activation']:.2f} ", context["text"][-_LONGEST_CONTEXT:])
+        for context in row.get("contexts", [])[:_N_CONTEXTS]
+    )
+    return [tokens, row.get("score"), row.get("stability"), joined(*contexts)]
+
+
+def _configuration(entries: list[_Entry]) -> Html:
+    """What the directions have in common, once, and then what is each one's own."""
+    stories = [entry.story["lineage"] for entry in entries]
+    shared = {
+        name: value
+        for name, value in stories[0].items()
+        if all(story.get(name) == value for story in stories)
+    }
+    parts = [facts(shared)]
+    for entry, story in zip(entries, stories, strict=True):
+        own = {name: value for name, value in story.items() if name not in shared}
+        if own:
+            parts += [element("h3", entry.story["perspective"]), facts(own)]
+    return joined(*parts)

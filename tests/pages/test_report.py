@@ -1,0 +1,312 @@
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from tiny import D_MODEL, SITE
+
+from saepd.common.errors import InputError
+from saepd.directions.direction import Direction
+from saepd.directions.edits import AddVector, EditLatents
+from saepd.directions.saving import save_to_disk
+from saepd.evaluation.results.result import read_evaluation
+from saepd.pages.page import Section, page
+from saepd.pages.report import report, write_report
+from saepd.sweeps.point.identity import point_content
+from saepd.sweeps.results.outcome import PointOutcome
+from saepd.sweeps.results.store import ResultStore
+from saepd.sweeps.space.points import numbered
+
+HOSTILE = "<script>alert(1)</script>\" onload='x' javascript:alert(2)"
+
+
+class Reader(HTMLParser):
+    """Every element, link and word that a browser would see; a page that loads nothing."""
+
+    def __init__(self, written):
+        super().__init__()
+        self.tags, self.said, self.open, self.links = [], [], [], []
+        self.feed(written.decode())
+        self.close()
+        assert self.open == []
+        assert not {"script", "link", "img", "iframe", "object"} & set(self.tags)
+        assert all(link.startswith("#part") for link in self.links)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        for name, value in attributes:
+            assert not name.startswith("on")
+            if name in ("href", "src"):
+                self.links.append(value)
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.said.append(data)
+
+
+def words(folder, **settings):
+    """All that the report of a folder says, one string for each element."""
+    return Reader(report(folder, **settings)).said
+
+
+def test_a_page_can_be_gone_through_and_forbids_scripts():
+    written = page(HOSTILE, "lead", [Section("One", "a"), Section("Two & more", "b")])
+    seen = Reader(written)
+    assert seen.links == ["#part1", "#part2"]
+    assert seen.said.count(HOSTILE) == 2
+    assert b"default-src 'none'" in written
+    assert b"color-scheme:light dark" in written
+
+
+# --- a fit ---
+
+
+@pytest.fixture
+def steering(tmp_path, llama, random_sae):
+    sae = random_sae()
+    directions = [
+        Direction(HOSTILE[:20], SITE, EditLatents(sae, [3, 7], [1.0, -4.0]), lineage={"n": 5}),
+        Direction("b", SITE, EditLatents(sae, [7, 9], [2.0, 0.5]), coefficient=2.0),
+        Direction("dense", SITE, AddVector(torch.ones(D_MODEL))),
+    ]
+    verdict = {"sentence": f"Worth it. {HOSTILE}", "of_each": [{"perspective": "b", "gain": 0.25}]}
+    save_to_disk(directions, tmp_path, llama, verdict)
+    return tmp_path
+
+
+def test_the_report_of_a_fit_tells_verdict_directions_and_latents(steering):
+    said = words(steering)
+    assert f"Worth it. {HOSTILE}" in said
+    assert {"0.250", SITE, "2 latents", f"a vector of norm {D_MODEL**0.5:.3g}"} <= set(said)
+    # Largest first, and one of three latents is in both.
+    assert said.index("-4.000") < said.index("1.000", said.index("-4.000"))
+    assert "0.333" in said
+    assert any("features.json" in text for text in said)
+
+
+def test_contexts_are_told_where_they_are_known(steering):
+    row = {
+        "perspective": "b",
+        "latent": 7,
+        "tokens": [" tax", "<b>"],
+        "score": 1.5,
+        "stability": None,
+        "contexts": [{"text": HOSTILE, "activation": 2.5, "perspectives": ["b"]}],
+    }
+    (steering / "features.json").write_text(json.dumps({"features": [row]}))
+    said = words(steering)
+    assert f"2.50 {HOSTILE}" in said
+    assert "' tax' '<b>'" in said
+    (steering / "features.json").write_text("[]")
+    with pytest.raises(InputError, match="is not what saepd features --out writes"):
+        report(steering)
+
+
+def test_a_fit_without_a_verdict_says_so(tmp_path, llama):
+    save_to_disk(Direction("d", SITE, AddVector(torch.ones(D_MODEL))), tmp_path, llama)
+    assert any("Nothing in the folder says how much" in text for text in words(tmp_path))
+
+
+# --- an evaluation ---
+
+
+def row(method, null, perspective, value):
+    return {
+        "method": method,
+        "title": f"{method} title",
+        "null": null,
+        "perspective": perspective,
+        "js_distance": value,
+        "js_ci": [value - 0.1, value + 0.1],
+        "js_minus_best_null": None if null else [-0.1, -0.2, -0.05],
+    }
+
+
+@pytest.fixture
+def evaluation(tmp_path):
+    names = ("all", "left", "right")
+    rows = [row("ours", False, p, 0.2) for p in names] + [row("base", True, p, 0.3) for p in names]
+    summary = {
+        "rows": rows,
+        "methods": {"ours": "what we do", "base": "what is there"},
+        "config": {"task": "mine", "perspectives": ["left", "right"], "version of torch": "9.9"},
+        "n_test_items": [6],
+        "left_out": {"too short": 3},
+    }
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    items = [
+        {"id": f"q{i}", "prompt": f"Question {i} {HOSTILE}", "options": ["Yes", "No"]}
+        for i in range(6)
+    ]
+    (tmp_path / "items.json").write_text(json.dumps(items))
+    frame = pd.DataFrame(
+        [
+            {
+                "draw": 0,
+                "method": method,
+                "item": f"q{i}",
+                "perspective": name,
+                "probabilities": [0.1 + 0.1 * i, 0.9 - 0.1 * i],
+                "readable": True,
+                "gold": [0.15, 0.85],
+            }
+            for method in ("ours", "base")
+            for i in range(6)
+            for name in ("left", "right")
+        ]
+    )
+    frame.to_parquet(tmp_path / "predictions.parquet")
+    return tmp_path
+
+
+def test_the_report_of_an_evaluation_tells_numbers_pictures_and_questions(evaluation):
+    said = words(evaluation)
+    assert read_evaluation(evaluation).finding() in said
+    assert {"what we do", "9.9", "left, right", "left out: too short"} <= set(said)
+    questions = [text for text in said if text.startswith("Question ")]
+    assert all(text.endswith(HOSTILE) for text in questions)
+    assert len(questions) == 5
+    # People's shares come first, then those of both methods; from the best question to the worst.
+    assert questions[0].startswith(("Question 0", "Question 1"))
+    assert questions[-1].startswith("Question 5")
+    assert said.count("people (left)") + said.count("people (right)") == 5
+    page_ = report(evaluation).decode()
+    assert page_.count("<svg") == 3
+
+
+def test_an_older_evaluation_without_questions_is_told_by_their_ids(evaluation):
+    (evaluation / "items.json").unlink()
+    assert "q5" in words(evaluation)
+    (evaluation / "predictions.parquet").unlink()
+    assert "Five questions worked" not in words(evaluation)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("summary.json", "is not what an evaluation wrote"),
+        ("items.json", "is no list of questions"),
+        ("predictions.parquet", "is no table of predictions"),
+    ],
+)
+def test_damaged_files_of_an_evaluation_are_refused(evaluation, name, said):
+    (evaluation / name).write_text("{")
+    with pytest.raises(InputError, match=said):
+        report(evaluation)
+
+
+# --- a sweep ---
+
+
+def test_the_report_of_a_sweep_tells_best_points_and_what_mattered(tmp_path):
+    store = ResultStore(tmp_path)
+    gains = {1.0: 0.01, 2.0: 0.05, 4.0: 0.03}
+    points = numbered([{"coefficient": c, "k": 8} for c in (*gains, 8.0)])
+    for point in points:
+        flat = point.config.flat()
+        content = {"content": point_content(point.config)}
+        if flat["coefficient"] not in gains:
+            store.add(PointOutcome("bad", flat, {"error": HOSTILE, **content}, failed=True))
+            continue
+        gain = gains[flat["coefficient"]]
+        result = {
+            "metrics": {"gain": gain, "kl_to_base": 0.1 * flat["coefficient"]},
+            "intervals": {"gain": [gain - 0.02, gain + 0.02]},
+            **content,
+        }
+        store.add(PointOutcome(point.key, flat, result))
+    said = words(tmp_path)
+    lead = "Best of 3 points: gain +0.0500 (95% interval +0.030 to +0.070), with coefficient 2."
+    assert any(text.startswith(lead) for text in said)
+    assert HOSTILE in said
+    page_ = report(tmp_path).decode()
+    assert page_.count("<svg") == 2
+    assert page_.count("<circle") == 3 + 3
+    with pytest.raises(InputError, match="no metric 'gian': did you mean 'gain'"):
+        report(tmp_path, metric="gian")
+
+
+# --- a triage ---
+
+
+@pytest.fixture
+def triage(tmp_path):
+    listed = [
+        {
+            "rank": i + 1,
+            "id": f"q{i}",
+            "prompt": f"Question {i} {HOSTILE}",
+            "options": ["Yes", "No"],
+            "need": 1 - 0.1 * i,
+            "reasons": ["model unsure"],
+            "why": f"model unsure {HOSTILE}",
+            "of_reason": {"model unsure": 0.5, "easily swayed": None},
+            "scores": {"entropy": 0.6},
+            "flip": {"left": None},
+            "answers": ["Yes", "No"],
+            "branches": {"base": [0.5, 0.5], "left": [None, None]},
+            "mass": {"base": 0.1},
+            "warning": "",
+        }
+        for i in range(7)
+    ]
+    text = "".join(json.dumps(one) + "\n" for one in listed)
+    (tmp_path / "triage.jsonl").write_text(text)
+    return tmp_path
+
+
+def test_the_report_of_a_triage_tells_who_needs_a_person_and_why(triage):
+    said = words(triage)
+    assert "'q0' needs a person most. Reasons: model unsure (7)." in said
+    assert sum(text == f"Question 6 {HOSTILE}" for text in said) == 1
+    assert sum(text == f"5. Question 4 {HOSTILE}" for text in said) == 1
+    assert not any(text.startswith("6. Question") for text in said)
+
+
+@pytest.mark.parametrize("text", ["", "{}\n", "[]\n", "{\n"])
+def test_a_damaged_triage_is_refused(triage, text):
+    (triage / "triage.jsonl").write_text(text)
+    with pytest.raises(InputError, match=r"is not what a triage wrote|lists no items"):
+        report(triage)
+
+
+# --- whichever ---
+
+
+def test_a_report_is_written_into_its_folder_or_where_it_is_told(triage, tmp_path):
+    path = write_report(triage)
+    assert path == triage / "report.html"
+    assert path.read_bytes() == report(triage)
+    other = write_report(triage, tmp_path / "deep" / "page.html")
+    assert other.read_bytes() == path.read_bytes()
+
+
+def test_what_is_no_folder_of_results_is_refused(triage, tmp_path):
+    with pytest.raises(InputError, match="there is no folder"):
+        report(tmp_path / "nowhere")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(InputError, match=r"holds none of steering.json, summary.json"):
+        report(empty)
+    (triage / "summary.json").write_text("{}")
+    with pytest.raises(InputError, match=r"holds both summary.json and triage.jsonl"):
+        report(triage)
+
+
+def test_a_report_beyond_five_megabytes_is_refused(triage):
+    rows = [json.loads(line) for line in (triage / "triage.jsonl").read_text().splitlines()]
+    rows = [{**row, "why": "x" * 10**6} for row in rows]
+    (triage / "triage.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match="MB, beyond what a page should be"):
+        report(triage)
+
+
+def test_a_report_is_the_same_each_time(evaluation: Path):
+    assert report(evaluation) == report(evaluation)
