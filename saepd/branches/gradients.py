@@ -19,17 +19,19 @@ from torch import Tensor
 from saepd.branches.engine.pack import Pack
 from saepd.branches.engine.plan import Plan, PositionedEdit, split_at
 from saepd.branches.engine.reference import ReferencePack
+from saepd.branches.engine.turns import gradients_of_scores, pack_gradients
 from saepd.branches.run import AnyPack, CapturedPrompts, capture_prompts
 from saepd.common.errors import InputError
 from saepd.directions.gate import Gate
 from saepd.directions.modes import DEFAULT_POSITIONS
+from saepd.directions.sites import hook_point
 from saepd.models.batching import Progress
 from saepd.models.in_use import using
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-# How many steered copies of a prompt's last columns keep what their gradients need at once.
+# How many steered runs of a prompt keep what their gradients need at once, where it runs alone.
 _AT_ONCE = 7
 
 
@@ -122,7 +124,9 @@ def gradients_at(
     """
 
     def run(pack: AnyPack, own: Sequence[Vectors]) -> list[OptionGradients]:
-        return _in_turns(captured.model, pack, own, hook_names, positions)
+        if isinstance(pack, Pack):
+            return _side_by_side(captured.model, pack, own, hook_names, positions)
+        return _alone(captured.model, pack, own, hook_names, positions)
 
     return _of_each_pack(captured, vectors, hook_names, positions, run, progress)
 
@@ -201,43 +205,41 @@ def _plan(
     return Plan(model, branches)
 
 
-def _in_turns(
+def _side_by_side(
     model: TransformerBridge,
-    pack: AnyPack,
+    pack: Pack,
     vectors: Sequence[Vectors],
     hook_names: Sequence[str],
     positions: str,
 ) -> list[OptionGradients]:
-    """The gradients of one pack, a few vectors at a time."""
+    """The gradients of a pack whose branches are copies of columns."""
     padded = _padded(model, vectors)
-    turns = [
-        _turn(model, pack, padded[:, start : start + _AT_ONCE], hook_names, positions)
-        for start in range(0, padded.shape[1], _AT_ONCE)
+    mask = pack.masks(_plan(model, padded, hook_names, positions))[positions]
+    sites = [hook_point(model, name) for name in hook_names]
+    steered = pack_gradients(pack, padded, [len(own) for own in vectors], sites, mask)
+    if all(len(own) and not bool(own[0].any()) for own in vectors):
+        base = [scores[:1] for scores, _ in steered]
+    else:
+        with torch.inference_mode():
+            base = [row.cpu() for row in pack.scores(Plan(model, []))]
+    return [
+        OptionGradients(torch.cat([unsteered, scores]), gradients)
+        for unsteered, (scores, gradients) in zip(base, steered, strict=True)
     ]
-    found = []
-    for row, own in enumerate(vectors):
-        log_probs = [turns[0][row].log_probs, *(turn[row].log_probs[1:] for turn in turns[1:])]
-        gradients = torch.cat([turn[row].gradients for turn in turns])
-        found.append(OptionGradients(torch.cat(log_probs)[: 1 + len(own)], gradients[: len(own)]))
-    return found
 
 
-def _turn(
+def _alone(
     model: TransformerBridge,
-    pack: AnyPack,
-    vectors: Float[Tensor, "batch vectors sites d_model"],
+    pack: ReferencePack,
+    vectors: Sequence[Vectors],
     hook_names: Sequence[str],
     positions: str,
 ) -> list[OptionGradients]:
-    pushed = vectors.detach().clone().requires_grad_()
-    scores = pack.scores(_plan(model, pushed, hook_names, positions))
-    of_options = []
-    for option in range(max(row.shape[1] for row in scores)):
-        total = torch.stack([row[1:, option].sum() for row in scores if option < row.shape[1]])
-        [gradient] = torch.autograd.grad(total.sum(), pushed, retain_graph=True)
-        of_options.append(gradient.cpu())
-    gradients = torch.stack(of_options, dim=2)
-    return [
-        OptionGradients(row.detach().cpu(), own[:, : row.shape[1]])
-        for row, own in zip(scores, gradients, strict=True)
-    ]
+    """The gradients of one prompt, from runs of whole texts, a few vectors at a time."""
+    log_probs, gradients = [], []
+    for some in _padded(model, vectors).split(_AT_ONCE, dim=1):
+        pushed = some.detach().requires_grad_()
+        [scores] = pack.scores(_plan(model, pushed, hook_names, positions))
+        log_probs.append(scores.detach().cpu()[bool(log_probs) :])
+        gradients.append(gradients_of_scores(scores[1:].unsqueeze(0), pushed)[0])
+    return [OptionGradients(torch.cat(log_probs), torch.cat(gradients))]

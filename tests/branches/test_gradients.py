@@ -2,8 +2,10 @@ import pytest
 import torch
 from tiny import ARCHITECTURES, D_MODEL
 
+from saepd.branches.engine import turns
+from saepd.branches.engine.reference import ReferencePack
 from saepd.branches.gradients import gradients_at, option_gradients, scores_at
-from saepd.branches.run import capture_prompts, score_continuations
+from saepd.branches.run import CapturedPrompts, capture_prompts, score_continuations
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector
@@ -80,3 +82,70 @@ def test_gradients_at_a_vector_are_what_a_little_more_of_it_does(
         slope = (gradients * step).sum((-1, -2))
         assert torch.allclose(slope, (up - down) / 2, atol=2e-3, rtol=0.05)
         assert slope.abs().max() > 0.004
+
+
+def as_reference(captured, positions):
+    """The same prompts, each of whose texts runs alone, without any engine."""
+    packs = [
+        (indices, ReferencePack([captured.rows[i] for i in indices], pack.texts, 2, (positions,)))
+        for indices, pack in captured.packs
+    ]
+    return CapturedPrompts(captured.model, captured.rows, packs)
+
+
+# Texts that share their beginnings, among them one that begins another; and single tokens.
+MANY = [["so far", "so far off", "so", "some", "no"], ["b c d", "b"]]
+SHORT = [["!", "?"], ["!", "?", ":"]]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+@pytest.mark.parametrize(
+    ("positions", "options", "n_together"), [("answer", MANY, 1), ("last(3)", SHORT, 3)]
+)
+def test_gradients_in_one_pass_are_those_of_each_text_alone(
+    tiny_bridge, architecture, positions, options, n_together, monkeypatch
+):
+    model = tiny_bridge(architecture)
+    generator = torch.Generator().manual_seed(0)
+    vectors = [torch.randn(n, 1, D_MODEL, generator=generator) for n in (3, 2)]
+    captured = capture_prompts(model, PROMPTS, SITE, positions=positions, continuations=options)
+    copies = []
+    choose = turns.copies_for_least_work
+
+    def choose_and_keep(*args):
+        copies[:] = choose(*args)
+        return copies
+
+    monkeypatch.setattr(turns, "copies_for_least_work", choose_and_keep)
+    found = gradients_at(captured, vectors, [SITE], positions=positions)
+    assert max(len(copy.texts) for own in copies for copy in own) == n_together
+    monkeypatch.setattr(turns, "_columns_at_once", lambda _: 20)
+    slowly = gradients_at(captured, vectors, [SITE], positions=positions)
+    right = gradients_at(as_reference(captured, positions), vectors, [SITE], positions=positions)
+    for one, in_turns, alone in zip(found, slowly, right, strict=True):
+        for got in (one, in_turns):
+            assert torch.allclose(got.log_probs, alone.log_probs, atol=1e-4)
+            assert torch.allclose(got.gradients, alone.gradients, atol=1e-4)
+    assert right[0].gradients.abs().max() > 0.1
+
+
+def test_a_vector_that_breaks_the_model_leaves_the_others_their_gradients(llama):
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(3, 1, D_MODEL, generator=generator)
+    captured = capture_prompts(llama, PROMPTS, SITE, continuations=OPTIONS)
+    right = gradients_at(captured, [vectors] * 2, [SITE])
+    broken = torch.cat([vectors[:1], torch.full((1, 1, D_MODEL), torch.inf), vectors[1:]])
+    found = gradients_at(captured, [broken, vectors], [SITE])
+    assert found[0].log_probs[2].isnan().all()
+    assert torch.allclose(found[0].log_probs[[0, 1, 3, 4]], right[0].log_probs, atol=1e-4)
+    assert torch.allclose(found[0].gradients[[0, 2, 3]], right[0].gradients, atol=1e-4)
+    assert torch.allclose(found[1].gradients, right[1].gradients, atol=1e-4)
+
+
+def test_a_prompt_without_vectors_has_its_scores(llama):
+    vectors = [torch.ones(1, 1, D_MODEL), torch.zeros(0, 1, D_MODEL)]
+    captured = capture_prompts(llama, PROMPTS, SITE, continuations=OPTIONS)
+    found = gradients_at(captured, vectors, [SITE])[1]
+    [_, (scores, _)] = score_continuations(llama, PROMPTS, OPTIONS, [])
+    assert torch.allclose(found.log_probs, scores, atol=1e-4)
+    assert found.gradients.shape == (0, len(OPTIONS[1]), 1, D_MODEL)

@@ -115,7 +115,7 @@ class Pack:
             InputError: a direction edits what has already run.
         """
         if not self.as_copies:
-            logits, _ = resume_in_rows(self.prefix, plan, self._masks(plan))
+            logits, _ = resume_in_rows(self.prefix, plan, self.masks(plan))
             return logits.float().log_softmax(-1)
         return self._in_turns(plan, 1, lambda logits: logits[:, :, 0].float().log_softmax(-1))
 
@@ -127,7 +127,7 @@ class Pack:
         """
         assert self.texts is not None and self.trees is not None
         if not self.as_copies:
-            logits, cache = resume_in_rows(self.prefix, plan, self._masks(plan))
+            logits, cache = resume_in_rows(self.prefix, plan, self.masks(plan))
             assert cache is not None
             log_probs = logits.float().log_softmax(-1)
             state = State(plan, self.prefix.columns, cache, log_probs, self.prefix.amounts)
@@ -173,18 +173,23 @@ class Pack:
         self, plan: Plan, read: Int[Tensor, " read"]
     ) -> Float[Tensor, "batch branches read vocab"]:
         """Logits of every branch, none of them touched by what is not a number in another."""
-        logits = resume_in_columns(self.prefix, plan, self._masks(plan), read)
+        logits = resume_in_columns(self.prefix, plan, self.masks(plan), read)
         if not plan.branches or not bool(logits.isnan().any()):
             return logits
         # A masked key weighs zero, but zero times NaN is NaN: branches that overflow run alone.
         base = Plan(plan.model, [])
-        alone = [resume_in_columns(self.prefix, base, self._masks(base), read)]
+        alone = [resume_in_columns(self.prefix, base, self.masks(base), read)]
         for branch in plan.branches:
             own = Plan(plan.model, [branch])
-            alone.append(resume_in_columns(self.prefix, own, self._masks(own), read)[:, 1:])
+            alone.append(resume_in_columns(self.prefix, own, self.masks(own), read)[:, 1:])
         return torch.cat(alone, dim=1)
 
-    def _masks(self, plan: Plan) -> Masks:
+    def masks(self, plan: Plan) -> Masks:
+        """The columns that each of a plan's position specs edits.
+
+        Raises:
+            InputError: a direction edits what has already run.
+        """
         prefix = self.prefix
         if plan.first_wide_block < prefix.block:
             raise InputError(

@@ -131,9 +131,9 @@ def resume_in_rows(
     Below the plan's first wide block the cache holds one row per prompt, above it K+1.
     """
     layout = WideRows(plan.n_branches, len(prefix.columns.tokens))
-    cache = _cache_of(prefix, plan.first_wide_block, plan.n_branches)
+    cache = cache_of(prefix, plan.first_wide_block, plan.n_branches)
     masks = {spec: mask[:, prefix.done :] for spec, mask in masks.items()}
-    with _bypassed(prefix), widening(plan, layout, masks), _short_last_mlp(plan):
+    with bypassed(prefix), widening(plan, layout, masks), _short_last_mlp(plan):
         rest = slice(prefix.done, prefix.columns.tokens.shape[1])
         logits = forward(prefix.model, prefix.columns, rest, cache, read=slice(-1, None))
     if cache is not None and prefix.after is not None:
@@ -156,13 +156,13 @@ def resume_in_columns(
     tails = Tails(prefix.first, prefix.done, n_columns, plan.n_branches)
     dtype = next(prefix.model.original_model.parameters()).dtype
     layout = Copies(prefix.columns, tails, dtype)
-    cache = _cache_of(prefix, plan.first_wide_block, 1)
+    cache = cache_of(prefix, plan.first_wide_block, 1)
     masks = {spec: mask[:, prefix.first :] for spec, mask in masks.items()}
     starts = (
         tails.first - tails.done + tails.n_tail * torch.arange(plan.n_branches, device=read.device)
     )
     index = (starts.unsqueeze(1) + read).flatten()
-    with _bypassed(prefix), widening(plan, layout, masks):
+    with bypassed(prefix), widening(plan, layout, masks):
         rest = slice(prefix.done, n_columns)
         logits = forward(prefix.model, prefix.columns, rest, cache, read=index)
     return logits.unflatten(1, (plan.n_branches, len(read)))
@@ -174,7 +174,7 @@ def forward(
     chosen: slice,
     cache: DynamicCache | None,
     *,
-    read: slice | Int[Tensor, " read"],
+    read: slice | Int[Tensor, " read"] | Int[Tensor, "rows read"],
 ) -> Float[Tensor, "rows read vocab"]:
     """Hugging Face's forward on some columns, with logits only at those that are read."""
     texts_behind = columns.n_prompt < columns.tokens.shape[1]
@@ -187,7 +187,10 @@ def forward(
     kept: list[Tensor] = []
 
     def keep_read(_module: object, _args: object, h: Tensor) -> Tensor:
-        kept.append(h[:, read])
+        if isinstance(read, Tensor) and read.ndim == 2:
+            kept.append(h.take_along_dim(read.to(h.device).unsqueeze(-1), dim=1))
+        else:
+            kept.append(h[:, read])
         # Some models give their output the shape of their input again, whatever it was.
         return h[:, : chosen.stop - chosen.start]
 
@@ -249,7 +252,7 @@ def run_to(
 
 
 @contextmanager
-def _bypassed(prefix: Prefix) -> Iterator[None]:
+def bypassed(prefix: Prefix) -> Iterator[None]:
     """Let the forward skip the blocks that have run, and take up the hidden state they gave."""
     if prefix.hidden is None:
         yield
@@ -289,7 +292,7 @@ def _short_last_mlp(plan: Plan) -> Iterator[None]:
         handle.remove()
 
 
-def _cache_of(prefix: Prefix, first_wide_block: int, n_branches: int) -> DynamicCache | None:
+def cache_of(prefix: Prefix, first_wide_block: int, n_branches: int) -> DynamicCache | None:
     """A cache of the columns that are done, with K+1 rows per prompt in the wide blocks."""
     from transformers import DynamicCache
 
