@@ -25,6 +25,7 @@ COMMANDS = {
     "export": "write directions in another tool's format, and say what it cannot hold",
     "import": "read another tool's vectors into a folder of directions",
     "lm-eval": "run tasks of the lm-evaluation-harness on base, perspectives and merge together",
+    "ui": "steer perspectives and see them side by side, on a page of this machine alone",
     "report": "tell what a fit, an evaluation, a sweep or a triage left, as one web page",
     "train-sae": "train sparse autoencoders for a model on your text",
     "completion": "print a script that completes commands and options in your shell",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from saepd.directions.edits import decoder_rows
@@ -36,7 +36,29 @@ def logit_lens(
     blocks in between (the logit lens; nostalgebraist 2020).
     """
     with torch.no_grad():
+        rows = _read_rows(model, sae, latents)
+        return (rows @ model.W_U.float()).topk(n_tokens, dim=-1, largest=not lowers).indices.cpu()
+
+
+def direct_effects(
+    model: TransformerBridge, sae: SAE[Any], latents: Int[Tensor, " k"], token: int, other: int
+) -> Float[Tensor, " k"]:
+    """How much one unit of each latent raises the logit of one token over another's.
+
+    Read as `logit_lens` reads it, without the blocks in between and without the division by the
+    final norm's scale: what the latents of one direction do can be compared with each other.
+    """
+    with torch.no_grad():
         W_U = model.W_U.float()
+        return (_read_rows(model, sae, latents) @ (W_U[:, token] - W_U[:, other])).cpu()
+
+
+def _read_rows(
+    model: TransformerBridge, sae: SAE[Any], latents: Int[Tensor, " k"]
+) -> Float[Tensor, "k d_model"]:
+    """Decoder rows as the unembedding would read them: through the final norm's gain."""
+    with torch.no_grad():
+        W_U = model.W_U
         rows = decoder_rows(sae, latents).to(W_U.device)
         if model.cfg.normalization_type in ("LN", "LNPre"):
             # LayerNorm takes the mean off whatever is written.
@@ -46,7 +68,7 @@ def logit_lens(
             # Gemma stores the gain as its distance from one.
             is_gemma = "gemma" in str(model.cfg.architecture).lower()
             rows = rows * (gain.float() + 1 if is_gemma else gain.float())
-        return (rows @ W_U).topk(n_tokens, dim=-1, largest=not lowers).indices.cpu()
+        return rows
 
 
 def token_text(tokenizer: Any, token: int) -> str:

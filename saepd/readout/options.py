@@ -21,11 +21,12 @@ from scipy.special import log_softmax
 from torch import Tensor
 
 from saepd.branches.engine.plan import Branch
-from saepd.branches.run import next_token_log_probs, score_continuations
+from saepd.branches.run import Scores, next_token_log_probs, score_continuations
 from saepd.common.errors import InputError
 from saepd.common.frames import as_frame
 from saepd.common.html import bar, card, note, table
 from saepd.directions.accepting import Branches, as_branches
+from saepd.directions.direction import Direction
 from saepd.feedback.accepting import as_items
 from saepd.feedback.schema import Item
 from saepd.models.prompts import item_prompt, letters
@@ -166,6 +167,39 @@ def read_options(
         found = _read_letters(model, items, prompts, branches)
     else:
         found = _read_texts(model, items, prompts, branches, config)
+    return _named(found, items, branches, weights)
+
+
+def read_scored(
+    items: Sequence[Item],
+    scored: Sequence[Scores],
+    directions: Branches,
+    config: ReadoutConfig,
+) -> list[OptionScores]:
+    """`read_options` of options whose texts have been scored already, as captured prompts do.
+
+    Args:
+        items: Items with options.
+        scored: Of each item, what `score_continuations` says of its options.
+        directions: The branches.
+        config: How options are read: by their texts.
+
+    Raises:
+        InputError: directions whose fitted readouts do not go together, or were fitted with
+            another config.
+    """
+    branches = as_branches(directions)
+    weights = fitted_weights(branches, config)
+    return _named(_as_options(items, scored, config), items, branches, weights)
+
+
+def _named(
+    found: Sequence[OptionScores],
+    items: Sequence[Item],
+    branches: Sequence[Sequence[Direction]],
+    weights: Sequence[SoftmaxWeights] | None,
+) -> list[OptionScores]:
+    """Scores with the names of options and branches, and as the fitted readout has them."""
     names = ("base", *(" + ".join(d.perspective for d in branch) for branch in branches))
     named = [
         replace(one, options=item.options, branches=names)
@@ -276,6 +310,13 @@ def _read_texts(
         if len(set(tokens)) < len(tokens):
             raise InputError(f"item {item.id!r}: two options have the same tokens: reword one")
     scored = score_continuations(model, prompts, [item.options for item in items], directions)
+    return _as_options(items, scored, config)
+
+
+def _as_options(
+    items: Sequence[Item], scored: Sequence[Scores], config: ReadoutConfig
+) -> list[OptionScores]:
+    """Scores of the options' texts, with what is to be said about them."""
     result = []
     for item, (scores, lengths) in zip(items, scored, strict=True):
         mass = scores.logsumexp(-1).exp()

@@ -58,7 +58,7 @@ def generate(
             does not fit; later, a branch that is no distribution.
     """
     merge_config, sampling = merge_config or MergeConfig(), sampling or SamplingConfig()
-    plan, [row] = _checked(model, [prompt], directions, sampling, merge_config)
+    plan, [row] = checked_prompts(model, [prompt], directions, sampling, merge_config)
     return _pieces(plan, row, left_blanks(model.tokenizer, prompt), merge_config, sampling)
 
 
@@ -93,13 +93,13 @@ def generate_batch(
         InputError: as `generate`.
     """
     merge_config, sampling = merge_config or MergeConfig(), sampling or SamplingConfig()
-    plan, rows = _checked(model, prompts, directions, sampling, merge_config)
+    plan, rows = checked_prompts(model, prompts, directions, sampling, merge_config)
     blanks = [left_blanks(model.tokenizer, prompt) for prompt in prompts]
 
     def run(indices: list[int]) -> list[Generated]:
         chosen = [rows[i] for i in indices]
         merged = started(plan, chosen, merge_config, sampling)
-        texts, sampler = _texts(plan, chosen, [blanks[i] for i in indices], sampling)
+        texts, sampler = new_texts(plan, chosen, [blanks[i] for i in indices], sampling)
         recorder = Recorder()
         for turn in turns(merged, texts, sampler):
             if trace:
@@ -139,14 +139,16 @@ def generate_branches(
         InputError: as `generate`, but for directions, of which there may be none.
     """
     sampling = sampling or SamplingConfig()
-    plan, rows = _checked(model, prompts, directions, sampling)
+    plan, rows = checked_prompts(model, prompts, directions, sampling)
     blanks = [left_blanks(model.tokenizer, prompt) for prompt in prompts]
 
     def run(indices: list[int]) -> list[list[Generated]]:
         chosen = [rows[i] for i in indices]
         apart = started(plan, chosen, None, sampling)
         wide = [i for i in indices for _ in range(plan.n_branches)]
-        texts, sampler = _texts(plan, [rows[i] for i in wide], [blanks[i] for i in wide], sampling)
+        texts, sampler = new_texts(
+            plan, [rows[i] for i in wide], [blanks[i] for i in wide], sampling
+        )
         for _ in turns(apart, texts, sampler):
             pass
         _warn_of_broken(plan, wide, [rows[i] for i in wide], texts)
@@ -161,7 +163,7 @@ def _pieces(
     plan: Plan, row: list[int], blanks: str, merge_config: MergeConfig, sampling: SamplingConfig
 ) -> Iterator[str]:
     merged = started(plan, [row], merge_config, sampling)
-    [text], sampler = _texts(plan, [row], [blanks], sampling)
+    [text], sampler = new_texts(plan, [row], [blanks], sampling)
     shown = 0
     for _ in turns(merged, [text], sampler):
         visible = text.visible
@@ -203,7 +205,7 @@ def started(
         return TextRows(WholeTexts(plan, texts, lengths, readers * len(rows)), merge)
 
 
-def _texts(
+def new_texts(
     plan: Plan, rows: list[list[int]], blanks: Sequence[str], sampling: SamplingConfig
 ) -> tuple[list[GrowingText], Sampler]:
     """For every row an empty text behind its prompt's blanks, and what draws its tokens."""
@@ -219,7 +221,7 @@ def _generated(text: GrowingText, steps: Sequence[Step] = ()) -> Generated:
     return Generated(text.visible, tokens, text.ended_by, tuple(steps[: len(tokens)]))
 
 
-def _checked(
+def checked_prompts(
     model: TransformerBridge,
     prompts: Sequence[str],
     directions: Sequence[Branch],

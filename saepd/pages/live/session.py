@@ -1,0 +1,270 @@
+"""What the live page shows: every answer as JSON values, with prefixes that are kept."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from saepd.branches.run import CapturedPrompts, capture_prompts
+from saepd.branches.writing.streaming import stream_all
+from saepd.branches.writing.strip import token_strip
+from saepd.common.errors import InputError
+from saepd.directions.direction import Direction
+from saepd.directions.edits import EditLatents
+from saepd.directions.saving import save_to_disk
+from saepd.features.lens import direct_effects, logit_lens, token_text, writes_residual
+from saepd.feedback.schema import Item
+from saepd.merge.config import OPERATOR_NAMES
+from saepd.merge.disagreement import branch_disagreement
+from saepd.merge.operators import merge_branches
+from saepd.models.chat import chat
+from saepd.models.prompts import item_prompt
+from saepd.models.wording import ReadoutConfig
+from saepd.pages.live.request import LiveRequest, read_request, read_strengths
+from saepd.readout.options import OptionScores, read_options, read_scored
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+# Prefixes and scores that are kept, the latest ones.
+_KEPT = 8
+_N_LATENTS = 8
+# These need weights, or are only there for reproduction.
+_NO_CHOICE = ("weighted", "saepd-released")
+
+
+class LiveSession:
+    """A model, its directions, and questions whose answers by people are known.
+
+    Args:
+        model: The language model.
+        directions: One for each perspective; their coefficients are strength 1.
+        items: Questions to choose from.
+        folder: Where the directions were loaded from, for the Python that is shown.
+    """
+
+    def __init__(
+        self,
+        model: TransformerBridge,
+        directions: Sequence[Direction],
+        items: Sequence[Item] = (),
+        folder: str = "steering",
+    ) -> None:
+        self.folder = folder
+        self.model, self.directions, self.items = model, list(directions), list(items)
+        self.names = [direction.perspective for direction in directions]
+        readouts = [d.readout for d in directions if d.readout is not None]
+        self._config = readouts[0].config if readouts else ReadoutConfig()
+        self._captured: OrderedDict[Any, CapturedPrompts] = OrderedDict()
+        self._scores: OrderedDict[Any, OptionScores] = OrderedDict()
+        self._lock = threading.Lock()
+        self.n_captured = 0
+
+    def state(self) -> dict[str, Any]:
+        """What the page is built of."""
+        return {
+            "model": str(self.model.cfg.model_name),
+            "names": self.names,
+            "operators": [name for name in OPERATOR_NAMES if name not in _NO_CHOICE],
+            "chat": bool(getattr(self.model.tokenizer, "chat_template", None)),
+            "directions": [
+                {"name": d.perspective, "site": d.hook_name, "coefficient": d.coefficient}
+                for d in self.directions
+            ],
+            "items": [
+                {
+                    "prompt": item.prompt,
+                    "options": list(item.options),
+                    "people": {
+                        name: list(shares)
+                        for name, shares in item.distributions.items()
+                        if name in self.names
+                    },
+                }
+                for item in self.items
+            ],
+        }
+
+    def options(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Every branch's shares of the options, and the merge of them.
+
+        The prompt runs once, whatever strengths and merges follow.
+
+        Raises:
+            InputError: what cannot be read.
+        """
+        request = read_request(asked, self.names)
+        if not request.options:
+            raise InputError("there are no options to read: write two or more, one a line")
+        with self._lock:
+            scores = self._read(request)
+        log_probs = scores.log_probs()
+        return {
+            "options": list(request.options),
+            "branches": dict(zip(("base", *self.names), log_probs.exp().tolist(), strict=True)),
+            "merged": merge_branches(log_probs, request.merge).exp().tolist(),
+            "disagreement": float(branch_disagreement(log_probs)),
+            "warning": scores.warning,
+        }
+
+    def write(self, asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Everybody's text as it grows; of the merge also how each token came about.
+
+        Raises:
+            InputError: before anything is written, what cannot be.
+        """
+        request = read_request(asked, self.names)
+        prompt = request.prompt
+        if request.style == "chat":
+            prompt = chat(self.model.tokenizer, prompt)
+        stream = stream_all(
+            self.model, prompt, self._scaled(request.strengths), request.merge, request.sampling
+        )
+        return self._grown(stream)
+
+    def moved(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Which latents of a direction speak for one token rather than another.
+
+        Raises:
+            InputError: a branch or tokens that there are not.
+        """
+        name, token, other = (asked.get(key) for key in ("branch", "token", "base_token"))
+        size = int(self.model.W_U.shape[1])
+        if name not in self.names or not all(
+            isinstance(t, int) and not isinstance(t, bool) and 0 <= t < size for t in (token, other)
+        ):
+            raise InputError("ask for a perspective and two tokens of the model")
+        direction = self.directions[self.names.index(name)]
+        return {"latents": self._latents(direction, int(token or 0), int(other or 0))}
+
+    def save(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep the directions at these strengths in a folder of their own.
+
+        Raises:
+            InputError: no folder, one that is a file, or one that holds directions already.
+        """
+        strengths = read_strengths(asked, self.names)
+        folder = asked.get("folder")
+        if not isinstance(folder, str) or not folder.strip():
+            raise InputError("no folder to save in: write its name")
+        path = Path(folder.strip()).expanduser()
+        if path.exists():
+            raise InputError(f"{path} is there already: name a new folder")
+        save_to_disk(self._scaled(strengths), path, self.model)
+        return {"saved": str(path)}
+
+    def code(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """The Python that does what the page shows.
+
+        Raises:
+            InputError: what the page could not show.
+        """
+        request = read_request(asked, self.names)
+        strengths = dict(zip(self.names, request.strengths, strict=True))
+        lines = [
+            "import saepd",
+            "",
+            "model = saepd.load_model()",
+            "sae = saepd.load_sae(model=model)",
+            f"directions = saepd.load_from_disk({self.folder!r}, model, sae)",
+            f"strengths = {strengths!r}",
+            "directions = [strengths[d.perspective] * d for d in directions]",
+            f"merge = saepd.MergeConfig({request.merge.operator!r}, alpha={request.merge.alpha!r})",
+        ]
+        if request.options:
+            lines += [
+                f"item = saepd.Item(id='q', prompt={request.prompt!r}, "
+                f"options={request.options!r})",
+                "[scores] = saepd.read_options(model, item, directions)",
+                "print(saepd.merge_branches(scores.log_probs(), merge).exp())",
+            ]
+        sampling = request.sampling
+        lines += [
+            f"sampling = saepd.SamplingConfig(max_new_tokens={sampling.max_new_tokens}, "
+            f"temperature={sampling.temperature!r}, seed={sampling.seed})",
+            f"for piece in saepd.generate(model, {request.prompt!r}, directions, merge, sampling):",
+            '    print(piece, end="", flush=True)',
+        ]
+        return {"python": "\n".join(lines) + "\n"}
+
+    def _scaled(self, strengths: Sequence[float]) -> list[Direction]:
+        return [s * d for s, d in zip(strengths, self.directions, strict=True)]
+
+    def _read(self, request: LiveRequest) -> OptionScores:
+        key = (request.prompt, request.options, request.strengths)
+        if key not in self._scores:
+            self._scores[key] = self._scored(request)
+            _forget(self._scores)
+        return self._scores[key]
+
+    def _scored(self, request: LiveRequest) -> OptionScores:
+        item = Item(id="asked", prompt=request.prompt, options=request.options)
+        directions = self._scaled(request.strengths)
+        sites = {(d.hook_name, d.positions) for d in directions}
+        is_text = self._config.readout == "text"
+        if len(sites) != 1 or not is_text or any(d.gate is not None for d in directions):
+            # What has run may depend on more than one site, or on the prompt's own gates.
+            return read_options(self.model, item, directions, self._config)[0]
+        [(hook_name, positions)] = sites
+        kept = (request.prompt, request.options)
+        if kept not in self._captured:
+            prompt = item_prompt(self.model, item.prompt, item.options, self._config)
+            self._captured[kept] = capture_prompts(
+                self.model, [prompt], hook_name, positions=positions, continuations=[item.options]
+            )
+            self.n_captured += 1
+            _forget(self._captured)
+        scored = self._captured[kept].score_continuations(directions)
+        return read_scored([item], scored, directions, self._config)[0]
+
+    def _grown(self, stream: Iterator[Any]) -> Iterator[dict[str, Any]]:
+        names = ["base", *self.names, "merged"]
+        steps: list[dict[str, Any]] = []
+        for written in stream:
+            name = names[written.writer]
+            found: dict[str, Any] = {
+                "writer": name,
+                "text": written.text,
+                "ended_by": written.ended_by,
+            }
+            if name == "merged":
+                if written.step is not None:
+                    step = asdict(written.step)
+                    step["moved_by"] = names[step["moved_by"]] if step["moved_by"] else None
+                    steps.append(step)
+                    found["step"] = step
+                tokens = [(step["text"], float(i)) for i, step in enumerate(steps)]
+                # Each piece names the last of the steps that wrote it.
+                found["pieces"] = [
+                    [p.text, int(p.value)] for p in token_strip(written.text, tokens)
+                ]
+            yield found
+
+    def _latents(self, direction: Direction, token: int, other: int) -> list[dict[str, Any]]:
+        edit = direction.edit
+        if not isinstance(edit, EditLatents) or edit.values is None or edit.mode != "add":
+            return []
+        if not writes_residual(edit.sae):
+            return []
+        effects = direct_effects(self.model, edit.sae, edit.latents, token, other)
+        effects = effects * edit.values.cpu() * direction.coefficient
+        best = effects.argsort(descending=True)[:_N_LATENTS]
+        promoted = logit_lens(self.model, edit.sae, edit.latents[best.to(edit.latents.device)], 6)
+        return [
+            {
+                "latent": int(edit.latents[i]),
+                "value": float(edit.values[i]),
+                "effect": float(effects[i]),
+                "promotes": [token_text(self.model.tokenizer, t) for t in tokens],
+            }
+            for i, tokens in zip(best.tolist(), promoted.tolist(), strict=True)
+        ]
+
+
+def _forget(kept: OrderedDict[Any, Any]) -> None:
+    while len(kept) > _KEPT:
+        kept.popitem(last=False)
