@@ -35,6 +35,8 @@ from .features.select import Features as Features  # the latents chosen for one 
 from .features.select import Overlap as Overlap  # how far two perspectives share latents
 from .features.select import overlap as overlap  # how many latents perspectives share
 from .features.select import select_features as select_features  # the k strongest stable latents
+from .features.table import FeatureTable as FeatureTable  # which latents encode whose feedback
+from .features.table import feature_table as feature_table  # the table, with all that speaks for each
 
 # What latents do in texts
 from .features.index.build import build_index as build_index  # every latent over a collection of texts

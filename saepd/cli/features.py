@@ -7,6 +7,7 @@ from pathlib import Path
 
 from saepd.cli.fit import FeedbackOptions
 from saepd.cli.options import load_model_and_sae, print_json, progress
+from saepd.common.checks import check_number
 from saepd.features.config import FeatureConfig
 from saepd.models.choice import ModelConfig
 from saepd.models.wording import ReadoutConfig
@@ -27,11 +28,13 @@ class Options:
         top: Latents shown per perspective.
         json: Print as JSON, contexts included.
         out: JSON file that the features are also written to.
+        index: Folder of an index, for labels and contexts; the one beside the SAE if not given.
     """
 
     top: int = 5
     json: bool = False
     out: Path | None = None
+    index: Path | None = None
     rows: FeedbackOptions = field(default_factory=FeedbackOptions)
     where: ModelConfig = field(default_factory=ModelConfig)
     features: FeatureConfig = field(default_factory=FeatureConfig)
@@ -42,42 +45,43 @@ def run(options: Options) -> None:
     """Select features and explain the strongest."""
     from saepd.cli.show import shared_sentence, show_contexts, show_evidence, stable_sentence
     from saepd.common.files import write_json
-    from saepd.features.encode import encode_pairs
-    from saepd.features.evidence import explain
-    from saepd.features.select import overlap, select_all
+    from saepd.features.index.reading import load_index, own_index, read_info
+    from saepd.features.table import feature_table
 
+    check_number("--top", options.top, at_least=1, whole=True)
+    if options.index is not None:
+        read_info(options.index)
     rows = options.rows.load()
     model, sae = load_model_and_sae(options.where)
+    index = own_index(sae) if options.index is None else load_index(options.index, sae)
     with progress(f"encoding {len(rows)} rows") as report:
-        pairs = encode_pairs(model, sae, rows, options.features, options.readout, report)
-        chosen = select_all(pairs, options.features)
-        evidence = [explain(model, sae, pairs, features, options.top) for features in chosen]
-    shared = {f"{a} / {b}": share for (a, b), share in overlap(chosen).items()}
-    counts = [
-        {
-            "perspective": features.perspective,
-            "n_stable": features.n_stable,
-            "n_by_chance": features.n_by_chance,
-            "n_candidates": features.n_candidates,
-            "n_unstable": features.n_unstable,
-            "notes": features.notes,
-        }
-        for features in chosen
-    ]
-    found = {
-        "features": [e.to_dict() for group in evidence for e in group],
-        "counts": counts,
-        "overlap": {names: share._asdict() for names, share in shared.items()},
-    }
+        table = feature_table(
+            model,
+            sae,
+            rows,
+            options.features,
+            options.readout,
+            index=index,
+            top=options.top,
+            progress=report,
+        )
+    found = table.to_dict()
     if options.out is not None:
         write_json(options.out, found)
     if options.json:
         print_json(found)
         return
-    for group, features in zip(evidence, chosen, strict=True):
-        show_evidence(group, stable_sentence(features))
-        show_contexts(group)
+    print(table.sentence)
+    for features in table.features:
+        evidence = table.of(features.perspective)
+        show_evidence(evidence, stable_sentence(features))
+        show_contexts(evidence)
         for note in features.notes:
             print(note)
-    for names, share in shared.items():
-        print(shared_sentence(names, share))
+    for (a, b), share in table.overlap.items():
+        print(shared_sentence(f"{a} / {b}", share))
+    if index is None:
+        print(
+            "This SAE has no index, so that latents have no labels: build one with saepd index, "
+            "and name it with --index."
+        )

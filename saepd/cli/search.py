@@ -14,7 +14,7 @@ from saepd.common.errors import InputError
 from saepd.models.choice import ModelConfig
 
 if TYPE_CHECKING:
-    from saepd.features.index.reading import Context, FeatureIndex, LatentPage
+    from saepd.features.index.reading import FeatureIndex, LatentPage
     from saepd.features.index.search import FoundLatent
 
 EXAMPLES = """\
@@ -100,6 +100,8 @@ def _folder(options: Options) -> Path:
 
 
 def _show_found(found: Sequence[FoundLatent], title: str, options: Options) -> None:
+    from saepd.cli.show import strip
+
     if options.json:
         print_json([one.to_dict() for one in found])
         return
@@ -124,6 +126,8 @@ def _show_found(found: Sequence[FoundLatent], title: str, options: Options) -> N
 
 
 def _show_page(index: FeatureIndex, page: LatentPage, options: Options) -> None:
+    from saepd.cli.show import strip
+
     if options.json:
         print_json(page.to_dict())
         return
@@ -146,15 +150,6 @@ def _show_page(index: FeatureIndex, page: LatentPage, options: Options) -> None:
         [[c.kind, f"{c.activation:.3g}", strip(c, 12)] for c in page.contexts[::step]],
         sentences=("context",),
     )
-
-
-def strip(context: Context, n_before: int) -> str:
-    """A context in one line, with the token that counts in brackets."""
-    peak = context.peak
-    before = "".join(context.tokens[max(0, peak - n_before) : peak])
-    token, behind = context.tokens[peak], "".join(context.tokens[peak + 1 :])
-    blank = " " if token.startswith(" ") else ""
-    return " ".join(f"{before}{blank}[{token.strip()}]{behind}".split())
 
 
 def _share(value: float | None) -> str:

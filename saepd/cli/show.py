@@ -2,35 +2,58 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from saepd.cli.options import print_table
-from saepd.features.evidence import LatentEvidence
+from saepd.features.evidence import Excited, LatentEvidence
+from saepd.features.index.reading import Context
 from saepd.features.select import Features, Overlap
+from saepd.metrics.intervals import Interval
 
 # The characters of a context that are shown: its end, where latents are read.
 _CONTEXT = 60
+_LABEL = 40
 
 
 def show_evidence(evidence: Sequence[LatentEvidence], title: str) -> None:
-    """One line a latent: what it promotes and how it was chosen."""
+    """One line a latent: what it is about, how it was chosen, and what speaks for it.
+
+    What was not computed has no column.
+    """
+    columns: dict[str, list[str]] = {
+        "latent": [str(e.latent) for e in evidence],
+        "label": [_cut(e.label or "", _LABEL) for e in evidence],
+        "promotes": [" ".join(map(repr, e.tokens[:6])) for e in evidence],
+        "score": [f"{e.score:+.2f}" for e in evidence],
+        "false sign": [_number(e.false_sign_rate, ".2g") for e in evidence],
+        "stability": [f"{e.stability:.2f}" for e in evidence],
+        "foretells": [_number(e.gain and e.gain.estimate, "+.3f") for e in evidence],
+        "answers": [_number(e.alone and _estimate(e.alone.gain), "+.3f") for e in evidence],
+    }
+    if not any(columns["false sign"]):
+        columns["density"] = [f"{e.density:.3f}" for e in evidence]
+        columns["output score"] = [f"{e.output_score:+.4f}" for e in evidence]
+    if any(columns["label"]):
+        # Labels come out of texts; promoted tokens are often nothing but fragments of words.
+        del columns["promotes"]
+    shown = {name: cells for name, cells in columns.items() if any(cells)}
     print_table(
         title,
-        ["latent", "promotes", "score", "stability", "density", "output score"],
-        [
-            [
-                str(e.latent),
-                " ".join(map(repr, e.tokens[:6])),
-                f"{e.score:+.2f}",
-                f"{e.stability:.2f}",
-                f"{e.density:.3f}",
-                f"{e.output_score:+.4f}",
-            ]
-            for e in evidence
-        ],
+        list(shown),
+        [list(row) for row in zip(*shown.values(), strict=True)],
+        sentences=("label", "promotes"),
     )
+
+
+def _estimate(found: Interval | None) -> float | None:
+    return None if found is None else found.estimate
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None or math.isnan(value) else f"{value:{form}}"
 
 
 def stable_sentence(features: Features) -> str:
@@ -51,9 +74,33 @@ def show_contexts(evidence: Sequence[LatentEvidence], n: int = 2) -> None:
     print("strongest in the feedback of all perspectives, with activations:")
     for one in evidence:
         for context in one.contexts[:n]:
-            text, names = context.text, ", ".join(context.perspectives)
-            end = text if len(text) <= _CONTEXT else "..." + text[-_CONTEXT:]
-            print(f"  {one.latent}: {context.activation:.2f} {end!r} ({names})")
+            print(f"  {one.latent}: {_context(context)}")
+        for context in one.against[:1]:
+            print(f"  {one.latent}, against: {_context(context)}")
+        for context in one.index_contexts[:n]:
+            shown = _cut(strip(context, 6), _CONTEXT)
+            print(f"  {one.latent}, in other texts: {context.activation:.2f} {shown}")
+        for name, sign in one.shared.items():
+            print(f"  {one.latent}: chosen for {name}, too, with the {sign} sign")
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def _context(context: Excited) -> str:
+    text, names = context.text, ", ".join(context.perspectives)
+    end = text if len(text) <= _CONTEXT else "..." + text[-_CONTEXT:]
+    return f"{context.activation:.2f} {end!r} ({names})"
+
+
+def strip(context: Context, n_before: int) -> str:
+    """A context in one line, with the token that counts in brackets."""
+    peak = context.peak
+    before = "".join(context.tokens[max(0, peak - n_before) : peak])
+    token, behind = context.tokens[peak], "".join(context.tokens[peak + 1 :])
+    blank = " " if token.startswith(" ") else ""
+    return " ".join(f"{before}{blank}[{token.strip()}]{behind}".split())
 
 
 def shared_sentence(names: str, share: Overlap) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -15,9 +16,12 @@ from saepd.branches.neutral import NEUTRAL_PROMPTS
 from saepd.branches.run import branch
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector, decoder_rows
+from saepd.features.alone import Alone
 from saepd.features.encode import Pairs
+from saepd.features.index.reading import Context, FeatureIndex
 from saepd.features.lens import logit_lens, token_text, writes_residual
 from saepd.features.select import Features
+from saepd.metrics.intervals import Interval, draw_weights, interval
 from saepd.models.sites import SiteBatch, read_site
 from saepd.models.tokens import prompt_ids
 from saepd.saes.abilities import abilities
@@ -26,6 +30,8 @@ from saepd.saes.load import sae_hook_name
 if TYPE_CHECKING:
     from sae_lens import SAE
     from transformer_lens.model_bridge import TransformerBridge
+
+_N_DRAWS = 500
 
 
 class Excited(NamedTuple):
@@ -59,6 +65,18 @@ class LatentEvidence:
         density: Share of positions at which the latent fires.
         output_score: Change of the probability of the latent's own tokens when it is pushed; NaN
             where the SAE cannot steer.
+        interval: 95% bootstrap interval of each effect over questions; None for a single question.
+        against: Feedback texts at which the latent is weakest, to the questions of the strongest
+            before any others.
+        label: What the latent does in the texts of an index, in words; None without an index.
+        label_auroc: How well the label holds on texts held out; None where nobody knows.
+        index_contexts: Where it is strongest in the texts of the index, and where it is weakest.
+        false_sign_rate: Chance that the effect has not the sign that was estimated; see
+            `surenesses`. NaN where it was not computed.
+        shared: Other perspectives that have chosen the latent, and whether with the ``same`` sign
+            or the ``opposite`` one.
+        gain: What it foretells of held-out questions, in nats a row; see `held_out_gain`.
+        alone: What it does to the answers, written alone; see `run_alone`.
     """
 
     latent: int
@@ -70,10 +88,22 @@ class LatentEvidence:
     stability: float
     density: float
     output_score: float
+    interval: dict[str, tuple[float, float] | None] = field(default_factory=dict)
+    against: list[Excited] = field(default_factory=list)
+    label: str | None = None
+    label_auroc: float | None = None
+    index_contexts: list[Context] = field(default_factory=list)
+    false_sign_rate: float = math.nan
+    shared: dict[str, str] = field(default_factory=dict)
+    gain: Interval | None = None
+    alone: Alone | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The evidence as JSON values; None where a score was never computed."""
-        contexts = [context._asdict() for context in self.contexts]
+        lists = {
+            name: [one._asdict() for one in getattr(self, name)]
+            for name in ("contexts", "against", "index_contexts")
+        }
         # JSON knows no NaN, which is what latents that were not screened have.
         scores = {
             name: value if math.isfinite(value) else None
@@ -81,9 +111,12 @@ class LatentEvidence:
                 ("score", self.score),
                 ("stability", self.stability),
                 ("output_score", self.output_score),
+                ("false_sign_rate", self.false_sign_rate),
             )
         }
-        return asdict(self) | {"contexts": contexts} | scores
+        alone = None if self.alone is None else self.alone.to_dict()
+        gain = None if self.gain is None else self.gain._asdict()
+        return asdict(self) | lists | scores | {"alone": alone, "gain": gain}
 
 
 def output_scores(
@@ -137,11 +170,22 @@ def explain(
     features: Features,
     n: int = 5,
     n_contexts: int = 3,
+    *,
+    index: FeatureIndex | None = None,
 ) -> list[LatentEvidence]:
     """Evidence for the n strongest latents of a perspective.
 
     Of an SAE that cannot steer, output scores are NaN, and latents that do not write into the
     residual stream promote no tokens.
+
+    Args:
+        model: The language model.
+        sae: The dictionary.
+        pairs: The encoded feedback.
+        features: The latents chosen for the perspective.
+        n: Latents that are explained.
+        n_contexts: Texts for, and texts against, that are given of each.
+        index: What latents do in other texts, for labels and contexts.
     """
     latents = features.latents[:n]
     tokens = [[]] * len(latents)
@@ -150,27 +194,82 @@ def explain(
     scores = torch.full((len(latents),), float("nan"))
     if abilities(sae).writes:
         scores = output_scores(model, sae, latents)
-    effects = {}
+    effects, intervals = {}, {}
     chosen = pairs.latents[:, latents]
     for perspective in pairs.perspectives:
-        rows = chosen[pairs.of(perspective)]
-        effects[perspective] = rows.mean(0) / (rows.std(0) + 1e-6)
+        own = pairs.of(perspective)
+        effects[perspective] = chosen[own].mean(0) / (chosen[own].std(0) + 1e-6)
+        questions = [pairs.rows[i].item for i in own.tolist()]
+        intervals[perspective] = _intervals(chosen[own].double().numpy(), questions)
     result = []
     for i, latent in enumerate(latents.tolist()):
+        contexts = _contexts(pairs, latent, n_contexts)
         result.append(
             LatentEvidence(
                 latent=latent,
                 perspective=features.perspective,
                 tokens=[token_text(model.tokenizer, t) for t in tokens[i]],
-                contexts=_contexts(pairs, latent, n_contexts),
+                contexts=contexts,
                 score=float(features.effect[i]),
                 effect={name: float(values[i]) for name, values in effects.items()},
                 stability=float(features.stability[i]),
                 density=float(features.density[i]),
                 output_score=float(scores[i]),
+                interval={name: values[i] for name, values in intervals.items()},
+                against=_against(pairs, latent, contexts, n_contexts),
+                **_indexed(index, latent, n_contexts),
             )
         )
     return result
+
+
+def _indexed(index: FeatureIndex | None, latent: int, n: int) -> dict[str, Any]:
+    """What an index says of a latent."""
+    if index is None:
+        return {}
+    page = index.page(latent)
+    strongest = [context for context in page.contexts if context.kind == "top"][:n]
+    weakest = [context for context in page.contexts if context.kind == "weakest"]
+    return {
+        "label": page.label,
+        "label_auroc": page.label_auroc,
+        "index_contexts": strongest + weakest,
+    }
+
+
+def _intervals(
+    values: Float[np.ndarray, "rows k"], questions: Sequence[str]
+) -> list[tuple[float, float] | None]:
+    """95% intervals of the mean over the standard deviation of each column, over questions."""
+    weights = draw_weights(questions, 0, _N_DRAWS)
+    weights = weights / weights.sum(1, keepdims=True)
+    means = weights @ values
+    spreads = np.sqrt(np.maximum(weights @ values**2 - means**2, 0))
+    found = [interval(column) for column in (means / (spreads + 1e-6)).T]
+    return [None if one is None else (one.low, one.high) for one in found]
+
+
+def _against(pairs: Pairs, latent: int, contexts: Sequence[Excited], n: int) -> list[Excited]:
+    """The texts that excite a latent least, answers to the questions of its contexts first."""
+    strongest = {context.text for context in contexts}
+    asked = {
+        row.item
+        for row, text in zip(pairs.rows, pairs.positive_texts, strict=True)
+        if text in strongest
+    }
+    activation = pairs.positive_latents[:, latent]
+    order = sorted(
+        range(len(pairs.rows)),
+        key=lambda i: (pairs.rows[i].item not in asked, float(activation[i])),
+    )
+    found: dict[str, Excited] = {}
+    for row in order:
+        text = pairs.positive_texts[row]
+        if len(found) == n:
+            break
+        if text not in strongest:
+            found.setdefault(text, Excited(text, float(activation[row]), pairs.said_by[text]))
+    return list(found.values())
 
 
 def _contexts(pairs: Pairs, latent: int, n: int) -> list[Excited]:

@@ -147,13 +147,18 @@ class _Screened:
         return self._by_chance[n_own]
 
 
-def _screened(pairs: Pairs, config: FeatureConfig) -> _Screened:
-    candidates = pairs.latents.abs().sum(0) > 0
+def candidates(pairs: Pairs, config: FeatureConfig) -> Int[Tensor, " k"]:
+    """Ids of the latents to choose from: those that fire, neither everywhere nor by template."""
+    found = pairs.latents.abs().sum(0) > 0
     if config.k > 0:
-        candidates &= pairs.density <= config.max_density
+        found &= pairs.density <= config.max_density
         # A latent that is silent at counted positions but not at others only marks the template.
-        candidates &= ~((pairs.density == 0) & (pairs.special_density > 0))
-    ids = candidates.nonzero().squeeze(-1)
+        found &= ~((pairs.density == 0) & (pairs.special_density > 0))
+    return found.nonzero().squeeze(-1)
+
+
+def _screened(pairs: Pairs, config: FeatureConfig) -> _Screened:
+    ids = candidates(pairs, config)
     return _Screened(pairs, config, ids, pairs.latents[:, ids])
 
 

@@ -308,6 +308,18 @@ def sae_identity(sae: SAE[Any]) -> dict[str, str]:
     }
 
 
+def own_index(sae: SAE[Any]) -> FeatureIndex | None:
+    """The index in the folder of an SAE; None where there is none.
+
+    Raises:
+        InputError: the index is damaged, or of another SAE.
+    """
+    folder = sae_folder(sae)
+    if folder is None or not (folder / OWN / INFO).is_file():
+        return None
+    return load_index(folder / OWN, sae)
+
+
 def load_index(folder: str | Path | None = None, sae: SAE[Any] | None = None) -> FeatureIndex:
     """Read an index, and check that it is of the SAE at hand.
 
@@ -319,15 +331,15 @@ def load_index(folder: str | Path | None = None, sae: SAE[Any] | None = None) ->
         InputError: no index there, a damaged one, or one of another SAE.
     """
     if folder is None:
-        own = None if sae is None else sae_folder(sae)
-        if own is None or not (own / OWN / INFO).is_file():
+        own = None if sae is None else own_index(sae)
+        if own is None:
             raise InputError(
                 "this SAE has no index beside it: build one with saepd index, and name its folder"
             )
-        folder = own / OWN
+        return own
     folder = Path(folder)
     info = read_info(folder)
-    if sae is not None and any(info["identity"][k] != v for k, v in sae_identity(sae).items()):
+    if sae is not None and any(info["identity"].get(k) != v for k, v in sae_identity(sae).items()):
         raise InputError(
             f"{folder} is an index of another SAE (at {info['hook_name']} of "
             f"{info['model_name']}): build one of this SAE with saepd index"
