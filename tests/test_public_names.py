@@ -86,7 +86,12 @@ def installed(tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_wheel_brings_types_data_and_dictionaries(installed):
-    for file in ("py.typed", "__init__.pyi", "feedback/data/gss_items.jsonl"):
+    for file in (
+        "py.typed",
+        "__init__.pyi",
+        "feedback/data/gss_items.jsonl",
+        "pages/live/page.html",
+    ):
         assert (installed / "saepd" / file).is_file()
     assert list((installed / "saepd" / "saes_shipped").glob("*/sae_weights.safetensors"))
 

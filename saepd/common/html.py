@@ -19,7 +19,8 @@ STYLE = """
 .saepd th,.saepd td{padding:.15em .6em;text-align:left;vertical-align:top;
 border-bottom:1px solid rgba(128,128,128,.3);background:none;color:inherit}
 .saepd th{font-weight:600}
-.saepd td.n,.saepd th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+.saepd td.n,.saepd th.n{text-align:right;font-variant-numeric:tabular-nums}
+.saepd td.n,.saepd .share{white-space:nowrap}
 .saepd .bar{display:inline-block;height:.8em;background:rgba(230,120,0,.65);vertical-align:middle;
 margin-right:.5em}
 .saepd .people{background:rgba(60,130,220,.65)}
@@ -103,7 +104,8 @@ def bar(share: float, *, people: bool = False) -> Html:
         return escaped(number(None))
     width = _BAR_WIDTH * min(1.0, max(0.0, share))
     kind = "bar people" if people else "bar"
-    return joined(element("span", class_=kind, style=f"width:{width:.2f}em"), f"{share:.2f}")
+    drawn = element("span", class_=kind, style=f"width:{width:.2f}em")
+    return element("span", drawn, f"{share:.2f}", class_="share")
 
 
 def shade(value: float, most: float) -> str | None:

@@ -51,8 +51,24 @@ def report(folder: str | Path, metric: str = "gain") -> bytes:
         raise InputError(
             f"{folder} holds both {' and '.join(found)}: give each a folder of its own"
         )
-    title, lead, sections = kinds[found[0]]()
-    written = page(title, lead, sections)
+    try:
+        title, lead, sections = kinds[found[0]]()
+        written = page(title, lead, sections)
+    except InputError:
+        raise
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
+        # What a damaged file leads to depends on the field that is missing, or of another type.
+        raise InputError(
+            f"{folder / found[0]} is not what saepd wrote, or a file beside it is not: run what "
+            "made the folder again"
+        ) from error
     if len(written) > _MOST_BYTES:
         raise InputError(
             f"the report of {folder} would be {len(written) / 1e6:.1f} MB, beyond what a page "

@@ -57,6 +57,23 @@ parameters:
 """
 
 
+_TRIAGED = {
+    "rank": 1,
+    "id": "q",
+    "need": 0.5,
+    "reasons": ["model unsure"],
+    "why": "unsure",
+    **_QUESTION,
+    "of_reason": {"model unsure": 0.5, "easily swayed": None},
+    "scores": {"entropy": 0.6},
+    "flip": {"N": 0.5},
+    "answers": _QUESTION["options"],
+    "branches": {"base": [0.5, 0.3, 0.2]},
+    "mass": {"base": 0.1},
+    "warning": "",
+}
+
+
 @dataclass(frozen=True)
 class Target:
     """One reader.
@@ -80,6 +97,7 @@ class Target:
 def reader_targets() -> list[Target]:
     """Readers that need no model."""
     from saepd.feedback.reading import load_feedback, load_items
+    from saepd.pages.report import report
     from saepd.saes.corpus import read_documents
     from saepd.tasks.loading import load_task
 
@@ -128,6 +146,8 @@ def reader_targets() -> list[Target]:
         Target("sweep file", {"s.yaml": _SWEEP.encode()}, _sweep),
         Target("stage cache", {"kind/key.safetensors": _stage()}, _stage_read, mend=_signed_stage),
         Target("evaluation folder", _evaluation_files(), _evaluation_read, weight=1),
+        Target("report of an evaluation", _evaluated(), report, weight=1),
+        Target("report of a triage", {"triage.jsonl": _jsonl([_TRIAGED] * 2)}, report),
     ]
     return targets
 
@@ -143,6 +163,7 @@ def model_targets(folder: Path) -> list[Target]:
     from saepd.directions.saving import load_from_disk
     from saepd.models.gguf import convert_gguf
     from saepd.models.load import load_model
+    from saepd.pages.report import report
     from saepd.saes.load import load_sae
 
     model = load_model(tiny.save_tiny_model("llama", folder / "model"), device="cpu")
@@ -154,6 +175,9 @@ def model_targets(folder: Path) -> list[Target]:
         Target(
             "steering folder", _files(steering), lambda path: load_from_disk(path, model, sae),
             mend=_signed_steering,
+        ),
+        Target(
+            "report of a fit", _files(steering), report, weight=1, mend=_signed_steering,
         ),
         Target("SAE folder", _files(sae_folder), load_sae),
         Target(
@@ -183,6 +207,35 @@ def _save_directions(model: Any, sae: Any, folder: Path) -> None:
         for direction, own in zip(fitted.directions, (gate, plain), strict=True)
     ]
     save_to_disk(directions, folder, verdict={"said": "It helps.", "gain": 0.1})
+
+
+def _evaluated() -> Files:
+    """Summary, questions and predictions of an evaluation."""
+    import io
+
+    import pandas as pd
+
+    row = {"method": "m", "title": "M", "null": False, "js_distance": 0.2, "js_ci": [0.1, 0.3]}
+    null = {**row, "method": "n", "title": "N", "null": True}
+    summary = {
+        "rows": [{**r, "perspective": p} for r in (row, null) for p in ("all", "N")],
+        "methods": {"m": "what we do", "n": "nothing"},
+        "config": {"task": "mine", "draws": 1},
+        "n_test_items": [1],
+        "left_out": {},
+    }
+    predicted = [
+        {"draw": 0, "method": m, "item": "q", "perspective": "N", "probabilities": [0.5, 0.3, 0.2]}
+        for m in "mn"
+    ]
+    frame = pd.DataFrame([{**p, "readable": True, "gold": [0.2, 0.3, 0.5]} for p in predicted])
+    parquet = io.BytesIO()
+    frame.to_parquet(parquet)
+    return {
+        "summary.json": json.dumps(summary).encode(),
+        "items.json": json.dumps([{"id": "q", **_QUESTION}]).encode(),
+        "predictions.parquet": parquet.getvalue(),
+    }
 
 
 def _tables(rows: list[dict[str, Any]]) -> dict[str, bytes]:
