@@ -11,7 +11,8 @@ from saepd.cli.fields import argument, names_given
 from saepd.cli.options import check_folder, print_json, print_table
 from saepd.cli.steering import SteeringOptions
 from saepd.common.checks import check_choice
-from saepd.interchange.config import WRITTEN
+from saepd.common.errors import InputError
+from saepd.interchange.config import HUB, WRITTEN
 from saepd.models.choice import ModelConfig
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ EXAMPLES = f"""\
   saepd export steering --to llama.cpp --allow-loss --out vectors
   saepd export steering --to neuronpedia --out pages
   saepd export steering --to easysteer --strength 0.5 --out specs
+  saepd export steering --to hub --out for-the-hub
 
 The formats:
 
@@ -56,6 +58,9 @@ def run(options: Options) -> None:
     """Write the files and say what is in them, and what is not."""
     check_choice("format", options.to, WRITTEN)
     check_folder(options.out)
+    if options.to == HUB:
+        _for_the_hub(options)
+        return
     steering = SteeringOptions(options.folder, options.strength, options.given)
     model, directions = steering.load(options.where)
     from saepd.interchange.exporting import export_directions
@@ -67,6 +72,21 @@ def run(options: Options) -> None:
         print_json([one.to_dict() | {"use": one.use} for one in written])
         return
     _show(options.to, written)
+
+
+def _for_the_hub(options: Options) -> None:
+    """Nothing is computed, so neither the model nor the SAE is loaded."""
+    from saepd.interchange.hub_folder import write_hub_folder
+
+    if options.strength != 1:
+        raise InputError("--to hub copies directions as they are: drop --strength")
+    left_out = write_hub_folder(options.folder, options.out)
+    if options.json:
+        print_json({"left_out": left_out})
+        return
+    for sentence in left_out:
+        print(f"left out: {sentence}")
+    print(f"use: hf upload USER/NAME {options.out}")
 
 
 def _show(to: str, written: list[Written]) -> None:

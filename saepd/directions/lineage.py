@@ -16,6 +16,7 @@ from saepd.common.errors import InputError
 from saepd.common.files import CONFIG_FILE
 from saepd.common.messages import shortened
 from saepd.directions.fitted_readout import FittedReadout
+from saepd.directions.hub_folder import local_folder
 from saepd.directions.modes import EDIT_MODES
 from saepd.models.choice import ModelConfig
 from saepd.models.wording import ReadoutConfig
@@ -140,7 +141,7 @@ def read_story(folder: str | Path) -> dict[str, Any]:
     Raises:
         InputError: a missing file, or one that is not what `saepd.save_to_disk` writes.
     """
-    path = Path(folder) / CONFIG_FILE
+    path = local_folder(folder) / CONFIG_FILE
     try:
         text = path.read_text(encoding="utf-8")
         story = json.loads(text, parse_constant=_refuse_constant)

@@ -20,6 +20,7 @@ from saepd.directions.accepting import Directions, as_directions
 from saepd.directions.direction import Direction, check_fits
 from saepd.directions.edits import AddVector
 from saepd.directions.entries import NUMBERS, direction_of, entry_of, numbers_of
+from saepd.directions.hub_folder import local_folder
 from saepd.directions.lineage import STORY_FORMAT, read_story, what_is_lacking
 from saepd.models.identity import weights_fingerprint
 from saepd.saes.load import sae_fingerprint, sae_hook_name
@@ -111,7 +112,8 @@ def load_from_disk(
     """Read directions and check that they belong to this model and this SAE.
 
     Args:
-        folder: What `save_to_disk` wrote.
+        folder: What `save_to_disk` wrote, here or on the hub: ``hf://user/name``, with
+            ``@revision`` behind it for a branch, tag or commit.
         model: The model they are for.
         sae: The dictionary of their latents; not needed for directions that add a vector.
 
@@ -119,7 +121,7 @@ def load_from_disk(
         InputError: missing, damaged or foreign files, another model, weights or SAE than
             the directions were made with, or latents without an SAE.
     """
-    folder = Path(folder)
+    folder = local_folder(folder)
     story = read_story(folder)
     if lacking := what_is_lacking(story):
         _log.warning("%s: %s", folder, lacking)

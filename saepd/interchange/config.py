@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+HUB = "hub"
 # Each with the tool that reads it, and in which files.
 WRITTEN = {
     "llama.cpp": "control vector in GGUF, for llama-cli and llama-server",
@@ -14,6 +15,7 @@ WRITTEN = {
     "aisteer360": ".svec, JSON of layers",
     "interp-engine": "JSON, as its server reads steering",
     "hotwire": ".pt of one row a layer, and the JSON of a request",
+    HUB: "folder with a card for the Hugging Face hub; nothing is sent",
 }
 READ = {
     "llama.cpp": "control vector in GGUF, of llama.cpp or of repeng",

@@ -39,7 +39,7 @@ def find_model(name: str) -> tuple[str, str]:
     return name, name
 
 
-def read_model(source: str, name: str, read: Callable[[bool], T]) -> T:
+def read_model(source: str, name: str, read: Callable[[bool], T], what: str = "model") -> T:
     """Read a model's files from this machine if they are there, else from the hub.
 
     A hub id is looked for in the local cache first, so that a model that was used before needs no
@@ -49,6 +49,7 @@ def read_model(source: str, name: str, read: Callable[[bool], T]) -> T:
         source: A folder or a hub id.
         name: The model as the user wrote it, for messages.
         read: Reads the files; its argument says whether to keep to this machine.
+        what: What it is, for messages.
 
     Raises:
         InputError: unreadable files; or they are not here and the hub cannot be reached.
@@ -60,11 +61,11 @@ def read_model(source: str, name: str, read: Callable[[bool], T]) -> T:
     except Exception as error:
         # transformers, safetensors and huggingface_hub raise unrelated classes for a bad source.
         if Path(source).is_dir():
-            raise InputError(f"cannot load the model {name!r}: {first_line(error)}") from error
+            raise InputError(f"cannot load the {what} {name!r}: {first_line(error)}") from error
         here = error
-    if why := _unreachable():
+    if why := why_unreachable():
         raise InputError(
-            f"the model {name!r} is no folder here and not in the local cache, and the hub cannot "
+            f"the {what} {name!r} is no folder here and not in the local cache, and the hub cannot "
             f"be reached ({why}): name a folder, or load it once with a network"
         ) from here
     try:
@@ -72,10 +73,10 @@ def read_model(source: str, name: str, read: Callable[[bool], T]) -> T:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"cannot load the model {name!r}: {first_line(error)}") from error
+        raise InputError(f"cannot load the {what} {name!r}: {first_line(error)}") from error
 
 
-def _unreachable() -> str:
+def why_unreachable() -> str:
     """Why the hub does not answer; empty if it does."""
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session

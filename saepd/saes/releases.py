@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from saepd.common.errors import InputError, first_line
 from saepd.common.messages import shortened
+from saepd.models.source import why_unreachable
 
 if TYPE_CHECKING:
     from sae_lens import SAE
+
+T = TypeVar("T")
 
 
 def check_release(release: str, sae_id: str | None) -> None:
@@ -51,10 +54,7 @@ def release_config(release: str, sae_id: str) -> dict[str, Any]:
     """
     from sae_lens.loading.pretrained_sae_loaders import load_sae_config_from_huggingface
 
-    try:
-        return load_sae_config_from_huggingface(release, sae_id)
-    except Exception as error:
-        raise _unreadable(release, sae_id, error) from error
+    return _read(release, sae_id, lambda: load_sae_config_from_huggingface(release, sae_id))
 
 
 def load_release(release: str, sae_id: str) -> SAE[Any]:
@@ -65,21 +65,39 @@ def load_release(release: str, sae_id: str) -> SAE[Any]:
     """
     from sae_lens import SAE
 
+    return _read(
+        release, sae_id, lambda: SAE.from_pretrained(release, sae_id, device="cpu", dtype="float32")
+    )
+
+
+def _read(release: str, sae_id: str, read: Callable[[], T]) -> T:
+    """What SAELens reads from the hub, or out of the cache where the hub cannot be reached."""
+    from huggingface_hub import constants
+
+    why, was_offline = why_unreachable(), constants.HF_HUB_OFFLINE
+    # Else every file would be asked for in vain, for minutes.
+    constants.HF_HUB_OFFLINE = bool(why)
     try:
-        return SAE.from_pretrained(release, sae_id, device="cpu", dtype="float32")
+        return read()
     except Exception as error:
-        raise _unreadable(release, sae_id, error) from error
+        raise _unreadable(release, sae_id, error, why) from error
+    finally:
+        constants.HF_HUB_OFFLINE = was_offline
 
 
-def _unreadable(release: str, sae_id: str, error: Exception) -> InputError:
+def _unreadable(release: str, sae_id: str, error: Exception, why: str) -> InputError:
     # The hub, its cache and some thirty converters raise unrelated classes.
     from sae_lens.loading.pretrained_saes_directory import get_repo_id_and_folder_name
 
     repo, path = get_repo_id_and_folder_name(release, sae_id)
-    return InputError(
-        f"cannot load the SAE {sae_id!r} of release {release!r}, which is the path {path!r} of "
-        f"the hub repository {repo!r}: {first_line(error)}"
-    )
+    what = f"the SAE {sae_id!r} of release {release!r}, which is the path {path!r} of the hub "
+    what += f"repository {repo!r}"
+    if why:
+        return InputError(
+            f"{what}, is not in the local cache, and the hub cannot be reached ({why}): load it "
+            "once with a network"
+        )
+    return InputError(f"cannot load {what}: {first_line(error)}")
 
 
 def _nearest(name: str, known: Collection[str]) -> str:

@@ -58,6 +58,7 @@ _SIGNATURES = {
     "llama_context_default_params": (_Filled, []),
     "llama_model_load_from_file": (ctypes.c_void_p, [ctypes.c_char_p, _Filled]),
     "llama_init_from_model": (ctypes.c_void_p, [ctypes.c_void_p, _Filled]),
+    "llama_set_n_threads": (None, [ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32]),
     "llama_model_n_embd": (ctypes.c_int32, [ctypes.c_void_p]),
     "llama_model_n_layer": (ctypes.c_int32, [ctypes.c_void_p]),
     "llama_batch_get_one": (_Batch, [ctypes.c_void_p, ctypes.c_int32]),
@@ -75,6 +76,32 @@ _SIGNATURES = {
 _SILENT = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(
     lambda _level, _text, _data: None
 )
+
+
+def float32_copy(gguf: Path, out: Path) -> Path:
+    """The same model with all weights as float32, so that both sides compute in one precision."""
+    from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter
+    from gguf.quants import dequantize
+
+    reader = GGUFReader(gguf)
+    writer = GGUFWriter(out, str(reader.fields["general.architecture"].contents()))
+    for name, field in reader.fields.items():
+        if name.startswith("GGUF.") or name in ("general.architecture", "general.file_type"):
+            continue
+        kind, *inner = field.types
+        of = inner[0] if kind == GGUFValueType.ARRAY else None
+        writer.add_key_value(name, field.contents(), kind, of)
+    for tensor in reader.tensors:
+        writer.add_tensor(
+            tensor.name,
+            dequantize(tensor.data, tensor.tensor_type).astype(np.float32),
+            raw_dtype=GGMLQuantizationType.F32,
+        )
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return out
 
 
 class LlamaCpp:
@@ -105,6 +132,8 @@ class LlamaCpp:
         parameters = self._lib.llama_context_default_params()
         self._context = self._lib.llama_init_from_model(self._model, parameters)
         assert self._model and self._context
+        # Its threads wait busily for each other, which on a shared machine takes longer than one.
+        self._lib.llama_set_n_threads(self._context, 1, 1)
 
     def steer(self, path: Path | None) -> None:
         """Let a control vector act, as ``--control-vector`` does; none with None."""

@@ -15,7 +15,8 @@ from saepd.interchange.from_directions import by_perspective
 from saepd.models.prompts import item_prompt
 from saepd.models.tokens import continuation_ids, prompt_ids
 
-KL_BUDGET = 0.3
+# Nats on neutral text.
+KL_BUDGET = 1.0
 
 
 @dataclass
@@ -25,7 +26,6 @@ class Setting:
     Attributes:
         model: The language model as saepd runs it.
         checkpoint: Its folder in the layout of transformers.
-        gguf: The file that it was converted from; None of another model.
         directions: What is exported: all write at every token; those of one perspective together.
         prompts: Survey questions as saepd asks them.
         rows: Their token ids.
@@ -36,7 +36,6 @@ class Setting:
 
     model: Any
     checkpoint: Path
-    gguf: Path | None
     directions: list[Direction]
     prompts: list[str]
     rows: list[list[int]]
@@ -69,7 +68,6 @@ def make_setting(
     fitted: list[Direction],
     lower_site: str,
     checkpoint: Path,
-    gguf: Path | None,
     folder: Path,
 ) -> Setting:
     """Directions of perspectives, and beside them a random pair of vectors at two sites.
@@ -79,7 +77,6 @@ def make_setting(
         fitted: Directions that write at every token.
         lower_site: A site below theirs.
         checkpoint: The model's folder.
-        gguf: The file that the folder was converted from.
         folder: Where files go.
     """
     generator = torch.Generator().manual_seed(0)
@@ -103,7 +100,6 @@ def make_setting(
     return Setting(
         model,
         checkpoint,
-        gguf,
         directions,
         prompts,
         [prompt_ids(model.tokenizer, prompt) for prompt in prompts],

@@ -16,7 +16,7 @@ SITES = {1: "blocks.1.hook_resid_post", 2: "blocks.2.hook_resid_post"}
 
 
 def test_every_format_is_described_and_every_description_is_of_a_format():
-    assert list(TARGETS) == list(config.WRITTEN)
+    assert [*TARGETS, config.HUB] == list(config.WRITTEN)
     assert list(READERS) == list(config.READ)
 
 
