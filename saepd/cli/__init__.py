@@ -13,6 +13,7 @@ COMMANDS = {
     "fit": "turn feedback into one steering direction per perspective",
     "features": "show which SAE features encode each perspective's feedback",
     "index": "read texts once, so that latents can be looked up by word, text or example",
+    "explore": "write one HTML file to look at all latents and the feedback that they encode",
     "search": "look latents up by words, by texts in which they fire, or by their id",
     "answer": "answer one question as every perspective, and merged",
     "generate": "write text from the merged perspectives",
