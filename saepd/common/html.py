@@ -15,7 +15,7 @@ from typing import Any
 STYLE = """
 .saepd{font-size:13px;line-height:1.45;max-width:70em;overflow-x:auto}
 .saepd h4{margin:.2em 0 .4em;font-size:1.05em}
-.saepd table{border-collapse:collapse;margin:.3em 0 .6em}
+.saepd table{border-collapse:collapse;font-size:inherit;margin:.3em 0 .6em}
 .saepd th,.saepd td{padding:.15em .6em;text-align:left;vertical-align:top;
 border-bottom:1px solid rgba(128,128,128,.3);background:none;color:inherit}
 .saepd th{font-weight:600}
