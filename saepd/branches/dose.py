@@ -28,7 +28,8 @@ def relative_dose(
 
     Both are means over every position of the prompts that the spec ``all`` selects, wherever the
     direction itself acts: so doses of directions with other positions can be compared, and a
-    marker need not occur in neutral text. A direction's own coefficient is part of its dose.
+    marker need not occur in neutral text. A direction's own coefficient is part of its dose, and so
+    is what its gate says of each prompt.
 
     Args:
         model: The language model.
@@ -52,13 +53,17 @@ def relative_dose(
         norms = []
         for direction in directions:
             h = batch.held[direction.hook_name].float()
-            norms += [direction.delta(h).norm(dim=-1), h.norm(dim=-1)]
+            written = direction.delta(h).norm(dim=-1)
+            if (gate := direction.gate) is not None:
+                written = written * gate.amount(gate.reading(batch)).abs().unsqueeze(-1)
+            norms += [written, h.norm(dim=-1)]
         counted = batch.counted
         # [norm sums..., counted positions] of each row.
         sums = [(norm * counted).sum(-1) for norm in norms]
         return list(torch.stack([*sums, counted.sum(-1).float()], -1).double().cpu())
 
-    sites = list(dict.fromkeys(direction.hook_name for direction in directions))
+    gates = [direction.gate for direction in directions if direction.gate is not None]
+    sites = list(dict.fromkeys(one.hook_name for one in [*directions, *gates]))
     total = torch.stack(read_site(model, sites, rows, collect)).sum(0)
     if not total[-1]:
         raise InputError("the prompts have no position to measure a dose at: give longer texts")

@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import pytest
 import torch
+from gated import amount_by_hand, gates
 from tiny import D_MODEL, SITE
 
 from saepd.branches.dose import relative_dose
@@ -52,6 +55,16 @@ def test_a_dose_grows_with_the_coefficient_and_takes_any_prompts(llama):
     [four] = relative_dose(llama, 4 * direction, ["some text", "and another, longer one"])
     assert four == pytest.approx(4 * one, rel=1e-5)
     assert relative_dose(llama, []) == []
+
+
+def test_a_gate_is_part_of_the_dose(llama, random_sae, mask_by_hand):
+    direction = Direction("d", "blocks.2.hook_resid_post", AddVector(VECTOR))
+    for prompt in ("some text", "and another, longer one"):
+        [plain] = relative_dose(llama, direction, [prompt])
+        for gate in gates(random_sae).values():
+            [gated] = relative_dose(llama, replace(direction, gate=gate), [prompt])
+            amount = amount_by_hand(llama, prompt, gate, mask_by_hand)
+            assert gated == pytest.approx(abs(amount) * plain, rel=1e-3, abs=1e-6)
 
 
 def test_what_no_dose_can_be_measured_at_is_refused(llama):
