@@ -166,13 +166,35 @@ def _told(model: TransformerBridge, together: list[Direction]) -> dict[str, Any]
     [side] = side_effects(model, [together])
     return {
         "directions": [
-            {"site": d.hook_name, "positions": d.positions, "coefficient": d.coefficient}
+            {
+                "site": d.hook_name,
+                "positions": d.positions,
+                "coefficient": d.coefficient,
+                "latents": _latents(model, d),
+            }
             for d in together
         ],
         "relative_dose": sum(relative_dose(model, together)),
         "kl_on_neutral_text": side.kl,
         "perplexity_ratio_on_neutral_text": side.perplexity_ratio,
     }
+
+
+def _latents(model: TransformerBridge, direction: Direction) -> list[dict[str, Any]]:
+    """The latents of a direction, with their values and what they are about."""
+    from saepd.directions.edits import EditLatents
+    from saepd.features.words import latent_words
+
+    edit = direction.edit
+    if not isinstance(edit, EditLatents):
+        return []
+    ids = edit.latents.tolist()
+    values = [None] * len(ids) if edit.values is None else edit.values.tolist()
+    words = latent_words(model, edit.sae, ids)
+    return [
+        {"latent": latent, "value": value, "about": about}
+        for latent, value, about in zip(ids, values, words, strict=True)
+    ]
 
 
 def _show_texts(
@@ -200,6 +222,10 @@ def _show_texts(
         }
         print_json({"prompt": prompt, **told, **texts})
         return
+    for one in told["directions"]:
+        for latent in one["latents"]:
+            value = "" if latent["value"] is None else f" {latent['value']:g}"
+            print(f"{options.hand.mode} {latent['latent']}{value}: {latent['about']}")
     print(_sentence(told))
     show_strips(found.pieces())
 

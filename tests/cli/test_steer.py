@@ -13,6 +13,7 @@ from saepd.branches.writing.config import SamplingConfig
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector
 from saepd.directions.saving import load_from_disk
+from saepd.features.words import latent_words
 from saepd.fit.by_hand import steer
 from saepd.fit.config import HandConfig
 from saepd.models.load import load_model
@@ -43,9 +44,11 @@ def test_steer_shows_what_python_computes(run, where, model, sae):
         assert [t["text"] for t in found[name]["tokens"]] == [s.text for s in written.steps]
         kl = [s.kl[0] for s in written.steps]
         assert [t["kl"] for t in found[name]["tokens"]] == pytest.approx(kl, rel=1e-3, abs=1e-6)
-    assert found["directions"] == [
-        {"site": SITE, "positions": "answer", "coefficient": pytest.approx(direction.coefficient)}
-    ]
+    [written] = found["directions"]
+    assert (written["site"], written["positions"]) == (SITE, "answer")
+    assert written["coefficient"] == pytest.approx(direction.coefficient)
+    assert [(one["latent"], one["value"]) for one in written["latents"]] == [(3, 4.0), (8, -6.0)]
+    assert [one["about"] for one in written["latents"]] == latent_words(model, sae, [3, 8])
     assert found["relative_dose"] == pytest.approx(relative_dose(model, direction)[0], rel=1e-4)
     [side] = side_effects(model, [direction])
     assert found["kl_on_neutral_text"] == pytest.approx(side.kl, rel=1e-3)
@@ -57,6 +60,7 @@ def test_steer_prints_both_texts_plainly_where_nobody_looks(run, where, model, s
     assert done.code == 0, done.err
     assert "\x1b" not in done.out
     assert f"at {SITE}, coefficient 1" in done.out
+    assert f"add 8 -6: {latent_words(model, sae, [8])[0]}" in done.out
     direction = steer(model, sae, {3: 4.0, 8: -6.0})
     [expected] = compare(model, ["So what"], direction, SamplingConfig(max_new_tokens=8))
     moved = max(expected.pieces()["base"], key=lambda piece: piece.value)

@@ -16,7 +16,8 @@ from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
 from saepd.directions.edits import EditLatents
 from saepd.directions.saving import save_to_disk
-from saepd.features.lens import direct_effects, logit_lens, token_text, writes_residual
+from saepd.features.lens import direct_effects, writes_residual
+from saepd.features.words import latent_words
 from saepd.feedback.schema import Item
 from saepd.merge.config import OPERATOR_NAMES
 from saepd.merge.disagreement import branch_disagreement
@@ -252,16 +253,18 @@ class LiveSession:
             return []
         effects = direct_effects(self.model, edit.sae, edit.latents, token, other)
         effects = effects * edit.values.cpu() * direction.coefficient
-        best = effects.argsort(descending=True)[:_N_LATENTS]
-        promoted = logit_lens(self.model, edit.sae, edit.latents[best.to(edit.latents.device)], 6)
+        best = effects.argsort(descending=True)[:_N_LATENTS].tolist()
+        latents = [int(edit.latents[i]) for i in best]
         return [
             {
-                "latent": int(edit.latents[i]),
+                "latent": latent,
                 "value": float(edit.values[i]),
                 "effect": float(effects[i]),
-                "promotes": [token_text(self.model.tokenizer, t) for t in tokens],
+                "about": about,
             }
-            for i, tokens in zip(best.tolist(), promoted.tolist(), strict=True)
+            for i, latent, about in zip(
+                best, latents, latent_words(self.model, edit.sae, latents), strict=True
+            )
         ]
 
 
