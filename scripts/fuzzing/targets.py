@@ -148,7 +148,30 @@ def reader_targets() -> list[Target]:
         Target("evaluation folder", _evaluation_files(), _evaluation_read, weight=1),
         Target("report of an evaluation", _evaluated(), report, weight=1),
         Target("report of a triage", {"triage.jsonl": _jsonl([_TRIAGED] * 2)}, report),
+        *_vector_targets(),
     ]
+    return targets
+
+
+def _vector_targets() -> list[Target]:
+    """Readers of other tools' vectors."""
+    import numpy as np
+
+    from saepd.interchange.importing import import_directions
+    from saepd.interchange.record import ModelFacts, SiteVector, SteeringRecord
+    from saepd.interchange.registry import READERS, TARGETS
+
+    row = np.arange(1, 9, dtype=np.float32)
+    sites = tuple(SiteVector(f"blocks.{i}.hook_resid_post", i, i * row, "every") for i in (1, 2))
+    record = SteeringRecord("north", sites, ModelFacts("tiny", "llama", 4, 8, "layers"))
+    targets = []
+    for name in READERS:
+        files = TARGETS["steering-vectors" if name == "tensors" else name].write(record, "v")
+
+        def read(folder: Path, name: str = name, file: str = next(iter(files))) -> Any:
+            return import_directions(folder / file, name)
+
+        targets.append(Target(f"vectors of {name}", files, read))
     return targets
 
 
