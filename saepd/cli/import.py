@@ -38,7 +38,8 @@ class Options:
         from_: Format of the file; the formats are listed below.
         out: Folder that gets the directions.
         perspective: Name of the perspective that the vectors are of; the file's name if not given.
-        hook_name: Site of a vector whose file names none, such as blocks.15.hook_resid_post.
+        hook_name: Site of a vector whose file names none, such as blocks.15.hook_resid_post; of
+            several vectors, the one that is read.
         positions: Where the vectors are added: every, all, prompt, generated, answer, last(n) or
             after("text").
         coefficient: Number that the vectors are multiplied by.
@@ -85,3 +86,8 @@ def run(options: Options) -> None:
         for d, norm in zip(directions, norms, strict=True)
     ]
     print_table(f"saved in {options.out}", ["perspective", "site", "norm"], rows)
+    if len(rows) > 1:
+        print(
+            "These act together in Python (as one branch), in export and in lm-eval; answer, "
+            "generate and triage take one site a perspective, which --hook-name chooses."
+        )

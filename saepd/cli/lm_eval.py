@@ -60,7 +60,6 @@ def run(options: Options) -> None:
         raise InputError(f"--out {options.out} is a folder: name a file")
     if options.include_path is not None and not options.include_path.is_dir():
         raise InputError(f"--include-path {options.include_path} is no folder of task files")
-    options.directions.check(options.merge)
     model, directions = options.directions.load(options.where)
     from saepd.common.files import write_json
     from saepd.interchange.harness.model import run_harness

@@ -99,6 +99,12 @@ class SteeringOptions:
                 f"{self.steering} holds a direction named base, which is what the model without "
                 "steering is called: give it another name"
             )
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise InputError(
+                f"{self.steering} holds several directions of {twice[0]!r}, which here would count "
+                "as several perspectives: give each a name of its own, or in Python one branch of "
+                "them all"
+            )
         if merge.weights and len(merge.weights) != len(names) + 1:
             raise InputError(
                 f"--weights are {len(merge.weights)}, but there are {len(names) + 1} branches: "

@@ -10,6 +10,7 @@ import torch
 from saepd.common.checks import check_choice
 from saepd.common.errors import InputError
 from saepd.common.files import file_sha256
+from saepd.common.messages import nearest
 from saepd.directions.direction import Direction, check_fits
 from saepd.directions.edits import AddVector
 from saepd.interchange.registry import READERS
@@ -35,7 +36,8 @@ def import_directions(
         from_: Its format: a name of `saepd.interchange.config.READ`.
         model: The model that they are for, to check that they fit it; a file does not say for sure.
         perspective: Their perspective; the file's name if not given.
-        hook_name: The site of a single vector, where the file names none.
+        hook_name: The site of a single vector, where the file names none; of several vectors, the
+            one that is read.
         positions: Where they act. Other tools write at every token unless told otherwise.
         coefficient: What they are multiplied by.
 
@@ -50,10 +52,12 @@ def import_directions(
     check_choice("format", from_, READERS)
     vectors = READERS[from_](path)
     if hook_name is not None and len(vectors) > 1:
-        raise InputError(
-            f"{path} holds vectors of {len(vectors)} sites, so that no single site can be given to "
-            "them: leave it out"
-        )
+        if hook_name not in vectors:
+            raise InputError(
+                f"{path} holds vectors of {len(vectors)} sites and none of {hook_name}: "
+                f"{nearest(hook_name, vectors, 5)}"
+            )
+        vectors = {hook_name: vectors[hook_name]}
     lineage = {"imported": {"format": from_, "file": path.name, "sha256": file_sha256(path)}}
     directions = []
     for named, vector in vectors.items():

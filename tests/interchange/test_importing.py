@@ -69,10 +69,12 @@ def test_tensors_that_are_no_vectors_of_the_model_are_refused(saved, llama, tens
         import_directions(saved(tensors), "tensors", llama)
 
 
-def test_a_site_is_not_given_to_several_vectors(saved):
-    path = saved({f"layers.{i}": torch.ones(D_MODEL) for i in (1, 2)})
-    with pytest.raises(InputError, match="holds vectors of 2 sites"):
-        import_directions(path, "tensors", hook_name="blocks.1.hook_resid_post")
+def test_a_site_chooses_among_several_vectors(saved):
+    path = saved({f"layers.{i}": torch.full((D_MODEL,), float(i)) for i in (1, 2)})
+    with pytest.raises(InputError, match=r"holds vectors of 2 sites and none of blocks\.3"):
+        import_directions(path, "tensors", hook_name="blocks.3.hook_resid_post")
+    [one] = import_directions(path, "tensors", hook_name="blocks.2.hook_resid_post")
+    assert torch.equal(one.constant, torch.full((D_MODEL,), 2.0))
 
 
 @pytest.mark.parametrize("from_", ["tensors", "steering-vectors"])
