@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from saepd.cli.options import check_folder, print_json, print_table, progress
 from saepd.cli.steering import SteeringOptions
 from saepd.common.errors import InputError
+from saepd.common.versions import package_versions
 from saepd.merge.config import MergeConfig
 from saepd.models.choice import ModelConfig
 from saepd.uncertainty.config import AssessmentConfig
@@ -37,8 +38,8 @@ class Options:
 
     Attributes:
         data: JSONL or CSV file of items; options may be empty, for answers in free text.
-        out: Folder that triage.jsonl (the ranking) and questions.jsonl (what to fill in) are
-            written to.
+        out: Folder that triage.jsonl (the ranking), questions.jsonl (what to fill in) and
+            triage.json (the settings) are written to.
         budget: Questions that a person can answer.
         feedback: JSONL or CSV file of answers so far, which probabilities are tempered by.
         centre: Take off what the model gives options whatever is asked.
@@ -62,7 +63,7 @@ class Options:
 
 def run(options: Options) -> None:
     """Assess, rank, write and print."""
-    from saepd.common.files import write_atomically
+    from saepd.common.files import write_atomically, write_json
     from saepd.feedback.reading import load_feedback, load_items
     from saepd.uncertainty.answers import fit_reading
     from saepd.uncertainty.assessment import assess
@@ -93,6 +94,16 @@ def run(options: Options) -> None:
     asked = [question_dict(by_id[one.assessment.item], options.perspective) for one in ranked]
     write_atomically(options.out / "triage.jsonl", _lines(listed))
     write_atomically(options.out / "questions.jsonl", _lines(asked))
+    made_of = {
+        "data": str(options.data),
+        "steering": str(options.directions.steering),
+        "feedback": None if options.feedback is None else str(options.feedback),
+        "items": len(found),
+        "budget": options.budget,
+        "config": asdict(config),
+        "versions": package_versions(),
+    }
+    write_json(options.out / "triage.json", made_of)
     warned = [one.warning for one in found if one.warning]
     for warning in warned[:10]:
         print(f"warning: {warning}", file=sys.stderr)

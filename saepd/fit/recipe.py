@@ -10,6 +10,7 @@ import torch
 
 from saepd.common.html import card, table
 from saepd.common.messages import shortlist
+from saepd.common.versions import package_versions
 from saepd.directions.direction import Direction
 from saepd.directions.edits import EditLatents
 from saepd.directions.saving import made_with
@@ -114,15 +115,12 @@ def lineage(
     model: TransformerBridge, sae: SAE[Any], rows: Sequence[Feedback], config: FitConfig
 ) -> dict[str, Any]:
     """What a direction was made from, as JSON values: model, SAE, feedback, settings, versions."""
-    from importlib.metadata import version
-
-    packages = ("saepd", "torch", "transformers", "transformer-lens", "sae-lens")
     return {
         **made_with(model, sae),
         "feedback_sha256": feedback_hash(rows),
         "n_feedback": len(rows),
         "config": asdict(config),
-        "versions": {name: version(name) for name in packages},
+        "versions": package_versions(),
     }
 
 

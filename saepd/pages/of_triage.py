@@ -12,6 +12,7 @@ from saepd.common.html import Html, bar, element, facts, joined, note, number, t
 from saepd.pages.page import Section
 
 TRIAGE_FILE = "triage.jsonl"
+SETTINGS_FILE = "triage.json"
 _N_WORKED = 5
 _MOST_ROWS = 300
 _LONGEST_PROMPT = 1500
@@ -28,7 +29,12 @@ def triage_sections(folder: Path) -> tuple[str, str, list[Section]]:
     rows = [json.loads(line) for line in read_text(path).split("\n") if line.strip()]
     if not rows:
         raise InputError(f"{path} lists no items: triage some")
-    return f"Triage of {len(rows)} items", _lead(rows), _sections(rows)
+    sections = _sections(rows)
+    # A triage of an earlier version left none.
+    if (folder / SETTINGS_FILE).is_file():
+        settings = facts(json.loads(read_text(folder / SETTINGS_FILE)))
+        sections.append(Section("Configuration and versions", settings))
+    return f"Triage of {len(rows)} items", _lead(rows), sections
 
 
 def _lead(rows: list[dict[str, Any]]) -> str:

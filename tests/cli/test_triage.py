@@ -21,6 +21,12 @@ def test_triage_ranks_asks_and_its_answers_are_feedback(
     ranked = [json.loads(line) for line in (out / "triage.jsonl").read_text().splitlines()]
     assert [row["rank"] for row in ranked] == [1, 2, 3]
     assert {row["id"] for row in ranked} <= asked
+    settings = json.loads((out / "triage.json").read_text())
+    assert (settings["items"], settings["budget"]) == (5, 3)
+    assert settings["config"]["epistemic"]["n_samples"] == 2
+    reported = run("report", out)
+    assert reported.code == 0, reported.err
+    assert "Triage of 3 items" in (out / "report.html").read_text(encoding="utf-8")
     questions = [json.loads(line) for line in (out / "questions.jsonl").read_text().splitlines()]
     assert [row["item"] for row in questions] == [row["id"] for row in ranked]
     # Unanswered, they are refused; answered, they are fitted on with what there was before.

@@ -90,6 +90,15 @@ def test_the_live_page_is_typed_in_moved_and_clicked(opened, live, llama, tmp_pa
     page.locator("#text-3 span").first.click()
     page.wait_for_selector("#token table")
     assert "in the merge, disagreement" in page.inner_text("#token")
+    for token in page.locator("#text-3 span").all():
+        # At the first token that a branch moved, its latents are named, and each has a page.
+        token.click()
+        page.wait_for_timeout(200)
+        if page.locator("#token button").count():
+            page.locator("#token button").first.click()
+            page.wait_for_selector("#latent h2")
+            break
+    assert page.inner_text("#latent h2").startswith("Latent ")
     page.click("#code")
     page.wait_for_selector("#python:not([hidden])")
     assert "'left': 8" in page.inner_text("#python")

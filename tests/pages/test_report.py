@@ -270,6 +270,13 @@ def test_the_report_of_a_triage_tells_who_needs_a_person_and_why(triage):
     assert not any(text.startswith("6. Question") for text in said)
 
 
+def test_the_settings_of_a_triage_are_told_where_it_left_them(triage):
+    assert "Configuration and versions" not in words(triage)
+    settings = {"data": HOSTILE, "versions": {"torch": "9.9"}}
+    (triage / "triage.json").write_text(json.dumps(settings))
+    assert {HOSTILE, "9.9"} <= set(words(triage))
+
+
 @pytest.mark.parametrize("text", ["", "{}\n", "[]\n", "{\n", "[" * 10**5])
 def test_a_damaged_triage_is_refused(triage, text):
     (triage / "triage.jsonl").write_text(text)

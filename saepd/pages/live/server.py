@@ -52,6 +52,7 @@ class LiveServer(ThreadingHTTPServer):
             "/api/state": lambda _: session.state(),
             "/api/options": session.options,
             "/api/moved": session.moved,
+            "/api/latent": session.latent,
             "/api/save": session.save,
             "/api/code": session.code,
         }

@@ -16,6 +16,7 @@ from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
 from saepd.directions.edits import EditLatents
 from saepd.directions.saving import save_to_disk
+from saepd.features.index.reading import own_index
 from saepd.features.lens import direct_effects, writes_residual
 from saepd.features.words import latent_words
 from saepd.feedback.schema import Item
@@ -141,6 +142,38 @@ class LiveSession:
             raise InputError("ask for a perspective and two tokens of the model")
         direction = self.directions[self.names.index(name)]
         return {"latents": self._latents(direction, int(token or 0), int(other or 0))}
+
+    def latent(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What is known of one latent of a direction: its page in the SAE's own index, if any.
+
+        Raises:
+            InputError: a perspective without latents, or a latent that its SAE does not have.
+        """
+        name, latent = asked.get("branch"), asked.get("latent")
+        edit = self.directions[self.names.index(name)].edit if name in self.names else None
+        if not isinstance(edit, EditLatents):
+            raise InputError("ask for a perspective that is made of latents")
+        if not isinstance(latent, int) or not 0 <= latent < edit.sae.cfg.d_sae:
+            raise InputError(
+                f"its SAE has latents 0..{edit.sae.cfg.d_sae - 1}: ask for one of them"
+            )
+        [about] = latent_words(self.model, edit.sae, [latent])
+        index = own_index(edit.sae)
+        if index is None:
+            return {"latent": latent, "about": about, "density": None, "contexts": []}
+        known = index.page(latent)
+        contexts = [
+            {"kind": c.kind, "tokens": c.tokens, "activations": c.activations}
+            for c in known.contexts
+        ]
+        return {
+            "latent": latent,
+            "about": about,
+            "density": known.density,
+            "raises": known.raises,
+            "lowers": known.lowers,
+            "contexts": contexts,
+        }
 
     def save(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Keep the directions at these strengths in a folder of their own.

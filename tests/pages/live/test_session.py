@@ -2,7 +2,7 @@ import json
 
 import pytest
 import torch
-from tiny import SITE
+from tiny import SITE, save_tiny_sae
 
 from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.generate import generate_batch
@@ -10,12 +10,16 @@ from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector, EditLatents
 from saepd.directions.saving import load_from_disk
+from saepd.features.index.build import build_index
+from saepd.features.index.config import IndexConfig
+from saepd.features.index.reading import OWN, load_index
 from saepd.feedback.schema import Item
 from saepd.merge.config import MergeConfig
 from saepd.merge.operators import merge_branches
 from saepd.pages.live.request import read_request
 from saepd.pages.live.session import LiveSession
 from saepd.readout.options import read_options
+from saepd.saes.load import load_sae
 
 ASKED = {
     "prompt": "So?",
@@ -118,6 +122,31 @@ def test_latents_that_speak_for_a_token_come_first(session, llama):
     for wrong in ({"branch": "base"}, {"branch": "left", "token": 10**9, "base_token": 1}, {}):
         with pytest.raises(InputError, match="a perspective and two tokens"):
             session.moved({"token": 1, "base_token": 2, **wrong})
+
+
+def test_a_latent_has_the_page_of_its_saes_own_index(session, llama, tmp_path):
+    found = session.latent({"branch": "left", "latent": 7})
+    assert (found["latent"], found["contexts"]) == (7, [])
+    assert found["about"].startswith("promotes ")
+    folder = save_tiny_sae(tmp_path / "sae", model_name=str(llama.cfg.model_name))
+    sae = load_sae(folder, model=llama, any_model=True)
+    texts = [f"the {word} is here and the {word} is there" for word in ("cat", "dog")] * 8
+    build_index(llama, sae, texts, folder / OWN, IndexConfig())
+    indexed = LiveSession(llama, [Direction("left", SITE, EditLatents(sae, [7], [2.0]))])
+    found = indexed.latent({"branch": "left", "latent": 7})
+    known = load_index(folder / OWN).page(7)
+    assert found["about"] == known.label
+    assert found["raises"] == known.raises
+    assert [c["tokens"] for c in found["contexts"]] == [c.tokens for c in known.contexts]
+    json.dumps(found, allow_nan=False)
+    for wrong, said in (
+        ({"branch": "right", "latent": 1}, "made of latents"),
+        ({"branch": "left", "latent": 48}, r"latents 0\.\.47"),
+        ({"branch": "left", "latent": "7"}, r"latents 0\.\.47"),
+        ({}, "made of latents"),
+    ):
+        with pytest.raises(InputError, match=said):
+            session.latent(wrong)
 
 
 def test_what_was_found_is_saved_at_its_strengths(llama, random_sae, tmp_path):
