@@ -19,6 +19,8 @@ from saepd.feedback.schema import Feedback, Item
 from saepd.fit.config import FitConfig
 from saepd.fit.recipe import fit_directions
 from saepd.readout.options import read_options
+from saepd.uncertainty.assessment import assess
+from saepd.uncertainty.triage import triage_items
 
 HOSTILE = "<script>alert(1)</script>"
 CHOICE = FeatureConfig(contrast="options", k=6, min_stability=0.2, max_density=1.0, n_bootstrap=30)
@@ -115,6 +117,17 @@ def test_a_dose_response_shows_numbers_and_texts(llama):
     frame = found.frame()
     assert frame.strength.tolist() == [0, 1, 3]
     assert frame.kl.tolist() == [point.kl for point in found.points]
+
+
+def test_assessed_and_triaged_items_show_why(llama):
+    items = [Item(id=f"q{i}", prompt=f"So {i}?", options=("Yes", HOSTILE)) for i in range(3)]
+    found = assess(llama, items, [direction("one"), direction("two")])
+    checked(found[0], "item q0", "entropy", "flipped by one at")
+    frame = found[0].frame()
+    assert len(frame) == 6
+    assert frame.probability.tolist() == pytest.approx(found[0].branches.ravel().tolist())
+    first = triage_items(found)[0]
+    checked(first, f"1. {first.assessment.item}", "need", "perspectives differ")
 
 
 def test_an_evaluation_shows_its_table_and_its_finding():

@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saepd.common.errors import InputError
+from saepd.common.frames import as_frame
+from saepd.common.html import bar, card, facts, note, table
 from saepd.directions.accepting import Directions, as_directions
 from saepd.directions.direction import Direction
 from saepd.feedback.accepting import as_items
@@ -29,6 +31,7 @@ from saepd.uncertainty.config import AssessmentConfig
 from saepd.uncertainty.sway import Sway, sway
 
 if TYPE_CHECKING:
+    import pandas as pd
     from transformer_lens.model_bridge import TransformerBridge
 
 # Score -> what it is. Each is higher where the model is less sure.
@@ -68,6 +71,33 @@ class Assessment:
     scores: Mapping[str, float]
     flip: Mapping[str, float]
     warning: str = ""
+
+    def frame(self) -> pd.DataFrame:
+        """One row for each branch and answer, as a pandas frame.
+
+        Raises:
+            InputError: pandas is missing.
+        """
+        return as_frame(
+            [
+                {"item": self.item, "branch": name, "answer": answer, "probability": float(share)}
+                for name, shares in zip(self.names, self.branches, strict=True)
+                for answer, share in zip(self.answers, shares, strict=True)
+            ]
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [name, *map(bar, shares.tolist())]
+            for name, shares in zip(self.names, self.branches, strict=True)
+        ]
+        flips = {f"flipped by {name} at": value for name, value in self.flip.items()}
+        return card(
+            f"item {self.item}",
+            table(["branch", *self.answers], rows),
+            facts({**self.scores, **flips}),
+            note(self.warning) if self.warning else "",
+        )
 
 
 def assess(

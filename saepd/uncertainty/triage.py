@@ -17,6 +17,7 @@ from jaxtyping import Float
 from scipy.stats import rankdata
 
 from saepd.common.errors import InputError
+from saepd.common.html import Html, bar, card, facts, note
 from saepd.feedback.schema import Item
 from saepd.uncertainty.assessment import Assessment
 
@@ -51,6 +52,15 @@ class Triaged:
     reasons: tuple[str, ...]
     why: str
     assessment: Assessment
+
+    def _repr_html_(self) -> str:
+        of_reason = {reason: bar(rank) for reason, rank in self.of_reason.items()}
+        return card(
+            f"{self.rank}. {self.assessment.item}",
+            note(self.why),
+            facts({"need": bar(self.need), **of_reason}),
+            Html(self.assessment._repr_html_()),
+        )
 
 
 def triage_items(assessments: Sequence[Assessment], budget: int | None = None) -> list[Triaged]:

@@ -132,7 +132,16 @@ def test_what_cannot_be_steered_is_refused_before_anything_is_loaded(run, given,
     refused(run("steer", *given, "--model", "no such model", "--sae", "no such sae"), said)
 
 
+@pytest.mark.parametrize("prompt", ["🙂 so what", "האם זה טוב?", "a\x1b[31mb"])
+def test_any_text_is_continued(run, where, prompt):
+    done = run("steer", prompt, *FEATURES, *SHORT, *where, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["prompt"] == prompt
+    assert "\x1b" not in done.out
+
+
 def test_what_the_model_or_sae_does_not_have_is_refused(run, where):
     refused(run("steer", "So?", "--features", "99=1", *where), "latent ids must be in 0..63")
     refused(run("steer", "", *FEATURES, *where, "--style", "plain"), "a prompt is empty")
+    refused(run("steer", "x" * 10_000, *FEATURES, *where, "--style", "plain"), "shorten it")
     refused(run("steer", "So?", "--features", "15:3=1", *where), "it has 4 blocks")

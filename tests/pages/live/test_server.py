@@ -75,6 +75,27 @@ def test_what_is_wrong_is_one_sentence(server):
     assert "shorten it" in json.loads(text)["error"]
 
 
+def test_a_slider_may_move_while_texts_are_written(server):
+    expected = json.loads(json.dumps(list(server.session.write({**ASKED, "max_new_tokens": 12}))))
+    written = []
+
+    def write():
+        text = post(server, "/api/write", {**ASKED, "max_new_tokens": 12})[1]
+        written.extend(json.loads(line) for line in text.splitlines())
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    bars = []
+    for strength in (0.5, 1.5, 2.5, 3.5):
+        asked = {**ASKED, "strengths": {"d": strength}}
+        bars.append((asked, json.loads(post(server, "/api/options", asked)[1])))
+    thread.join()
+    assert written == expected
+    other = LiveSession(server.session.model, server.session.directions)
+    for asked, found in bars:
+        assert found["branches"]["d"] == pytest.approx(other.options(asked)["branches"]["d"])
+
+
 def test_strangers_are_not_answered(server):
     assert post(server, "/api/state", {}, **{"X-Secret": "guess"})[0] == 403
     # A name that somebody made to lead here, so that their page may ask.
