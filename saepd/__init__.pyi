@@ -63,13 +63,13 @@ from .fit.by_hand import steer as steer  # a direction of latents chosen by hand
 from .fit.config import DirectionConfig as DirectionConfig  # how chosen latents become an edit
 from .fit.config import FitConfig as FitConfig  # all that turns feedback into directions
 from .fit.config import HandConfig as HandConfig  # how latents chosen by hand are written
-from .fit.config import ScaleConfig as ScaleConfig  # what learning of scales tries
+from .fit.config import LearningConfig as LearningConfig  # what learning tries
 from .fit.controls import dense_difference as dense_difference  # control: no dictionary
 from .fit.controls import random_latents as random_latents  # control: other latents
 from .fit.controls import shuffled_labels as shuffled_labels  # control: perspectives dealt out anew
-from .fit.learn import LearnedFit as LearnedFit  # learned directions, and the scales they write
-from .fit.learn import learn_directions as learn_directions  # directions with learned scales
-from .fit.learned import read_learned as read_learned  # what learned directions answer
+from .fit.learn import LearnedFit as LearnedFit  # learned directions, and what came out
+from .fit.learn import learn_directions as learn_directions  # directions learned as they run
+from .fit.verdict import Verdict as Verdict  # what a fit gains, beside chance, and what it costs
 from .fit.recipe import Fit as Fit  # directions, their features, the encoded feedback
 from .fit.recipe import fit_directions as fit_directions  # a direction for every perspective
 

@@ -101,7 +101,7 @@ def trials(work: Path) -> dict[str, Trial]:
     task += ["selected-latents", "fitted-scales"]
     return {
         "fit": Trial(
-            ["fit", *on, "--n-feedback", "12", "--min-stability", "0", "--out", "OUT"],
+            ["fit", *on, "--n-feedback", "12", "--anyway", "--out", "OUT"],
             _steering,
             resumes=False,
         ),

@@ -8,7 +8,8 @@ OPTIONS = ["Yes", "No", "Unsure"]
 
 
 # So little feedback on so small a model: nothing is screened out.
-LENIENT = ["--k", "4", "--n-bootstrap", "8", "--min-stability", "0", "--max-density", "1"]
+LENIENT = ["--method", "differences", "--k", "4", "--n-bootstrap", "8"]
+LENIENT += ["--min-stability", "0", "--max-density", "1"]
 
 
 def feedback_row(i, perspective, **more):

@@ -30,7 +30,7 @@ from saepd.branches.proof import pack_kind
 from saepd.common.errors import InputError
 from saepd.directions.modes import DEFAULT_POSITIONS
 from saepd.directions.sites import check_site
-from saepd.models.batching import in_packs
+from saepd.models.batching import Progress, in_packs
 from saepd.models.in_use import using
 from saepd.models.position_specs import parse_positions
 from saepd.models.tokens import check_lengths
@@ -236,6 +236,7 @@ def capture_prompts(
     *,
     positions: str = DEFAULT_POSITIONS,
     continuations: Sequence[Sequence[str]] | None = None,
+    progress: Progress | None = None,
 ) -> CapturedPrompts:
     """Run prompts as far as no direction at a site (or above) and at some positions changes them.
 
@@ -245,6 +246,7 @@ def capture_prompts(
         hook_name: The lowest site that directions will edit.
         positions: The earliest positions that they will edit; see `saepd.models.positions`.
         continuations: What is to be scored after each prompt, if anything.
+        progress: Told now and then how many prompts are done, and of how many.
 
     Raises:
         InputError: a prompt that cannot be run, one without continuations, or an unknown site.
@@ -267,7 +269,8 @@ def capture_prompts(
         return indices
 
     # How many branches will follow is not known: packs of a few leave them room.
-    in_packs(model, pack_costs(model, rows, texts, [positions], _ROOM_FOR_BRANCHES), run)
+    costs = pack_costs(model, rows, texts, [positions], _ROOM_FOR_BRANCHES)
+    in_packs(model, costs, run, progress=progress)
     return CapturedPrompts(model, rows, packs)
 
 

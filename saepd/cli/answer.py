@@ -111,17 +111,13 @@ def _answers(
 ) -> list[dict[str, Any]]:
     """Every item's answer, in order: distributions where there are options, text where not."""
     from saepd.branches.writing.generate import generate_batch
-    from saepd.fit.learned import is_learned, read_learned
     from saepd.models.prompts import item_prompt
     from saepd.readout.options import read_options
 
     closed = [item for item in items if item.options]
     texts = [item_prompt(model, i.prompt, (), options.readout) for i in items if not i.options]
-    # Directions that were learned to first order only carry no readout of their own.
-    first_order = is_learned(directions) and all(d.readout is None for d in directions)
-    read = read_learned if first_order else read_options
     with spinning(f"asking every branch {len(items)} question(s)"):
-        scores = iter(read(model, closed, directions, options.readout) if closed else ())
+        scores = iter(read_options(model, closed, directions, options.readout) if closed else ())
         written = iter(
             generate_batch(model, texts, directions, options.merge, options.sampling)
             if texts

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from saepd.cli.options import (
     check_folder,
@@ -19,7 +18,7 @@ from saepd.cli.options import (
 )
 from saepd.common.errors import InputError
 from saepd.features.config import FeatureConfig
-from saepd.fit.config import FitConfig
+from saepd.fit.config import FitConfig, LearningConfig
 from saepd.models.choice import ModelConfig
 
 if TYPE_CHECKING:
@@ -30,16 +29,18 @@ if TYPE_CHECKING:
 EXAMPLES = """\
   saepd fit --out steering         (packaged survey answers, 50 per group)
   saepd fit --feedback mine.jsonl --out steering
-  saepd fit --feedback mine.csv --skip-bad --k 16 --kl-budget 0.2 --out steering
-  saepd fit --feedback mine.jsonl --learn --out steering
-  saepd fit --config mine.yaml --k 8
+  saepd fit --feedback mine.csv --skip-bad --n-latents 16 --out steering
+  saepd fit --feedback mine.jsonl --method differences --k 16 --kl-budget 0.2 --out steering
+  saepd fit --config mine.yaml --block 20
 
 A feedback row:
 
   {"id": "r1", "perspective": "A", "prompt": "Should buses be free?",
    "options": ["Yes", "No"], "answer": "Yes", "comment": "..."}"""
 
-FIRST = ("feedback", "out", "k", "kl_budget", "learn", "model", "sae")
+FIRST = ("feedback", "out", "method", "n_latents", "anyway", "model", "sae")
+
+Method = Literal["learned", "differences"]
 
 
 @dataclass
@@ -81,17 +82,19 @@ class Options:
 
     Attributes:
         out: Folder that steering.safetensors and steering.json are written to.
-        learn: Learn how much of each latent to write, by gradient, instead of taking differences of
-            means; says whether that foretells the feedback's own questions better.
+        method: How directions come about: learned as they will run, with a verdict on whether that
+            foretells answers better than no steering; or differences of means of chosen latents,
+            which is how the paper makes them.
         json: Print what was written as JSON.
     """
 
     out: Path
-    learn: bool = False
+    method: Method = "learned"
     json: bool = False
     rows: FeedbackOptions = field(default_factory=FeedbackOptions)
     where: ModelConfig = field(default_factory=ModelConfig)
     fit: FitConfig = field(default_factory=FitConfig)
+    learning: LearningConfig = field(default_factory=LearningConfig)
 
 
 def run(options: Options) -> None:
@@ -100,20 +103,29 @@ def run(options: Options) -> None:
     from saepd.fit.recipe import fit_directions
 
     check_folder(options.out)
-    if options.learn and options.fit.features != FeatureConfig():
+    learns = options.method == "learned"
+    if learns and options.fit.features != FeatureConfig():
         raise InputError(
-            "--learn chooses latents itself: leave out the options that choose them for "
-            "differences of means (--k, --contrast and those beside them in saepd fit --help)"
+            "learning chooses latents itself: add --method differences, or leave out the options "
+            "that choose latents for differences of means (--k, --contrast and those beside them "
+            "in saepd fit --help)"
+        )
+    if not learns and options.learning != LearningConfig():
+        raise InputError(
+            "--method differences learns nothing: leave out the options of learning (--n-latents, "
+            "--anyway and those beside them in saepd fit --help)"
         )
     rows = options.rows.load()
     model, sae = load_model_and_sae(options.where)
-    if options.learn:
+    if learns:
         from saepd.fit.learn import learn_directions
 
         with progress(f"learning from {len(rows)} rows") as report:
-            learned = learn_directions(model, sae, rows, options.fit, progress=report)
-        save_to_disk(learned.directions, options.out)
-        _show_learned(learned, rows, options)
+            learned = learn_directions(
+                model, sae, rows, options.fit, options.learning, progress=report
+            )
+        save_to_disk(learned.directions, options.out, verdict=learned.verdict.as_json())
+        _show_learned(learned, options)
         return
     with progress(f"fitting on {len(rows)} rows") as report:
         fitted = fit_directions(model, sae, rows, options.fit, progress=report)
@@ -121,33 +133,26 @@ def run(options: Options) -> None:
     _show_fitted(fitted, options)
 
 
-def _show_learned(fit: LearnedFit, rows: Sequence[Feedback], options: Options) -> None:
-    scales, vectors = fit.learned.scales, fit.learned.vectors
-    n_rows = Counter(row.perspective for row in rows)
+def _show_learned(fit: LearnedFit, options: Options) -> None:
+    from saepd.cli.show import show_verdict
+
     summary = [
         {
             "perspective": direction.perspective,
-            "n_feedback": n_rows[direction.perspective],
-            "n_latents": len(scales.units),
-            "norm": math.hypot(*vectors[direction.perspective]),
             "coefficient": direction.coefficient,
             "hook_name": direction.hook_name,
             "positions": direction.positions,
         }
         for direction in fit.directions
     ]
-    loss = min(scales.loss.values())
     if options.json:
-        found = {"loss": loss, "unsteered_loss": scales.unsteered}
-        print_json({"out": str(options.out), "directions": summary, **found})
+        print_json({"out": str(options.out), "directions": summary, **fit.verdict.as_json()})
         return
-    _print_directions(summary, options.out, ["n_feedback", "n_latents", "norm", "coefficient"])
-    print(
-        f"questions held out in cross-validation: {loss:.4f} nats an answer, "
-        f"{scales.unsteered:.4f} without steering"
+    first = fit.directions[0]
+    show_verdict(
+        fit.verdict.as_json(),
+        f"Directions in {options.out}: {first.hook_name}, {first.positions}",
     )
-    if loss >= scales.unsteered:
-        print("Steering does not help to foretell this feedback.")
 
 
 def _show_fitted(fitted: Fit, options: Options) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -120,3 +121,32 @@ def show_distributions(
         ["", *options],
         [[name, *(f"{p:.2f}" for p in values)] for name, values in distributions.items()],
     )
+
+
+def show_verdict(verdict: Mapping[str, Any], title: str) -> None:
+    """What a fit gains and costs by perspective, what chance gains, and one sentence."""
+    costs = verdict["costs"]
+    columns = ["perspective", "rows", "gain, nats", "95%"]
+    columns += ["dose", "KL", "perplexity", "repeated"] if costs else []
+    rows = []
+    for name, gain in verdict["by_perspective"].items():
+        cells = [name, str(verdict["n_answers"][name]), *_gain_cells(gain)]
+        if own := costs.get(name):
+            cells += [f"{own['dose']:.2f}", f"{own['kl']:.3f}", f"x{own['perplexity_ratio']:.2f}"]
+            cells.append(f"{own['repetition']:.2f}")
+        rows.append(cells)
+    print_table(title, columns, rows)
+    print(verdict["sentence"])
+    controls = [
+        f"{name} {gain['estimate']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
+        for name, gain in verdict["controls"].items()
+        if gain is not None
+    ]
+    if controls:
+        print(f"For comparison: {'; '.join(controls)}.")
+
+
+def _gain_cells(gain: Mapping[str, float] | None) -> list[str]:
+    if gain is None:
+        return ["", ""]
+    return [f"{gain['estimate']:+.4f}", f"[{gain['low']:+.4f}, {gain['high']:+.4f}]"]

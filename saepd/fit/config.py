@@ -134,3 +134,40 @@ class ScaleConfig:
                 f"readout is {self.readout}: it must be two penalties, a shared one and an own one"
             )
         check_number("n_folds", self.n_folds, at_least=2, whole=True)
+
+
+@dataclass(frozen=True)
+class LearningConfig:
+    """What learning tries, to choose among by cross-validation over the feedback's questions.
+
+    Attributes:
+        n_latents: Number of latents that a direction is made of at most; 0 writes a dense vector
+            instead, without the SAE.
+        shared: Ridge penalties to try for what all perspectives write, in nats of an answer's mean
+            loss per squared nat that it moves a question's options by.
+        own: Ridge penalties to try for how each perspective differs from the others, in the same
+            unit; that they do not differ is tried as well.
+        biases: Ridge penalties to try for the position biases that all perspectives share.
+        own_readout: Ridge penalties to try for each perspective's own temperature and biases.
+        n_folds: Number of folds of the cross-validation over questions.
+        max_dose: Largest norm of what is written, as a share of the residual's own norm.
+        anyway: Steer even where cross-validation does not support it.
+    """
+
+    n_latents: int = 64
+    shared: tuple[float, ...] = (0.0005, 0.001, 0.002, 0.004, 0.016, 0.064)
+    own: tuple[float, ...] = (0.005, 0.02, 0.08, 0.32)
+    biases: tuple[float, ...] = (0.01, 0.04, 0.16)
+    own_readout: tuple[float, ...] = (0.03, 0.1, 0.3)
+    n_folds: int = 5
+    max_dose: float = 1.0
+    anyway: bool = False
+
+    def __post_init__(self) -> None:
+        check_number("n_latents", self.n_latents, at_least=0, whole=True)
+        check_numbers("shared", self.shared, above=0)
+        check_numbers("own", self.own, above=0)
+        check_numbers("biases", self.biases, above=0)
+        check_numbers("own_readout", self.own_readout, above=0)
+        check_number("n_folds", self.n_folds, at_least=2, whole=True)
+        check_number("max_dose", self.max_dose, above=0)

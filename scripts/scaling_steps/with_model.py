@@ -15,7 +15,7 @@ from tiny import D_MODEL, SITE, save_tiny_model
 
 import saepd
 from saepd.directions.edits import EditLatents
-from saepd.fit.config import ScaleConfig
+from saepd.fit.config import LearningConfig
 from saepd.sweeps.backends.schedule import units_of
 from saepd.sweeps.results.outcome import PointOutcome
 from saepd.sweeps.results.store import ResultStore
@@ -86,8 +86,10 @@ def _fit(n_rows: int, n_perspectives: int, width: int = _WIDTH) -> Prepared:
 def _learn(n_rows: int, n_perspectives: int) -> Prepared:
     rows = feedback(n_rows, n_perspectives)
     # The widest choice is the slowest, and no other would tell more.
-    scales = ScaleConfig(n_latents=(8,), shared=(1.0,), own=(1.0,), n_folds=2)
-    return lambda: saepd.learn_directions(model(), dictionary(), rows, scales=scales)
+    one = LearningConfig(
+        n_latents=8, shared=(1.0,), own=(1.0,), biases=(0.01,), own_readout=(0.1,), n_folds=2
+    )
+    return lambda: saepd.learn_directions(model(), dictionary(), rows, learning=one)
 
 
 def _read(n_items: int, n_directions: int) -> Prepared:

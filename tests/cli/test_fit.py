@@ -1,12 +1,12 @@
 import json
 
-import numpy as np
 import pytest
 from command_line import LENIENT, OPTIONS, feedback_row, refused, write_rows
 from safetensors.torch import load_file
 from tiny import save_tiny_sae
 
 from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE
+from saepd.directions.lineage import read_lineage
 
 
 def test_fit_writes_a_direction_for_each_perspective(run, files, where, tmp_path):
@@ -97,7 +97,7 @@ def test_bad_rows_can_be_left_out(run, where, mixed, tmp_path):
     assert (out / WEIGHTS_FILE).is_file()
 
 
-def test_fit_learns_scales_and_says_whether_they_help(run, files, where, tmp_path):
+def test_fit_learns_and_says_whether_steering_helps(run, files, where, tmp_path):
     out = tmp_path / "steering"
     rows = [
         feedback_row(i, p, prompt=f"Question {i}?", item=f"q{i}")
@@ -105,22 +105,26 @@ def test_fit_learns_scales_and_says_whether_they_help(run, files, where, tmp_pat
         for i in range(8)
     ]
     feedback = write_rows(tmp_path / "eight.jsonl", rows)
-    learn = ("fit", "--feedback", feedback, "--out", out, "--learn", *where)
-    done = run(*learn)
+    learn = ("fit", "--feedback", feedback, "--out", out, "--n-latents", 4, *where)
+    done = run(*learn, "--anyway", "--json")
     assert done.code == 0, done.err
-    assert "without steering" in done.out
-    found = json.loads(run(*learn, "--json").out)
+    found = json.loads(done.out)
     assert [d["perspective"] for d in found["directions"]] == ["left", "right"]
-    helps = found["loss"] < found["unsteered_loss"]
-    assert ("Steering does not help" in done.out) != helps
-    story = json.loads((out / CONFIG_FILE).read_text())
-    assert story["directions"][0]["lineage"]["learned"]["loss"] == found["loss"]
+    assert found["n_answers"] == {"left": 8, "right": 8}
+    assert found["n_latents"] == 4
+    assert read_lineage(out).verdict["sentence"] == found["sentence"]
     asked = ("answer", "Question 1?", "--options", *OPTIONS, "--steering", out, "--json", *where)
     answers = json.loads(run(*asked).out)["branches"]
     # Of each question the two said the opposite.
-    assert np.argmax(answers["left"]) != np.argmax(answers["right"])
-    refused(run(*learn, "--k", 3), "--learn chooses latents itself")
-    few = ("fit", "--feedback", files.feedback, "--out", out, "--learn", *where)
+    said = rows[1]["answer"]
+    assert answers["left"][OPTIONS.index(said)] > answers["right"][OPTIONS.index(said)]
+    shown = run(*learn)
+    assert "for comparison:" in shown.out.lower()
+    assert "beside the readout alone" in " ".join(shown.out.split())
+    refused(run(*learn, "--k", 3), "learning chooses latents itself: add --method differences")
+    other = ("fit", "--feedback", feedback, "--out", out, "--method", "differences", *where)
+    refused(run(*other, "--anyway"), "--method differences learns nothing")
+    few = ("fit", "--feedback", files.feedback, "--out", out, *where)
     refused(run(*few), "4 questions of feedback are too few for 5 folds")
 
 

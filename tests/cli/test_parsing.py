@@ -56,13 +56,14 @@ def test_names_that_two_dataclasses_share_are_told_apart():
 
 @pytest.mark.parametrize("suffix", ["yaml", "json"])
 def test_a_file_sets_options_and_the_command_line_goes_first(tmp_path, suffix):
-    values = {"out": "steering", "k": 5, "learn": True, "sae-id": "s", "sae": "r", "factor": 3}
+    values = {"out": "steering", "k": 5, "anyway": True, "sae-id": "s", "sae": "r", "factor": 3}
     path = tmp_path / f"mine.{suffix}"
     path.write_text(json.dumps(values, indent="\t" if suffix == "json" else 1))
-    options = parsed("fit", "--config", str(path), "--k", "7", "--no-learn")
-    assert (str(options.out), options.fit.features.k, options.learn) == ("steering", 7, False)
+    options = parsed("fit", "--config", str(path), "--k", "7", "--no-anyway")
+    assert (str(options.out), options.fit.features.k) == ("steering", 7)
+    assert not options.learning.anyway
     assert (options.where.sae_id, options.fit.direction.factor) == ("s", 3.0)
-    assert parsed("fit", f"--config={path}").learn
+    assert parsed("fit", f"--config={path}").learning.anyway
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import pytest
 
 from saepd.common.errors import InputError
 from saepd.features.config import FeatureConfig
-from saepd.fit.config import DirectionConfig, FitConfig, ScaleConfig
+from saepd.fit.config import DirectionConfig, FitConfig, LearningConfig, ScaleConfig
 
 NAN = float("nan")
 
@@ -28,6 +28,12 @@ NAN = float("nan")
         (ScaleConfig, {"own": (NAN,)}, "a number of own is nan"),
         (ScaleConfig, {"readout": (0.1,)}, "it must be two penalties"),
         (ScaleConfig, {"readout": (0.1, -0.1)}, "a number of readout is -0.1"),
+        (LearningConfig, {"n_latents": -1}, "n_latents is -1: it must be .* at least 0"),
+        (LearningConfig, {"shared": ()}, r"shared is \(\): it must be a list of at least one"),
+        (LearningConfig, {"own": (0.1, 0.0)}, "a number of own is 0.0: .* above 0"),
+        (LearningConfig, {"biases": (NAN,)}, "a number of biases is nan"),
+        (LearningConfig, {"n_folds": 1}, "n_folds is 1: it must be a whole number at least 2"),
+        (LearningConfig, {"max_dose": 0.0}, "max_dose is 0.0: it must be .* above 0"),
         (ScaleConfig, {"n_folds": 1}, "n_folds is 1: it must be a whole number at least 2"),
     ],
 )

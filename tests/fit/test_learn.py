@@ -1,132 +1,154 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from scipy.special import softmax
 from tiny import SITE
 
-from saepd.branches.gradients import option_gradients
 from saepd.common.errors import InputError
+from saepd.directions.edits import AddVector, EditLatents
+from saepd.directions.lineage import read_lineage
 from saepd.directions.saving import load_from_disk, save_to_disk
 from saepd.feedback.schema import Feedback
-from saepd.fit.config import DirectionConfig, FitConfig, ScaleConfig
-from saepd.fit.learn import (
-    Seen,
-    decoder,
-    fit_all,
-    learn_directions,
-    scale_rows,
-)
-from saepd.fit.learned import read_learned
-from saepd.fit.scales import fit_scales
+from saepd.fit.asked import ask
+from saepd.fit.config import DirectionConfig, FitConfig, LearningConfig
+from saepd.fit.learn import learn_directions
 from saepd.models.wording import ReadoutConfig
+from saepd.readout.options import read_options
 
-QUICK = ScaleConfig(n_latents=(4,), shared=(0.001,), own=(0.005, 0.02))
+QUICK = LearningConfig(
+    n_latents=4, shared=(0.001,), own=(0.005, 0.02), biases=(0.01,), own_readout=(0.1,)
+)
+ANYWAY = LearningConfig(
+    n_latents=4,
+    shared=(0.001,),
+    own=(0.005, 0.02),
+    biases=(0.01,),
+    own_readout=(1.0,),
+    max_dose=3.0,
+    anyway=True,
+)
 OPTIONS = ("yes", "no", "not sure")
 
 
 def rows(n=12):
-    """Two perspectives of one view each, on as many questions."""
+    """Two perspectives of one view each, on as many questions; options are in turning order."""
     return [
-        Feedback(id=f"{name}{i}", perspective=name, prompt=f"Is {i} so?", options=OPTIONS, answer=a)
+        Feedback(
+            id=f"{name}{i}",
+            perspective=name,
+            prompt=f"Is {i} so?",
+            options=OPTIONS[i % 3 :] + OPTIONS[: i % 3],
+            answer=answer,
+        )
         for i in range(n)
-        for name, a in (("a", "yes"), ("b", "no"))
+        for name, answer in (("a", "yes"), ("b", "no"))
     ]
 
 
-def test_learned_directions_answer_as_their_people_did(llama, random_sae):
-    sae = random_sae()
+@pytest.fixture(scope="module")
+def sae(random_sae):
+    return random_sae()
+
+
+@pytest.fixture(scope="module")
+def fit(llama, sae):
     told = []
-    fit = learn_directions(
-        llama, sae, rows(), None, QUICK, progress=lambda *step: told.append(step)
+    found = learn_directions(
+        llama, sae, rows(), None, ANYWAY, progress=lambda *step: told.append(step)
     )
     assert ("gradients of questions", 12, 12) in told
     assert told[-1] == ("done", 1, 1)
+    return found
+
+
+def test_learned_directions_answer_as_their_people_did(llama, fit):
     assert [d.perspective for d in fit.directions] == ["a", "b"]
     item = rows()[0].as_item()
-    [read] = read_learned(llama, [item], fit.directions)
-    assert read.scores.exp().sum(-1).numpy() == pytest.approx(1, abs=1e-5)
-    assert read.scores[1].argmax() == 0
-    assert read.scores[2].argmax() == 1
+    [read] = read_options(llama, [item], fit.directions)
+    probabilities = read.log_probs().exp()
+    assert probabilities[1].argmax() == item.options.index("yes")
+    assert probabilities[2].argmax() == item.options.index("no")
     for direction in fit.directions:
-        vector = fit.learned.vectors[direction.perspective]
+        vector = fit.learned.solutions["latents"].vectors[direction.perspective]
         np.testing.assert_allclose(direction.constant, vector, rtol=1e-4, atol=1e-5)
+        assert 0 < len(direction.edit.latents) <= 4
 
 
-def test_a_learned_fit_is_shown_in_a_line(llama, random_sae):
-    shown = repr(learn_directions(llama, random_sae(), rows(), None, QUICK))
-    assert shown.startswith("LearnedFit('a', 'b'; scales of ")
-    assert len(shown) < 150
+def test_what_the_fit_foretells_is_what_a_saved_folder_answers(llama, sae, fit, tmp_path):
+    save_to_disk(fit.directions, tmp_path, verdict=fit.verdict.as_json())
+    loaded = load_from_disk(tmp_path, llama, sae)
+    solution, asked = fit.learned.solutions["latents"], fit.learned.asked
+    [moved] = asked.moved(asked.pairs(solution.vectors))
+    features = asked.readout_features()
+    items = {row.item: row.as_item() for row in rows()}
+    for (id_, item), read in zip(
+        items.items(), read_options(llama, list(items.values()), loaded), strict=True
+    ):
+        assert item.id == id_
+        for index, name in enumerate("ab", 1):
+            logits = features[id_] @ solution.readout[name] + moved[id_, name]
+            p = np.exp(logits - np.logaddexp.reduce(logits))
+            np.testing.assert_allclose(read.log_probs()[index].exp(), p, atol=1e-4)
 
 
-def test_an_option_that_cannot_be_is_refused(llama, random_sae, monkeypatch):
-    def broken(*args, **kwargs):
-        found = option_gradients(*args, **kwargs)
-        found[0].log_probs[0] = -float("inf")
-        return found
-
-    monkeypatch.setattr("saepd.fit.learn.option_gradients", broken)
-    with pytest.raises(InputError, match="gives an option no probability"):
-        learn_directions(llama, random_sae(), rows(), None, QUICK)
-
-
-def test_people_of_two_views_are_foretold_better_with_directions_of_their_own():
-    rng = np.random.default_rng(0)
-    seen = []
-    for number in range(60):
-        gradients = rng.normal(size=(3, 4))
-        scores = rng.normal(size=3)
-        for name, sign in (("a", 2.0), ("b", -2.0)):
-            target = softmax(scores + sign * gradients[:, 1])
-            seen.append(Seen(f"q{number}", name, scores, gradients, target))
-    found = fit_scales(scale_rows(seen, np.eye(4)), replace(QUICK, shared=(0.001, 1.0)))
-    assert min(found.loss.values()) < found.unsteered - 0.1
+def test_the_verdict_is_kept_with_the_directions(fit, tmp_path):
+    save_to_disk(fit.directions, tmp_path, verdict=fit.verdict.as_json())
+    told = read_lineage(tmp_path).verdict
+    assert told["sentence"] == str(fit.verdict)
+    assert set(told["by_perspective"]) == {"a", "b"}
+    assert set(told["controls"]) == {
+        "a dense vector",
+        "as many random latents",
+        "latents chosen for shuffled perspectives",
+        "another perspective's direction",
+    }
+    assert told["costs"]["a"]["dose"] <= 3.0 + 1e-6
+    assert told["n_answers"] == {"a": 12, "b": 12}
 
 
-def test_a_model_that_is_right_already_gains_nothing():
-    rng = np.random.default_rng(0)
-    seen = []
-    for number in range(40):
-        scores = rng.normal(size=3)
-        gradients = rng.normal(size=(3, 4))
-        seen.append(Seen(f"q{number}", "a", scores, gradients, softmax(scores)))
-    found = fit_scales(scale_rows(seen, np.eye(4)), QUICK)
-    assert found.unsteered <= min(found.loss.values()) + 1e-3
+def test_steering_of_two_views_is_supported_and_anothers_direction_is_not(fit):
+    gain = fit.verdict.gain
+    assert fit.verdict.supported
+    assert gain.estimate > 0.05
+    assert fit.verdict.controls["another perspective's direction"].estimate < gain.estimate - 0.05
+    assert str(fit.verdict).startswith("Steering helps: +")
+    assert repr(fit).startswith("LearnedFit('a', 'b'; Steering helps")
 
 
-def test_all_latents_at_once_are_the_ridge_over_every_latent(random_sae):
-    rng = np.random.default_rng(0)
-    units = decoder(random_sae(), np.arange(48))
-    seen = [
-        Seen(
-            f"q{i}",
-            name,
-            rng.normal(size=3),
-            rng.normal(size=(3, units.shape[1])),
-            np.eye(3)[i % 3],
-        )
-        for i in range(20)
-        for name in "ab"
-    ]
-    # Of one question both perspectives have the same scores and gradients.
-    seen = [
-        row._replace(scores=first.scores, gradients=first.gradients)
-        for row, first in zip(seen, [seen[i - i % 2] for i in range(len(seen))], strict=True)
-    ]
-    directly = fit_scales(scale_rows(seen, units), replace(QUICK, n_latents=(len(units),)))
-    rotated = fit_all(seen, units, QUICK)
-    for name, values in directly.values.items():
-        np.testing.assert_allclose(rotated.values[name] @ units, values @ units, atol=1e-4)
+def test_where_answers_are_chance_nothing_is_written(llama, sae):
+    rng = np.random.default_rng(1)
+    random = [row.model_copy(update={"answer": str(rng.choice(row.options))}) for row in rows(20)]
+    fit = learn_directions(llama, sae, random, None, QUICK)
+    assert not fit.verdict.supported
+    assert not fit.verdict.steers
+    assert "does not support steering, so nothing is written" in str(fit.verdict)
+    for direction in fit.directions:
+        assert isinstance(direction.edit, AddVector)
+        assert not direction.edit.vector.any()
+        assert direction.readout is not None
 
 
-def test_learned_directions_are_kept_on_disk(llama, random_sae, tmp_path):
-    sae = random_sae()
-    fit = learn_directions(llama, sae, rows(), None, QUICK)
-    save_to_disk(fit.directions, tmp_path)
-    for one, other in zip(fit.directions, load_from_disk(tmp_path, llama, sae), strict=True):
-        np.testing.assert_array_equal(one.constant, other.constant)
-        assert other.lineage["learned"]["unsteered_loss"] == fit.learned.scales.unsteered
-        assert other.hook_name == SITE
+def test_without_latents_a_dense_vector_is_learned(llama, sae):
+    dense = LearningConfig(
+        n_latents=0, shared=(0.001,), own=(0.02,), biases=(0.01,), own_readout=(0.1,), anyway=True
+    )
+    fit = learn_directions(llama, sae, rows(), None, dense)
+    assert all(isinstance(d.edit, AddVector) and d.edit.vector.any() for d in fit.directions)
+    assert fit.verdict.n_latents == 0
+
+
+def test_no_more_is_written_than_the_dose_allows(llama, sae):
+    little = LearningConfig(
+        n_latents=4,
+        shared=(0.0001,),
+        own=(0.001,),
+        biases=(0.01,),
+        own_readout=(0.1,),
+        max_dose=0.05,
+        anyway=True,
+    )
+    fit = learn_directions(llama, sae, rows(), None, little)
+    doses = [cost.dose for cost in fit.verdict.costs.values()]
+    assert max(doses) == pytest.approx(0.05, rel=0.01)
+    assert all(isinstance(d.edit, EditLatents) for d in fit.directions)
 
 
 @pytest.mark.parametrize(
@@ -137,24 +159,34 @@ def test_learned_directions_are_kept_on_disk(llama, random_sae, tmp_path):
         (FitConfig(direction=DirectionConfig(mode="clamp")), "leave out mode 'clamp'"),
     ],
 )
-def test_what_cannot_be_learned_is_refused(llama, random_sae, config, said):
+def test_what_cannot_be_learned_is_refused(llama, sae, config, said):
     with pytest.raises(InputError, match=said):
-        learn_directions(llama, random_sae(), rows(), config, QUICK)
+        learn_directions(llama, sae, rows(), config, QUICK)
 
 
 def test_an_sae_that_normalises_is_refused(llama, random_sae):
-    sae = random_sae(normalize_activations="layer_norm")
+    normalising = random_sae(normalize_activations="layer_norm")
     with pytest.raises(InputError, match=r"normalises activations \(layer_norm\)"):
-        learn_directions(llama, sae, rows(), None, QUICK)
+        learn_directions(llama, normalising, rows(), None, QUICK)
 
 
-def test_rows_that_cannot_be_learned_from_are_refused(llama, random_sae):
-    sae = random_sae()
+def test_rows_that_cannot_be_learned_from_are_refused(llama, sae):
     with pytest.raises(InputError, match="2 questions of feedback are too few for 5 folds"):
         learn_directions(llama, sae, rows(2), None, QUICK)
     free = Feedback(id="x", perspective="a", prompt="Why?", options=(), answer="so")
-    with pytest.raises(InputError, match="'x' has no answer among options"):
+    with pytest.raises(InputError, match=r"'x' has no options .*method differences"):
         learn_directions(llama, sae, [*rows(), free], None, QUICK)
     same = rows()[0].model_copy(update={"id": "y", "prompt": "Otherwise?"})
     with pytest.raises(InputError, match=r"'y' asks item .* in other words"):
         learn_directions(llama, sae, [*rows(), same], None, QUICK)
+
+
+def test_a_vector_of_all_moves_every_question(llama, sae):
+    asked = ask(llama, rows(), SITE, ReadoutConfig(), "answer", lambda *_: None)
+    vector = np.random.default_rng(0).normal(size=int(llama.cfg.d_model))
+    [everywhere, own] = asked.moved(asked.everywhere(vector), asked.pairs({"a": vector}))
+    assert set(everywhere) == {(id_, None) for id_ in asked.scores}
+    for (id_, name), moved in own.items():
+        assert name == "a"
+        np.testing.assert_allclose(moved, everywhere[id_, None], atol=1e-5)
+        assert np.abs(moved).max() > 0.01

@@ -195,9 +195,9 @@ METHODS: dict[str, Method] = {
         for operator in merged.COMPARED_OPERATORS
     },
     "fitted-scales": Method(
-        "fitted scales",
+        "learned latents",
         partial(fitted.predict_fitted, kind="latents"),
-        "directions of the SAE's latents, scales learned from everybody's and own feedback",
+        "saepd fit: directions of few chosen latents, learned as they run",
         null=False,
         branches=partial(fitted.fitted_directions, kind="latents"),
         controls=(
@@ -207,21 +207,21 @@ METHODS: dict[str, Method] = {
         ),
     ),
     "fitted-scales-random-latents": Method(
-        "fitted scales, random latents",
+        "learned, random latents",
         partial(fitted.predict_fitted, kind="random"),
-        "control: the same with latents drawn at random",
+        "control: the same with as many latents drawn at random",
         null=False,
     ),
     "fitted-scales-shuffled-labels": Method(
-        "fitted scales, shuffled labels",
+        "learned, shuffled labels",
         partial(fitted.predict_fitted, kind="shuffled"),
         "control: the same on feedback whose perspectives were shuffled",
         null=False,
     ),
     "fitted-dense-vector": Method(
-        "fitted dense vector",
+        "learned dense vector",
         partial(fitted.predict_fitted, kind="vector"),
-        "a vector of the residual stream learned alike, without a dictionary",
+        "saepd fit --n-latents 0: a vector of the residual stream, without a dictionary",
         null=False,
         branches=partial(fitted.fitted_directions, kind="vector"),
     ),

@@ -1,0 +1,222 @@
+"""Feedback as a fit sees it: what was answered, and what the model makes of each question.
+
+Every question runs once, up to the site that will be written into. What vectors written there do
+to the options, and how that changes with the vectors, is asked of the captured runs as often as
+needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from saepd.branches.gradients import gradients_at, scores_at
+from saepd.branches.run import CapturedPrompts, capture_prompts
+from saepd.common.errors import InputError
+from saepd.feedback.schema import Feedback, Item
+from saepd.feedback.splits import question_key
+from saepd.feedback.targets import answered
+from saepd.models.batching import Progress
+from saepd.models.prompts import item_prompt
+from saepd.models.wording import ReadoutConfig
+from saepd.readout.softmax import OptionValues, option_features
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+Report: TypeAlias = Callable[[str, int, int], None]
+Vector: TypeAlias = Float[np.ndarray, " d_model"]
+# A question, and the perspective that answered it; None stands for all of them together.
+Pair: TypeAlias = tuple[str, str | None]
+
+
+class Answer(NamedTuple):
+    """One row of feedback.
+
+    Attributes:
+        question: Id of its item.
+        perspective: Who answered.
+        target: What was answered, as a distribution over the options.
+    """
+
+    question: str
+    perspective: str
+    target: OptionValues
+
+
+class Effect(NamedTuple):
+    """What a vector does to the options of a question, and what a little more of it would do.
+
+    Attributes:
+        vector: What is written.
+        moved: Nats by which it moves each option's score from the base's.
+        gradients: Nats of each option per residual unit added to the vector.
+    """
+
+    vector: Vector
+    moved: OptionValues
+    gradients: Float[np.ndarray, "options d_model"]
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Answers, and the questions' captured runs.
+
+    Attributes:
+        hook_name: The site that vectors are written into.
+        positions: Where they are written; see `saepd.models.positions`.
+        answers: The feedback.
+        wordings: Question -> what questions in the same words have in common.
+        scores: Question -> log-likelihoods of its options without steering, nats.
+        captured: The questions' runs, in the order of ``scores``.
+    """
+
+    hook_name: str
+    positions: str
+    answers: Sequence[Answer]
+    wordings: Mapping[str, str]
+    scores: Mapping[str, OptionValues]
+    captured: CapturedPrompts
+
+    @property
+    def model(self) -> TransformerBridge:
+        """The language model."""
+        return self.captured.model
+
+    @property
+    def perspectives(self) -> list[str]:
+        """Who answered, in the order of their first answers."""
+        return list(dict.fromkeys(row.perspective for row in self.answers))
+
+    @property
+    def n_positions(self) -> int:
+        """Options of the question that has most."""
+        return max(map(len, self.scores.values()))
+
+    def readout_features(self) -> dict[str, Float[np.ndarray, "options features"]]:
+        """Question -> what the readout makes of its scores; see `option_features`."""
+        return {q: option_features(own, self.n_positions) for q, own in self.scores.items()}
+
+    def pairs(self, vectors: Mapping[str, Vector]) -> dict[Pair, Vector]:
+        """Each perspective's vector, for every question that it answered."""
+        return {
+            (row.question, row.perspective): vectors[row.perspective]
+            for row in self.answers
+            if row.perspective in vectors
+        }
+
+    def everywhere(self, vector: Vector) -> dict[Pair, Vector]:
+        """One vector of all perspectives, for every question."""
+        return {(question, None): vector for question in self.scores}
+
+    def effects(
+        self, vectors: Mapping[Pair, Vector], report: Progress | None = None
+    ) -> dict[Pair, Effect]:
+        """What vectors do to the options, and what a little more of each would do.
+
+        Args:
+            vectors: What is written.
+            report: Told how many questions are done, and of how many.
+        """
+        runs, place = self._placed([vectors])
+        found = gradients_at(
+            self.captured, runs, [self.hook_name], positions=self.positions, progress=report
+        )
+        by_question = dict(zip(self.scores, found, strict=True))
+        effects: dict[Pair, Effect] = {}
+        for (_, pair), index in place.items():
+            log_probs, gradients = by_question[pair[0]]
+            moved = (log_probs[1 + index] - log_probs[0]).double().numpy()
+            own = gradients[index, :, 0].double().numpy()
+            effects[pair] = Effect(vectors[pair], moved, own)
+        return effects
+
+    def moved(self, *vectors: Mapping[Pair, Vector]) -> list[dict[Pair, OptionValues]]:
+        """``moved`` of `effects`, without gradients, for several sets of vectors in one pass."""
+        runs, place = self._placed(vectors)
+        found = scores_at(self.captured, runs, [self.hook_name], positions=self.positions)
+        by_question = dict(zip(self.scores, found, strict=True))
+        moved: list[dict[Pair, OptionValues]] = [{} for _ in vectors]
+        for (number, pair), index in place.items():
+            scores = by_question[pair[0]].double().numpy()
+            moved[number][pair] = scores[1 + index] - scores[0]
+        return moved
+
+    def _placed(
+        self, sets: Sequence[Mapping[Pair, Vector]]
+    ) -> tuple[list[Float[Tensor, "vectors 1 d_model"]], dict[tuple[int, Pair], int]]:
+        """The vectors of each question, and which of them each set's pairs have."""
+        found: dict[str, list[Vector]] = {question: [] for question in self.scores}
+        place: dict[tuple[int, Pair], int] = {}
+        for number, vectors in enumerate(sets):
+            for pair, vector in vectors.items():
+                place[number, pair] = len(found[pair[0]])
+                found[pair[0]].append(vector)
+        width = int(self.model.cfg.d_model)
+        return [
+            torch.from_numpy(np.reshape(own, (-1, 1, width))).float() for own in found.values()
+        ], place
+
+
+def ask(
+    model: TransformerBridge,
+    rows: Sequence[Feedback],
+    hook_name: str,
+    readout: ReadoutConfig,
+    positions: str,
+    report: Report,
+) -> Asked:
+    """Run the questions of the feedback as far as vectors at a site leave them alone.
+
+    Raises:
+        InputError: rows without an answer among options, one item in two wordings, an option
+            without any probability, a readout other than the likelihood of the options' texts, or
+            whatever `capture_prompts` refuses.
+    """
+    if readout.readout != "text" or readout.length_normalised:
+        raise InputError(
+            "directions are learned on the likelihood of the options' texts: leave the readout at "
+            "text, and not normalised by length"
+        )
+    for row in rows:
+        if not row.options:
+            raise InputError(
+                f"feedback {row.id!r} has no options to have answered among, which learning needs: "
+                "leave it out, or fit differences of means (--method differences)"
+            )
+    answers = [Answer(row.item, row.perspective, answered(row)) for row in rows]
+    items: dict[str, Item] = {}
+    for row in rows:
+        item = row.as_item()
+        if items.setdefault(row.item, item) != item:
+            raise InputError(
+                f"feedback {row.id!r} asks item {row.item!r} in other words, or with other "
+                "options, than a row before it: give it another item"
+            )
+    report("running questions", 0, len(items))
+    captured = capture_prompts(
+        model,
+        [item_prompt(model, item.prompt, item.options, readout) for item in items.values()],
+        hook_name,
+        positions=positions,
+        continuations=[item.options for item in items.values()],
+        progress=partial(report, "running questions"),
+    )
+    scores = {
+        id_: own.log_probs[0].double().numpy()
+        for id_, own in zip(items, captured.score_continuations([]), strict=True)
+    }
+    for id_, own in scores.items():
+        if not np.isfinite(own).all():
+            raise InputError(
+                f"item {id_!r}: the model gives an option no probability: leave the item out"
+            )
+    wordings = {id_: question_key(item.prompt) for id_, item in items.items()}
+    return Asked(hook_name, positions, answers, wordings, scores, captured)

@@ -1,0 +1,159 @@
+"""Vectors learned as they will run: Gauss-Newton on the answers, around what is written already.
+
+What a vector does to the options is linear only near another vector. So a penalised softmax
+regression (`saepd.fit.penalised`) on effects measured at the current vectors gives the next ones,
+and a line search on the loss of real runs says how far to go there. First what all perspectives
+share is learned, from nothing; then each perspective's own part, from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from saepd.fit.asked import Asked, Effect, Pair, Report, Vector
+from saepd.fit.candidates import Candidates
+from saepd.fit.penalised import (
+    Ridge,
+    Row,
+    by_perspective,
+    fit_both,
+    fit_readouts,
+    fit_shared,
+    in_units,
+    losses,
+    penalty_of,
+    written,
+)
+from saepd.readout.softmax import OptionValues
+
+Around = Mapping[Pair, Effect]
+
+# Shares of a step that are tried at once.
+_STEPS = (1.0, 0.5, 0.25)
+_MAX_ROUNDS = 3
+# Nats of an answer's mean loss: a round that gains less is the last.
+_ENOUGH = 2e-3
+
+
+def around_nothing(asked: Asked, width: int, report: Report) -> Around:
+    """Effects around the model without steering."""
+    return _effects(asked, asked.everywhere(np.zeros(width)), report)
+
+
+def linear_rows(asked: Asked, around: Around) -> list[Row]:
+    """The answers, on what a little more along each axis of the residual stream would do."""
+    readout = asked.readout_features()
+    known = {}
+    for pair, (vector, moved, gradients) in around.items():
+        centred = gradients - gradients.mean(0)
+        offset = moved - moved.mean() - centred @ vector
+        known[pair] = (centred, offset)
+    rows = []
+    for question, name, target in asked.answers:
+        effects, offset = known.get((question, name)) or known[question, None]
+        rows.append(Row(question, name, readout[question], effects, offset, target))
+    return rows
+
+
+def real_rows(
+    asked: Asked, moved: Mapping[Pair, OptionValues], chosen: Iterable[int] | None = None
+) -> list[Row]:
+    """Answers, all or the chosen ones, on what the vectors that ran did; no more is written."""
+    readout = asked.readout_features()
+    rows = []
+    for index in range(len(asked.answers)) if chosen is None else chosen:
+        question, name, target = asked.answers[index]
+        own = moved[question, name] if (question, name) in moved else moved[question, None]
+        nothing = np.zeros((len(target), 0))
+        rows.append(Row(question, name, readout[question], nothing, own - own.mean(), target))
+    return rows
+
+
+def learn_shared(asked: Asked, ridge: Ridge, size: float, first: Around, report: Report) -> Around:
+    """Effects around the vector that everybody's answers ask for, as it runs at coefficient 1.
+
+    Args:
+        asked: The feedback.
+        ridge: Penalties.
+        size: See `effect_size`.
+        first: Effects around nothing, from `around_nothing`.
+        report: Told what is being done.
+    """
+    around, before = first, np.inf
+    for _ in range(_MAX_ROUNDS):
+        rows = linear_rows(asked, around)
+        there = fit_shared(rows, ridge, size).values
+        foretold = _read(written(rows, there), ridge) + penalty_of(there, ridge, size)
+        tried = [step * there for step in _STEPS]
+        found = real_losses(asked, [asked.everywhere(vector) for vector in tried], ridge)
+        whole = [
+            loss + penalty_of(vector, ridge, size)
+            for loss, vector in zip(found, tried, strict=True)
+        ]
+        best = int(np.argmin(whole))
+        if whole[best] > before - _ENOUGH:
+            break
+        before = whole[best]
+        around = _effects(asked, asked.everywhere(tried[best]), report)
+        if best == 0 and abs(before - foretold) < _ENOUGH:
+            break
+    return around
+
+
+def learn_own(
+    asked: Asked,
+    found: Candidates,
+    ridge: Ridge,
+    size: float,
+    max_norm: float,
+    around: Around,
+    report: Report,
+) -> Candidates:
+    """Candidates as they run: shrunk, or fitted anew around what they write, where that helps.
+
+    Args:
+        asked: The feedback.
+        found: What was fitted to first order.
+        ridge: Penalties.
+        size: See `effect_size`.
+        max_norm: Largest norm of what a perspective writes, in residual units.
+        around: What it was fitted around.
+        report: Told what is being done.
+    """
+    best, least = found, np.inf
+    for number in range(_MAX_ROUNDS):
+        rows = in_units(linear_rows(asked, around), found.units)
+        as_written = [
+            row
+            for name, mine in by_perspective(rows).items()
+            for row in written(mine, found.parts[name].values)
+        ]
+        foretold = _read(as_written, ridge)
+        tried = [found.shrunk(step) for step in _STEPS]
+        real = real_losses(asked, [asked.pairs(own.vectors) for own in tried], ridge)
+        chosen = int(np.argmin(real))
+        if real[chosen] < least:
+            best, least = tried[chosen], real[chosen]
+        agrees = chosen == 0 and abs(real[0] - foretold) < _ENOUGH
+        if agrees or number + 1 == _MAX_ROUNDS or ridge.own is None:
+            break
+        around = _effects(asked, asked.pairs(best.vectors), report)
+        rows = in_units(linear_rows(asked, around), found.units)
+        found = found._replace(parts=fit_both(rows, ridge, size)).within(max_norm)
+    return best
+
+
+def real_losses(asked: Asked, sets: Sequence[Mapping[Pair, Vector]], ridge: Ridge) -> list[float]:
+    """Mean loss of the answers under vectors that really run, with readouts fitted to that."""
+    return [_read(real_rows(asked, moved), ridge) for moved in asked.moved(*sets)]
+
+
+def _read(rows: Sequence[Row], ridge: Ridge) -> float:
+    """Mean loss of the answers with readouts fitted to what is written already, in nats."""
+    return float(losses(rows, fit_readouts(rows, ridge)).mean())
+
+
+def _effects(asked: Asked, vectors: Mapping[Pair, Vector], report: Report) -> Around:
+    return asked.effects(vectors, lambda done, of: report("gradients of questions", done, of))

@@ -1,0 +1,213 @@
+"""What is learned from feedback, in several kinds side by side: chosen latents and their controls.
+
+Every kind is fitted in the same way to the same captured questions, and is held to the same rule:
+in cross-validation with vectors that run, it must foretell answers better than the readout alone,
+by more than a standard error of the difference; else it writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from saepd.branches.dose import relative_dose
+from saepd.directions.direction import Direction
+from saepd.directions.edits import AddVector
+from saepd.fit.asked import Asked, Report, Vector
+from saepd.fit.candidates import Candidates, Kind, Learner
+from saepd.fit.config import LearningConfig
+from saepd.fit.gauss_newton import (
+    around_nothing,
+    learn_own,
+    learn_shared,
+    linear_rows,
+    real_rows,
+)
+from saepd.fit.penalised import (
+    Part,
+    Ridge,
+    Row,
+    effect_size,
+    fit_both,
+    fit_readout,
+    fit_readouts,
+    fit_shared,
+    written,
+)
+from saepd.fit.sparse import Units
+from saepd.fit.validate import Losses, fitted_without, folds, foretold, really_foretold
+from saepd.metrics.intervals import Interval, draw_weights, interval
+from saepd.metrics.weighted import mean
+from saepd.readout.softmax import SoftmaxWeights
+
+_Fit: TypeAlias = Callable[..., Mapping[str, Part]]
+
+
+class Solution(NamedTuple):
+    """What one kind came to.
+
+    Attributes:
+        latents: Ids of the latents that it writes, in the order of their weight; None for a vector.
+        values: Perspective -> how much of each latent, or the vector itself.
+        vectors: Perspective -> what is written at coefficient 1, in residual units.
+        readout: Perspective -> weights of its readout, fitted under what is written.
+        supported: Whether it foretells answers better than the readout alone.
+    """
+
+    latents: Int[np.ndarray, " latents"] | None
+    values: dict[str, Float[np.ndarray, " units"]]
+    vectors: dict[str, Vector]
+    readout: dict[str, SoftmaxWeights]
+    supported: bool
+
+
+@dataclass(frozen=True)
+class LearnedKinds:
+    """All that was learned from one set of answers.
+
+    Attributes:
+        asked: The answers.
+        base: Weights of everybody's readout without steering.
+        ridge: The penalties that cross-validation chose.
+        solutions: Kind -> what it came to.
+        unsteered: Loss of each answer under the readout alone, its question not seen, in nats.
+        losses: Kind -> the same under vectors that ran; and of the first kind's under another
+            perspective's vector, by the name ``another's``.
+        tried: What each setting of the penalties foretold, to first order, in nats.
+    """
+
+    asked: Asked
+    base: SoftmaxWeights
+    ridge: Ridge
+    solutions: dict[Kind, Solution]
+    unsteered: Losses
+    losses: dict[str, Losses]
+    tried: dict[str, float]
+
+    @property
+    def unsteered_loss(self) -> float:
+        """Mean loss of the readout alone on questions not seen, nats."""
+        return float(np.nanmean(self.unsteered))
+
+    def gain(self, kind: str, perspective: str | None = None) -> Interval | None:
+        """Nats an answer gained over the readout alone on questions not seen, with its interval."""
+        gains = _gains(self.asked, self.unsteered - self.losses[kind], perspective)
+        return interval(gains) if len(gains) else None
+
+
+def _gains(
+    asked: Asked, gains: Losses, perspective: str | None = None
+) -> Float[np.ndarray, " draws"]:
+    chosen = [
+        i
+        for i, row in enumerate(asked.answers)
+        if perspective in (None, row.perspective) and np.isfinite(gains[i])
+    ]
+    wordings = [asked.wordings[asked.answers[i].question] for i in chosen]
+    return mean(gains[chosen], draw_weights(wordings, seed=0))
+
+
+def learn_kinds(
+    asked: Asked,
+    dictionary: Units,
+    config: LearningConfig,
+    kinds: Sequence[Kind],
+    *,
+    seed: int = 0,
+    report: Report,
+) -> LearnedKinds:
+    """Learn each kind on all answers, and cross-validate it.
+
+    Args:
+        asked: The answers.
+        dictionary: What one unit of each latent of the SAE writes.
+        config: What is tried.
+        kinds: Which kinds; the first is the one that another perspective's vectors are compared to.
+        seed: Of random latents and of shuffling.
+        report: Told what is being done.
+
+    Raises:
+        InputError: there are fewer questions than folds.
+    """
+    parts = folds(asked, config.n_folds)
+    width = dictionary.shape[1]
+    first = around_nothing(asked, width, report)
+    rows = linear_rows(asked, first)
+    size = effect_size(rows)
+    tried: dict[str, float] = {}
+
+    def best(ridges: Iterable[Ridge], seen: Sequence[Row], fit: _Fit) -> Ridge:
+        """The penalties under which answers to questions not seen are foretold best."""
+        found: dict[Ridge, float] = {}
+        for ridge in ridges:
+            fits = fitted_without(seen, parts, partial(fit, ridge=ridge))
+            found[ridge] = float(np.nanmean(foretold(seen, parts, fits)))
+            tried[str(ridge)] = found[ridge]
+        return min(found, key=lambda ridge: found[ridge])
+
+    def fit_everybodys(seen: Sequence[Row], ridge: Ridge) -> dict[str, Part]:
+        return dict.fromkeys(asked.perspectives, fit_shared(seen, ridge, size))
+
+    report("trying settings", 0, 1)
+    plain, ridge = written(rows), Ridge()
+    pairs = product(config.biases, config.own_readout)
+    ridge = best([Ridge(biases=b, own_readout=o) for b, o in pairs], plain, fit_readouts)
+    unsteered = foretold(
+        plain, parts, fitted_without(plain, parts, partial(fit_readouts, ridge=ridge))
+    )
+    ridge = best([replace(ridge, shared=s) for s in config.shared], rows, fit_everybodys)
+    around = learn_shared(asked, ridge, size, first, report)
+    rows = linear_rows(asked, around)
+    ridges = [replace(ridge, own=own) for own in (*config.own, None)]
+    ridge = best(ridges, rows, partial(fit_both, size=size))
+    max_norm = config.max_dose * residual_norm(asked)
+    learner = Learner(dictionary, config.n_latents, ridge, size, max_norm, seed)
+    settings = {}
+    for kind in kinds:
+        fits = [learner.fit(kind, [r for r in rows if r.question not in part]) for part in parts]
+        settings[kind] = [(found.parts, found.vectors) for found in fits]
+    settings["another's"] = [(own, _anothers(vectors)) for own, vectors in settings[kinds[0]]]
+    report("running what was learned without some of the questions", 0, 1)
+    losses = really_foretold(asked, parts, settings)
+    solutions: dict[Kind, Solution] = {}
+    for kind in kinds:
+        gains = _gains(asked, unsteered - losses[kind])
+        supported = len(gains) > 1 and bool(gains[0] > gains[1:].std())
+        if not supported and not config.anyway:
+            readouts = {name: part.readout for name, part in fit_readouts(plain, ridge).items()}
+            nothing = dict.fromkeys(readouts, np.zeros(width))
+            solutions[kind] = Solution(None, nothing, nothing, readouts, supported)
+            continue
+        found = learner.fit(kind, rows)
+        found = learn_own(asked, found, ridge, size, max_norm, around, report)
+        readouts = _as_run(asked, found, ridge)
+        values = {name: part.values for name, part in found.parts.items()}
+        solutions[kind] = Solution(found.latents, values, found.vectors, readouts, supported)
+    base = fit_readout(plain, ridge).readout
+    return LearnedKinds(asked, base, ridge, solutions, unsteered, losses, tried)
+
+
+def residual_norm(asked: Asked) -> float:
+    """Mean norm of the residual at the site, on neutral prompts."""
+    width = int(asked.model.cfg.d_model)
+    unit = Direction("unit", asked.hook_name, AddVector(np.eye(1, width)[0]), asked.positions)
+    return 1 / relative_dose(asked.model, unit)[0]
+
+
+def _anothers(vectors: Mapping[str, Vector]) -> dict[str, Vector]:
+    """Every perspective's vector given to the one before it."""
+    names = list(vectors)
+    return {name: vectors[names[(i + 1) % len(names)]] for i, name in enumerate(names)}
+
+
+def _as_run(asked: Asked, found: Candidates, ridge: Ridge) -> dict[str, SoftmaxWeights]:
+    """Readouts under what is written, as it runs."""
+    [moved] = asked.moved(asked.pairs(found.vectors))
+    rows = real_rows(asked, moved)
+    return {name: part.readout for name, part in fit_readouts(rows, ridge).items()}

@@ -1,0 +1,99 @@
+"""Cross-validation over the feedback's questions: how well vectors foretell answers not yet seen.
+
+Readout, vectors and choice of latents are fitted to the questions of all folds but one, and the
+answers to the others are foretold: to first order around what all feedback taught, for comparing
+many settings, and with vectors that really run, for the settings that are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Float
+
+from saepd.common.errors import InputError
+from saepd.fit.asked import Asked, Pair, Vector
+from saepd.fit.gauss_newton import real_rows
+from saepd.fit.penalised import Part, Row, losses
+
+Losses: TypeAlias = Float[np.ndarray, " answers"]
+# From rows that are seen to each perspective's part.
+Fit: TypeAlias = Callable[[Sequence[Row]], Mapping[str, Part]]
+
+
+def folds(asked: Asked, n: int) -> list[set[str]]:
+    """Questions in ``n`` parts; what is asked in the same words stays together.
+
+    Raises:
+        InputError: there are fewer questions than parts.
+    """
+    wordings = sorted(set(asked.wordings.values()))
+    if len(wordings) < n:
+        raise InputError(
+            f"{len(wordings)} questions of feedback are too few for {n} folds of cross-validation: "
+            "give more, or fit differences of means (--method differences)"
+        )
+    part = {wording: number % n for number, wording in enumerate(wordings)}
+    return [{q for q, wording in asked.wordings.items() if part[wording] == i} for i in range(n)]
+
+
+def fitted_without(
+    rows: Sequence[Row], parts: Sequence[set[str]], fit: Fit
+) -> list[Mapping[str, Part]]:
+    """What is fitted to all questions but those of each part."""
+    return [fit([row for row in rows if row.question not in part]) for part in parts]
+
+
+def foretold(
+    rows: Sequence[Row], parts: Sequence[set[str]], fits: Sequence[Mapping[str, Part]]
+) -> Losses:
+    """Loss of each answer under the fit that has not seen its question, in nats.
+
+    NaN for the answers of a perspective that has no others.
+    """
+    found = np.full(len(rows), np.nan)
+    for part, fit in zip(parts, fits, strict=True):
+        held_out = [i for i, r in enumerate(rows) if r.question in part and r.perspective in fit]
+        if held_out:
+            found[held_out] = losses([rows[i] for i in held_out], fit)
+    return found
+
+
+def really_foretold(
+    asked: Asked,
+    parts: Sequence[set[str]],
+    settings: Mapping[str, Sequence[tuple[Mapping[str, Part], Mapping[str, Vector]]]],
+) -> dict[str, Losses]:
+    """`foretold` with vectors that run, for several settings in one pass.
+
+    Args:
+        asked: The feedback.
+        parts: From `folds`.
+        settings: Name -> of each fold, the parts (of which the readouts count), and the vectors
+            that are written.
+    """
+    of_part = {question: i for i, part in enumerate(parts) for question in part}
+    runs: list[dict[Pair, Vector]] = []
+    for fits in settings.values():
+        pairs: dict[Pair, Vector] = {}
+        for question, name, _ in asked.answers:
+            vectors = fits[of_part[question]][1]
+            if name in vectors:
+                pairs[question, name] = vectors[name]
+        runs.append(pairs)
+    found = {}
+    for (setting, fits), moved in zip(settings.items(), asked.moved(*runs), strict=True):
+        known = [
+            i for i, row in enumerate(asked.answers) if (row.question, row.perspective) in moved
+        ]
+        rows = real_rows(asked, moved, known)
+        plain = [
+            {name: Part(part.readout, part.values[:0]) for name, part in fit.items()}
+            for fit, _ in fits
+        ]
+        loss = np.full(len(asked.answers), np.nan)
+        loss[known] = foretold(rows, parts, plain)
+        found[setting] = loss
+    return found

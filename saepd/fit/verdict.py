@@ -1,0 +1,158 @@
+"""What a fit came to, in words and numbers: what it gains, what chance gains, what it costs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from saepd.branches.dose import relative_dose
+from saepd.branches.neutral import NEUTRAL_PROMPTS, side_effects
+from saepd.branches.writing.config import SamplingConfig
+from saepd.branches.writing.generate import generate_branches
+from saepd.directions.direction import Direction
+from saepd.fit.kinds import LearnedKinds
+from saepd.metrics.intervals import Interval
+from saepd.metrics.repetition import repetition
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+# Texts in which repetition is measured, and their length in tokens.
+_N_TEXTS = 4
+_WRITTEN = SamplingConfig(max_new_tokens=30, temperature=0.0)
+
+TITLES = {
+    "latents": "chosen latents",
+    "vector": "a dense vector",
+    "random": "as many random latents",
+    "shuffled": "latents chosen for shuffled perspectives",
+    "another's": "another perspective's direction",
+}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one direction does besides what it was learned for.
+
+    Attributes:
+        dose: Norm of what it writes over that of the residual it is written into.
+        kl: Mean KL of the next token after neutral prompts from the base's, nats.
+        perplexity_ratio: Perplexity of plain text under it over that under the base.
+        repetition: Share of the 3-grams of generated text that the text has had before.
+        base_repetition: The same of the base model's text.
+    """
+
+    dose: float
+    kl: float
+    perplexity_ratio: float
+    repetition: float
+    base_repetition: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a fit came to.
+
+    Gains are nats of an answer's likelihood over the readout alone (temperature and position
+    biases, without steering), on questions that were not fitted to and with directions that ran.
+
+    Attributes:
+        supported: Whether the directions gain more than a standard error.
+        steers: Whether they write anything.
+        unsteered: Loss of the readout alone on questions not seen, nats an answer.
+        gain: What the directions gain; None where too little feedback is left to say.
+        by_perspective: Perspective -> what its own direction gains on its own answers.
+        controls: What else could have been written -> what that gains.
+        n_answers: Perspective -> rows of feedback.
+        n_latents: How many latents the directions are made of; 0 for dense vectors.
+        costs: Perspective -> what its direction does besides.
+        settings: The penalties that cross-validation chose.
+    """
+
+    supported: bool
+    steers: bool
+    unsteered: float
+    gain: Interval | None
+    by_perspective: dict[str, Interval | None]
+    controls: dict[str, Interval | None]
+    n_answers: dict[str, int]
+    n_latents: int
+    costs: dict[str, Cost] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """One sentence."""
+        if self.gain is None:
+            return "There is too little feedback to say whether steering helps."
+        told = (
+            f"{self.gain.estimate:+.4f} nats an answer [{self.gain.low:+.4f}, "
+            f"{self.gain.high:+.4f}] on questions not seen, beside the readout alone"
+        )
+        if self.supported:
+            random = self.controls.get(TITLES["random"])
+            chance = f"; random latents gain {random.estimate:+.4f}" if random else ""
+            return f"Steering helps: {told}{chance}."
+        said = "nothing is written" if not self.steers else "it is written all the same"
+        return f"The feedback does not support steering, so {said}: {told}."
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        return {
+            **asdict(self),
+            "gain": _told(self.gain),
+            "by_perspective": {n: _told(one) for n, one in self.by_perspective.items()},
+            "controls": {n: _told(one) for n, one in self.controls.items()},
+            "sentence": str(self),
+        }
+
+
+def verdict(
+    model: TransformerBridge, learned: LearnedKinds, directions: Sequence[Direction]
+) -> Verdict:
+    """Say what the first kind that was learned came to, beside all the others.
+
+    Args:
+        model: The language model.
+        learned: What was learned.
+        directions: The directions made of it.
+    """
+    [kind, *_] = learned.solutions
+    solution = learned.solutions[kind]
+    steers = solution.latents is not None or any(v.any() for v in solution.vectors.values())
+    names = learned.asked.perspectives
+    rows = Counter(answer.perspective for answer in learned.asked.answers)
+    others = [name for name in learned.losses if name != kind]
+    if len(names) < 2:
+        others = [name for name in others if name not in ("shuffled", "another's")]
+    return Verdict(
+        supported=solution.supported,
+        steers=steers,
+        unsteered=learned.unsteered_loss,
+        gain=learned.gain(kind),
+        by_perspective={name: learned.gain(kind, name) for name in names},
+        controls={TITLES[name]: learned.gain(name) for name in others},
+        n_answers={name: rows[name] for name in names},
+        n_latents=0 if solution.latents is None else len(solution.latents),
+        costs=_costs(model, directions) if steers else {},
+        settings=asdict(learned.ridge),
+    )
+
+
+def _costs(model: TransformerBridge, directions: Sequence[Direction]) -> dict[str, Cost]:
+    doses = relative_dose(model, directions)
+    effects = side_effects(model, list(directions))
+    texts = generate_branches(model, NEUTRAL_PROMPTS[:_N_TEXTS], directions, _WRITTEN)
+    repeated = [
+        sum(repetition(own[branch].tokens) for own in texts) / _N_TEXTS
+        for branch in range(len(directions) + 1)
+    ]
+    return {
+        direction.perspective: Cost(dose, one.kl, one.perplexity_ratio, own, repeated[0])
+        for direction, dose, one, own in zip(directions, doses, effects, repeated[1:], strict=True)
+    }
+
+
+def _told(gain: Interval | None) -> dict[str, float] | None:
+    return None if gain is None else gain._asdict()

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+from tiny import SITE
+
+from saepd.common.errors import InputError
+from saepd.feedback.schema import Feedback
+from saepd.fit.asked import ask
+from saepd.fit.gauss_newton import around_nothing, linear_rows
+from saepd.fit.penalised import Part, Ridge, fit_readouts, losses
+from saepd.fit.validate import fitted_without, folds, foretold, really_foretold
+from saepd.models.wording import ReadoutConfig
+
+
+@pytest.fixture(scope="module")
+def asked(llama):
+    rows = [
+        Feedback(
+            id=f"{i}",
+            item=f"i{i}",
+            perspective="ab"[i % 2],
+            prompt=prompt,
+            options=("yes", "no"),
+            answer="yes" if i % 3 else "no",
+        )
+        for i, prompt in enumerate(["One?", "Two?", "one", "Three?", "Four?", "Five?"])
+    ]
+    return ask(llama, rows, SITE, ReadoutConfig(), "answer", lambda *_: None)
+
+
+def test_questions_in_the_same_words_stay_together(asked):
+    parts = folds(asked, 3)
+    assert sorted(q for part in parts for q in part) == sorted(asked.scores)
+    [together] = [part for part in parts if "i0" in part]
+    assert "i2" in together
+    with pytest.raises(InputError, match="5 questions of feedback are too few for 6 folds"):
+        folds(asked, 6)
+
+
+def test_no_answer_is_foretold_by_a_fit_that_has_seen_its_question(asked):
+    parts = folds(asked, 5)
+    rows = linear_rows(asked, around_nothing(asked, int(asked.model.cfg.d_model), lambda *_: None))
+    seen = []
+
+    def fit(some):
+        seen.append({row.question for row in some})
+        return fit_readouts(some, Ridge())
+
+    fits = fitted_without(rows, parts, fit)
+    for part, questions in zip(parts, seen, strict=True):
+        assert not part & questions
+        assert part | questions == set(asked.scores)
+    found = foretold(
+        rows,
+        parts,
+        [
+            {n: Part(p.readout, np.zeros(rows[0].effects.shape[1])) for n, p in own.items()}
+            for own in fits
+        ],
+    )
+    row, [fold] = rows[0], [i for i, part in enumerate(parts) if "i0" in part]
+    by_hand = losses([row], {"a": Part(fits[fold]["a"].readout, np.zeros(row.effects.shape[1]))})
+    assert found[0] == pytest.approx(by_hand[0])
+
+
+def test_a_perspective_without_other_answers_is_not_foretold(asked):
+    parts = folds(asked, 5)
+    rows = linear_rows(asked, around_nothing(asked, int(asked.model.cfg.d_model), lambda *_: None))
+    found = foretold(rows, parts, [{} for _ in parts])
+    assert np.isnan(found).all()
+
+
+def test_vectors_that_run_foretell_what_they_do(asked):
+    parts, width = folds(asked, 5), int(asked.model.cfg.d_model)
+    vector = np.random.default_rng(0).normal(size=width) / 4
+    readout = Part(np.array([1.0, 0.1, -0.1, 0.0]), np.zeros(0))
+    fits = [({"a": readout, "b": readout}, {"a": vector, "b": 0 * vector})] * 5
+    found = really_foretold(asked, parts, {"one": fits})["one"]
+    [moved] = asked.moved(asked.pairs({"a": vector, "b": 0 * vector}))
+    features = asked.readout_features()
+    for loss, (question, name, target) in zip(found, asked.answers, strict=True):
+        logits = features[question] @ readout.readout + moved[question, name]
+        assert loss == pytest.approx(-target @ (logits - np.logaddexp.reduce(logits)), abs=1e-6)
+    assert any(np.abs(moved[q, "a"]).max() > 0.01 for q, n, _ in asked.answers if n == "a")
