@@ -66,6 +66,9 @@ def test_features_and_fits_show_their_latents(fitted):
         assert frame.latent.tolist() == features.latents.tolist()
         assert frame.perspective.unique().tolist() == [features.perspective]
         assert frame.stability.tolist() == pytest.approx(features.stability.tolist())
+    name = fitted.features[1].perspective
+    assert repr(fitted.features[1]).startswith(f"Features({name!r}: ")
+    assert len(repr(fitted.features[1])) < 200
     checked(fitted, escaped, "12 rows of feedback", "latents shared")
     assert len(fitted.frame()) == sum(len(f.latents) for f in fitted.features)
 
@@ -89,6 +92,8 @@ def test_option_scores_name_branches_and_options(llama):
     [scores] = read_options(llama, items, [direction("one"), [direction("two"), direction("3")]])
     assert scores.branches == ("base", "one", "two + 3")
     checked(scores, "two + 3", "Maybe", "mass")
+    shares = scores.log_probs()[2].exp().tolist()
+    assert f"two + 3: Yes {shares[0]:.2f}, {HOSTILE} {shares[1]:.2f}" in repr(scores)
     frame = scores.frame()
     assert len(frame) == 9
     table = frame.pivot(index="branch", columns="option", values="probability")
@@ -100,6 +105,7 @@ def test_texts_show_their_tokens(llama):
     sampling = SamplingConfig(max_new_tokens=8, temperature=1.2)
     [found] = compare(llama, [HOSTILE], direction(), sampling)
     checked(found, "steered", "KL, nats:")
+    assert f"steered: {found.steered.text!r}" in repr(found)
     frame = found.frame()
     assert frame[frame.text == "steered"].kl.tolist() == [s.kl[0] for s in found.steered.steps]
     [traced] = generate_batch(llama, ["So?"], [direction()], None, sampling, trace=True)
@@ -107,6 +113,8 @@ def test_texts_show_their_tokens(llama):
     assert traced.frame().disagreement.tolist() == [s.disagreement for s in traced.steps]
     [plain] = generate_batch(llama, ["So?"], [direction()], None, sampling)
     checked(plain, "written without a trace")
+    assert repr(plain).startswith(f"Generated({plain.text!r}; {len(plain.tokens)} tokens")
+    assert len(repr(traced)) < len(repr(plain)) + 20
 
 
 def test_a_dose_response_shows_numbers_and_texts(llama):
@@ -114,6 +122,7 @@ def test_a_dose_response_shows_numbers_and_texts(llama):
         llama, ["So?"], direction(), [1.0, 3.0], sampling=SamplingConfig(max_new_tokens=6)
     )
     checked(found, "relative dose", f"{found.points[2].kl:.3f}")
+    assert f"strength 3: effect {found.points[2].effect:+.3f}" in repr(found)
     frame = found.frame()
     assert frame.strength.tolist() == [0, 1, 3]
     assert frame.kl.tolist() == [point.kl for point in found.points]
@@ -145,6 +154,7 @@ def test_an_evaluation_shows_its_table_and_its_finding():
     ]
     result = EvaluationResult(rows=rows, config={"task": "mine"}, methods={})
     checked(result, "mine, questions held out", "0.200", "is better")
+    assert repr(result) == f"EvaluationResult('mine': {result.finding()})"
     assert result.frame().js_distance.tolist() == [0.2, 0.3]
     assert json.loads(json.dumps(result))["rows"] == rows
 

@@ -57,7 +57,7 @@ class DosePoint:
     texts: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DoseResponse:
     """What directions do at several strengths, the base model first.
 
@@ -70,6 +70,14 @@ class DoseResponse:
     points: tuple[DosePoint, ...]
     towards: str | None
     prompts: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        lines = (
+            f"  strength {p.strength:g}: effect {p.effect:+.3f}, KL {p.kl:.4f}, repetition "
+            f"{p.repetition:.2f}, perplexity {p.perplexity:.2f}"
+            for p in self.points
+        )
+        return "\n".join(["DoseResponse(", *lines]) + ")"
 
     def frame(self) -> pd.DataFrame:
         """One row a strength, as a pandas frame.

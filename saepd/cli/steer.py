@@ -38,6 +38,8 @@ EXAMPLES = """\
 
 FIRST = ("prompt", "features", "vector", "site", "strength", "dose", "out", "json")
 
+# Shares of the residual's norm below which texts stay as they are, and above which they break.
+_LITTLE, _MUCH = 0.05, 0.8
 _STRENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
@@ -236,8 +238,17 @@ def _sentence(told: dict[str, Any]) -> str:
     return (
         f"at {sites}, coefficient {coefficients}: {told['relative_dose']:.3f} of the residual's "
         f"norm; neutral text moves by {told['kl_on_neutral_text']:.4f} nats, its perplexity by "
-        f"a factor of {told['perplexity_ratio_on_neutral_text']:.3f}"
+        f"a factor of {told['perplexity_ratio_on_neutral_text']:.3f}{_hint(told['relative_dose'])}"
     )
+
+
+def _hint(dose: float) -> str:
+    """What to try where so little or so much is written that texts say nothing."""
+    if dose < _LITTLE:
+        return "; that is little: --relative-dose 0.2 would be seen"
+    if dose > _MUCH:
+        return "; that is much: --dose shows at which strength the text falls apart"
+    return ""
 
 
 def _show_doses(

@@ -14,6 +14,7 @@ from torch import Tensor
 from saepd.common.errors import InputError
 from saepd.common.frames import as_frame
 from saepd.common.html import card, note, table
+from saepd.common.messages import shortlist
 from saepd.features.config import Contrast, FeatureConfig
 from saepd.features.encode import Pairs
 from saepd.features.stability import effect_and_stability, stable_by_chance
@@ -27,7 +28,7 @@ _SHOWN = 20
 _NO_EFFECT = 1e-4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Features:
     """The latents chosen for one perspective, strongest first.
 
@@ -57,6 +58,10 @@ class Features:
     n_by_chance: float | None = None
     notes: tuple[str, ...] = ()
     kept_unstable: bool = False
+
+    def __repr__(self) -> str:
+        told = [f"{row['latent']} ({row['value']:+.3g})" for row in self._rows()]
+        return f"Features({self.perspective!r}: {len(told)} latents, {shortlist(told)})"
 
     def frame(self) -> pd.DataFrame:
         """One row a latent, strongest first, as a pandas frame.

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 MIN_LETTER_MASS = 0.01
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class OptionScores:
     """What every branch says about one item's options.
 
@@ -64,6 +64,15 @@ class OptionScores:
     warning: str = ""
     options: tuple[str, ...] = ()
     branches: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        branches, options = self._names()
+        lines = (
+            f"  {name}: " + ", ".join(f"{o} {p:.2f}" for o, p in zip(options, row, strict=True))
+            for name, row in zip(branches, self._shares(), strict=True)
+        )
+        warned = [f"  warning: {self.warning}"] if self.warning else []
+        return "\n".join(["OptionScores(", *lines, *warned]) + ")"
 
     @property
     def log_likelihoods(self) -> Float[Tensor, "branches options"]:

@@ -60,6 +60,9 @@ def test_steer_prints_both_texts_plainly_where_nobody_looks(run, where, model, s
     assert done.code == 0, done.err
     assert "\x1b" not in done.out
     assert f"at {SITE}, coefficient 1" in done.out
+    assert "that is much: --dose shows" in done.out
+    weak = run("steer", "So what", "--features", "3=0.001", *SHORT, *where)
+    assert "that is little: --relative-dose 0.2" in weak.out
     assert f"add 8 -6: {latent_words(model, sae, [8])[0]}" in done.out
     direction = steer(model, sae, {3: 4.0, 8: -6.0})
     [expected] = compare(model, ["So what"], direction, SamplingConfig(max_new_tokens=8))

@@ -28,7 +28,7 @@ _STEERED_WRITES = MergeConfig("weighted", weights=(0.0, 1.0))
 STRONG_KL = 0.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Compared:
     """What a prompt is continued with, without steering and with it.
 
@@ -44,6 +44,13 @@ class Compared:
     prompt: str
     base: Generated
     steered: Generated
+
+    def __repr__(self) -> str:
+        lines = (
+            f"  {name}: {text.text!r}"
+            for name, text in (("base", self.base), ("steered", self.steered))
+        )
+        return "\n".join([f"Compared(after {self.prompt!r}", *lines]) + ")"
 
     def pieces(self) -> dict[str, list[Piece]]:
         """Both texts, cut into pieces with the KL of each, in nats."""

@@ -64,7 +64,7 @@ class Step:
     top: tuple[tuple[Likely, ...], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Generated:
     """A text that was written. ``dataclasses.asdict`` of it holds JSON values only.
 
@@ -80,6 +80,12 @@ class Generated:
     tokens: tuple[int, ...]
     ended_by: EndedBy
     steps: tuple[Step, ...] = ()
+
+    def __repr__(self) -> str:
+        traced = ", with a trace" if self.steps else ""
+        return (
+            f"Generated({self.text!r}; {len(self.tokens)} tokens, ended by {self.ended_by}{traced})"
+        )
 
     def pieces(self, value: Callable[[Step], float]) -> list[Piece]:
         """The text cut into pieces, each with the largest number of the steps that wrote it.

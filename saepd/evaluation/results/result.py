@@ -24,6 +24,9 @@ ITEMS_FILE = "items.json"
 class EvaluationResult(dict[str, Any]):
     """What ``summary.json`` of an evaluation holds: rows, methods, settings and counts."""
 
+    def __repr__(self) -> str:
+        return f"EvaluationResult({self['config']['task']!r}: {self.finding()})"
+
     def frame(self) -> pd.DataFrame:
         """One row for each method and perspective, as a pandas frame.
 
