@@ -49,6 +49,9 @@ class LearnedFit:
         told = [f"{d.perspective!r}" for d in self.directions]
         return f"LearnedFit({shortlist(told)}; {self.verdict})"
 
+    def _repr_html_(self) -> str:
+        return self.verdict._repr_html_()
+
 
 def learn_directions(
     model: TransformerBridge,

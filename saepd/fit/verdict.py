@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from saepd.branches.dose import relative_dose
 from saepd.branches.neutral import NEUTRAL_PROMPTS, side_effects
 from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.generate import generate_branches
+from saepd.common.frames import as_frame
+from saepd.common.html import card, element, table
 from saepd.directions.direction import Direction
 from saepd.fit.kinds import LearnedKinds
 from saepd.metrics.intervals import Interval
 from saepd.metrics.repetition import repetition
 
 if TYPE_CHECKING:
+    import pandas as pd
     from transformer_lens.model_bridge import TransformerBridge
 
 # Texts in which repetition is measured, and their length in tokens.
@@ -96,6 +99,34 @@ class Verdict:
             return f"Steering helps: {told}{chance}."
         said = "nothing is written" if not self.steers else "it is written all the same"
         return f"The feedback does not support steering, so {said}: {told}."
+
+    def frame(self) -> pd.DataFrame:
+        """What the directions, each perspective's own and every control gain, one row each.
+
+        Raises:
+            InputError: pandas is missing.
+        """
+        columns = ("what", "gain", "low", "high")
+        return as_frame([dict(zip(columns, row, strict=True)) for row in self._gains()])
+
+    def _gains(self) -> list[list[Any]]:
+        """Rows of what is written, its gain, and the interval's ends; the directions first."""
+        gains = {
+            "directions": self.gain,
+            **{f"{name}'s own": gain for name, gain in self.by_perspective.items()},
+            **self.controls,
+        }
+        return [[what, *(gain or (None, None, None))] for what, gain in gains.items()]
+
+    def _repr_html_(self) -> str:
+        costs = [[name, *asdict(cost).values()] for name, cost in self.costs.items()]
+        named = [one.name.replace("_", " ") for one in fields(Cost)]
+        return card(
+            "verdict",
+            element("p", str(self)),
+            table(["nats an answer", "gain", "low", "high"], self._gains(), digits=4),
+            table(["perspective", *named], costs) if costs else "",
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values."""

@@ -12,6 +12,7 @@ from saepd.common.html import Html, element, facts, joined, note, table
 from saepd.directions.lineage import read_lineage, read_story
 from saepd.directions.saving import read_tensors
 from saepd.pages.page import Section
+from saepd.pages.svg import Measured, intervals_picture
 
 # What saepd features --out writes, where it is put beside the directions.
 FEATURES_FILE = "features.json"
@@ -41,7 +42,7 @@ def fit_sections(folder: Path) -> tuple[str, str, list[Section]]:
     names = ", ".join(told.perspectives)
     sections = [Section("Directions", _directions(entries))]
     if told.verdict:
-        sections.insert(0, Section("Verdict", facts(told.verdict)))
+        sections.insert(0, Section("Verdict", _verdict(told.verdict)))
     if len(entries) > 1:
         sections.append(Section("Latents that perspectives share", _shared(entries)))
     sections.append(Section("Latents", _latents(entries, evidence)))
@@ -82,10 +83,46 @@ def _evidence(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
         ) from error
 
 
+def _verdict(verdict: dict[str, Any]) -> Html:
+    """Gains of the directions and of what else could have been written, and all else that is said.
+
+    A verdict may be any JSON object: what is not as learning writes it is told as it stands.
+    """
+    gains = {
+        "the directions": (verdict.get("gain"), False),
+        **{f"{n}'s own": (gain, False) for n, gain in _dict(verdict, "by_perspective").items()},
+        **{name: (gain, True) for name, gain in _dict(verdict, "controls").items()},
+    }
+    rows = [
+        Measured(name, gain["estimate"], gain["low"], gain["high"], plain=is_control)
+        for name, (gain, is_control) in gains.items()
+        if isinstance(gain, dict) and gain.keys() >= {"estimate", "low", "high"}
+    ]
+    costs = [{"perspective": n, **cost} for n, cost in _dict(verdict, "costs").items()]
+    told = ("gain", "by_perspective", "controls", "costs")
+    rest = {name: value for name, value in verdict.items() if name not in told or not rows}
+    parts: list[Html] = []
+    if rows:
+        parts += [
+            intervals_picture(rows, "gain over the readout alone, nats an answer"),
+            note("On questions not seen, with intervals; what else could be written is in blue."),
+            table(["", "gain", "low", "high"], [list(row[:4]) for row in rows], digits=4),
+        ]
+    if rows and costs:
+        parts += [element("h3", "Costs"), facts({"of each direction": costs})]
+    return joined(*parts, facts(rest))
+
+
+def _dict(verdict: dict[str, Any], name: str) -> dict[str, Any]:
+    value = verdict.get(name)
+    return value if isinstance(value, dict) else {}
+
+
 def _lead(verdict: dict[str, Any] | None, entries: list[_Entry]) -> str:
     """What the verdict says first, or that there is none."""
     if verdict is not None:
-        first = next((value for value in verdict.values() if isinstance(value, str)), None)
+        said = [verdict.get("sentence"), *verdict.values()]
+        first = next((value for value in said if isinstance(value, str) and value), None)
         if first:
             return first
     n = len({latent for entry in entries for latent, _ in entry.latents})

@@ -12,6 +12,8 @@ from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector, EditLatents
 from saepd.directions.saving import save_to_disk
 from saepd.evaluation.results.result import read_evaluation
+from saepd.fit.verdict import Cost, Verdict
+from saepd.metrics.intervals import Interval
 from saepd.pages.page import Section, page
 from saepd.pages.report import report, write_report
 from saepd.sweeps.point.identity import point_content
@@ -89,6 +91,34 @@ def test_the_report_of_a_fit_tells_verdict_directions_and_latents(steering):
     assert said.index("-4.000") < said.index("1.000", said.index("-4.000"))
     assert "0.333" in said
     assert any("features.json" in text for text in said)
+
+
+def test_what_learning_gained_is_drawn_beside_what_chance_gains(tmp_path, llama):
+    gain = Interval(0.05, 0.01, 0.09)
+    cost = Cost(0.2, 0.03, 1.1, 0.25, 0.125)
+    verdict = Verdict(
+        supported=True,
+        steers=True,
+        unsteered=1.2,
+        gain=gain,
+        by_perspective={"d": Interval(0.07, 0.0, 0.14), "e": None},
+        controls={"as many random latents": Interval(0.015, -0.02, 0.05)},
+        n_answers={"d": 50},
+        n_latents=8,
+        costs={"d": cost},
+        settings={"ridge": 0.5},
+    )
+    direction = Direction("d", SITE, AddVector(torch.ones(D_MODEL)))
+    save_to_disk(direction, tmp_path, llama, verdict.as_json())
+    said = words(tmp_path)
+    assert said.count(str(verdict)) == 2
+    assert {"0.0500", "0.0150", "-0.0200", "as many random latents", "0.5", "0.125"} <= set(said)
+    picture = report(tmp_path).decode()
+    assert picture.count("<circle") == 3
+    # What shows itself in a notebook holds the same.
+    seen = Reader(verdict._repr_html_().encode()).said
+    assert {str(verdict), "0.0500", "as many random latents", "1.100"} <= set(seen)
+    assert verdict.frame().gain.tolist()[:2] == [0.05, 0.07]
 
 
 def test_contexts_are_told_where_they_are_known(steering):
