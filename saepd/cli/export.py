@@ -36,7 +36,8 @@ class Options:
     """What is written for which tool.
 
     Attributes:
-        folder: Folder of directions, as saepd fit writes it; it names its model and its SAE.
+        folder: Folder of directions, as saepd fit writes it, or hf://USER/NAME on the hub; it
+            names its model and its SAE.
         to: Format of the files that are written; the formats are listed below.
         out: Folder that gets the files, and export.json, which tells how they came about.
         allow_loss: Write what the format can hold, where it cannot hold all of the directions.

@@ -30,7 +30,8 @@ class SteeringOptions:
     """Which directions steer.
 
     Attributes:
-        steering: Folder of directions, as saepd fit writes it; it names its model and its SAE.
+        steering: Folder of directions, as saepd fit writes it, or hf://USER/NAME on the hub; it
+            names its model and its SAE.
         strength: Number that the coefficient of every direction is multiplied by.
     """
 

@@ -130,7 +130,7 @@ def export_directions(
 
 def _check_something(record: SteeringRecord, to: str, says: Says) -> None:
     """Refuse what would leave no file of any use."""
-    if says.latents and any(site.source for site in record.sites):
+    if says.latents and any(site.source and site.source.neuronpedia_id for site in record.sites):
         return
     if not any(can_hold(site, says) for site in record.sites):
         why = told([loss for loss in losses(record, says) if loss.what not in _CARRIED_OVER])

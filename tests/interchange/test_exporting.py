@@ -107,8 +107,13 @@ def test_edits_that_depend_on_the_text_are_refused(llama, random_sae, tmp_path):
         EditLatents(random_sae(), torch.tensor([1]), [2.0], "clamp"),
         positions="every",
     )
-    with pytest.raises(InputError, match=r"what clamp writes .* depends on the text"):
-        export_directions(llama, clamped, "lm-eval", tmp_path, allow_loss=True)
+    for to in ("lm-eval", "neuronpedia"):
+        with pytest.raises(InputError, match=r"what clamp writes .* depends on the text"):
+            export_directions(llama, clamped, to, tmp_path, allow_loss=True)
+    # Where Neuronpedia has pages of the latents, they can be listed whatever is done to them.
+    clamped.edit.sae.cfg.metadata.neuronpedia_id = "tiny/1-res"
+    [written] = export_directions(llama, clamped, "neuronpedia", tmp_path, allow_loss=True)
+    assert [path.name for path in written.files] == ["left.list.json", "left.links.txt"]
 
 
 def test_latents_are_written_as_their_vector(llama, random_sae, tmp_path):
