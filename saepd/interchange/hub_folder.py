@@ -79,11 +79,11 @@ def card(story: Mapping[str, Any], lineage: Lineage) -> str:
         lines.append(f"| {' | '.join([*cells, format(entry['coefficient'], '.4g'), *has])} |")
     lines += ["", "## How good they are", ""]
     if lineage.verdict:
-        lines += ["What fitting them said, on feedback held out from it:", ""]
-        lines += ["| measure | value |", "| --- | --- |"]
-        lines += [
-            f"| {_plain(name)} | {_plain(value)} |" for name, value in _leaves(lineage.verdict)
-        ]
+        measured = dict(lineage.verdict)
+        if sentence := measured.pop("sentence", None):
+            lines += [_plain(sentence), ""]
+        lines += ["What fitting measured:", "", "| measure | value |", "| --- | --- |"]
+        lines += [f"| {_plain(name)} | {_plain(value)} |" for name, value in _leaves(measured)]
     else:
         lines.append("Nobody has said: these directions come without a verdict.")
     lines += [

@@ -9,7 +9,11 @@ from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE
 from saepd.directions.saving import load_from_disk, save_to_disk
 from saepd.interchange.hub_folder import write_hub_folder
 
-VERDICT = {"better than no steering": True, "gain": {"nats": 0.0123456, "interval": [0.001, 0.02]}}
+VERDICT = {
+    "sentence": "Steering helps: a little.",
+    "better than no steering": True,
+    "gain": {"nats": 0.0123456, "interval": [0.001, 0.02]},
+}
 
 
 @pytest.fixture
@@ -35,6 +39,7 @@ def test_the_card_says_what_the_verdict_says_and_escapes_names(folder, tmp_path)
     write_hub_folder(folder, tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     assert "| left | blocks.1.hook\\_resid\\_post | add | answer | 1 | none | none |" in card
+    assert "\n\nSteering helps: a little.\n\n" in card
     assert "| better than no steering | True |" in card
     assert "| gain, nats | 0.01235 |" in card
     assert "| gain, interval | 0.001, 0.02 |" in card
