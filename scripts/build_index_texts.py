@@ -44,10 +44,12 @@ PROSE = {
     "Key space-program milestones",
 }
 PARTS = ("noun", "verb", "adj", "adv")
-# Usage notes of WordNet that mark words nobody needs as an example.
+# Usage notes of WordNet that mark words nobody needs as an example, and what they leave unmarked.
 RUDE = re.compile(
     r"\b(slurs?|offensive|obscene|disparag\w+|derogatory|vulgar|ethnic|sexual\w*|genital\w*|"
-    r"excrement|prostitut\w*|rape\w*|slang|contemptuous\w*|Negro\w*|penis|vagina)\b",
+    r"excrement|prostitut\w*|rape\w*|slang|contemptuous\w*|expletives?|erotic\w*|pubescent|"
+    r"breasts|pervert\w*|retard\w*|damn|crap|thoroughly disliked|extremely frightened|"
+    r"undignified|coarse|colloquial|snarled|bastards?|whor\w+)\b",
     re.IGNORECASE,
 )
 SYNSETS_A_DOCUMENT = 6

@@ -148,4 +148,5 @@ def print_table(
         )
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    # Cells are text: brackets in them are no markup.
+    Console(markup=False).print(table)

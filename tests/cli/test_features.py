@@ -54,3 +54,8 @@ def test_headings_are_not_broken_within_a_word(capsys, monkeypatch):
     shown = capsys.readouterr().out
     assert all(word in shown for column in columns for word in column.split())
     assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_brackets_in_a_table_are_text(capsys):
+    print_table("t", ["word", "n"], [["the [bus] and [/b]", "1"]], sentences=("word",))
+    assert "the [bus] and [/b]" in capsys.readouterr().out

@@ -16,6 +16,7 @@ from safetensors.numpy import save
 from saepd.common.errors import InputError
 from saepd.common.files import write_atomically, write_json
 from saepd.directions.edits import decoder_rows
+from saepd.features.index.card import CARD, index_card
 from saepd.features.index.config import IndexConfig
 from saepd.features.index.contexts import (
     choose_contexts,
@@ -118,6 +119,7 @@ def build_index(
     }
     write_atomically(folder / ARRAYS, save(arrays))
     write_json(folder / STRINGS, strings)
+    write_atomically(folder / CARD, index_card(info, arrays).encode())
     # The last to be written: what is without it is no index.
     write_json(folder / INFO, info)
     shutil.rmtree(work)

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from saepd.features.index.passages import NO_WORD, Passages
-from saepd.metrics.classification import auroc
+from saepd.metrics.weighted import auroc
 
 Where = Literal["at", "after", "near"]
 WHERE: tuple[Where, ...] = get_args(Where)
@@ -101,7 +101,8 @@ class Labeller:
             return Label(*terms, float("nan"))
         both = np.concatenate([scored, silent])
         fires = np.arange(len(both)) < len(scored)
-        return Label(*terms, float(auroc(self._scores(both, *terms), fires)))
+        once = np.ones((1, len(both)))
+        return Label(*terms, float(auroc(self._scores(both, *terms), fires, once)[0]))
 
     def _terms(
         self, positions: Int[np.ndarray, " n"]
