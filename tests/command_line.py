@@ -8,8 +8,9 @@ OPTIONS = ["Yes", "No", "Unsure"]
 
 
 # So little feedback on so small a model: nothing is screened out.
-LENIENT = ["--method", "differences", "--k", "4", "--n-bootstrap", "8"]
-LENIENT += ["--min-stability", "0", "--max-density", "1"]
+UNSCREENED = ["--k", "4", "--n-bootstrap", "8", "--min-stability", "0", "--max-density", "1"]
+# The same where directions are fitted.
+LENIENT = ["--method", "differences", *UNSCREENED]
 
 
 def feedback_row(i, perspective, **more):

@@ -1,6 +1,6 @@
 import json
 
-from command_line import LENIENT
+from command_line import UNSCREENED
 
 from saepd.cli.options import print_table
 
@@ -9,7 +9,7 @@ def test_features_are_explained(run, files, where, tmp_path):
     out = tmp_path / "features.json"
     done = run(
         "features", "--feedback", files.feedback, "--top", 2, "--json", "--out", out, *where,
-        *LENIENT,
+        *UNSCREENED,
     )  # fmt: skip
     assert done.code == 0, done.err
     found = json.loads(done.out)
@@ -33,11 +33,11 @@ def test_features_without_a_screen_are_json_too(run, files, where, tmp_path):
 
 
 def test_the_table_shows_contexts_and_whose_they_are(run, files, where):
-    done = run("features", "--feedback", files.feedback, "--top", 2, *where, *LENIENT)
+    done = run("features", "--feedback", files.feedback, "--top", 2, *where, *UNSCREENED)
     assert done.code == 0, done.err
     shown = done.out.split("strongest in the feedback of all perspectives")[1:]
     assert len(shown) == 2
-    asked = ("features", "--feedback", files.feedback, "--top", 2, "--json", *where, *LENIENT)
+    asked = ("features", "--feedback", files.feedback, "--top", 2, "--json", *where, *UNSCREENED)
     features = json.loads(run(*asked).out)["features"]
     first = next(feature for feature in features if feature["contexts"])
     context = first["contexts"][0]
