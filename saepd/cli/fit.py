@@ -30,7 +30,7 @@ EXAMPLES = """\
   saepd fit --out steering         (packaged survey answers, 50 per group)
   saepd fit --feedback mine.jsonl --out steering
   saepd fit --feedback mine.csv --skip-bad --n-latents 16 --out steering
-  saepd fit --feedback mine.jsonl --method differences --k 16 --kl-budget 0.2 --out steering
+  saepd fit --feedback mine.jsonl --method differences --k 16 --out steering
   saepd fit --config mine.yaml --block 20
 
 A feedback row:

@@ -14,6 +14,7 @@ from typing import Any
 
 from saepd.common.errors import InputError
 from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE, write_atomically, write_json
+from saepd.directions.hub_folder import local_folder
 from saepd.directions.lineage import Lineage, read_lineage, read_story
 
 CARD_FILE = "README.md"
@@ -36,7 +37,7 @@ def write_hub_folder(folder: str | Path, out: str | Path) -> list[str]:
     Raises:
         InputError: missing, damaged or foreign files, or the folder itself as the place to write.
     """
-    folder, out = Path(folder), Path(out)
+    folder, out = local_folder(folder), Path(out)
     if out.resolve() == folder.resolve():
         raise InputError(f"{out} is the folder that is exported: name another")
     story = read_story(folder)
