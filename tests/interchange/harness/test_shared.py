@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -5,10 +6,13 @@ from saepd.branches.run import score_tokens
 from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.generate import generate_batch, generate_branches
 from saepd.common.errors import InputError
+from saepd.directions.fitted_readout import FittedReadout
 from saepd.interchange.harness import shared as module
 from saepd.interchange.harness.shared import SharedRun
 from saepd.merge.config import MergeConfig
 from saepd.merge.operators import merge_branches
+from saepd.models.wording import ReadoutConfig
+from saepd.readout.fitted import as_fitted
 
 QUESTIONS = [
     (((256, 5, 6), (7,)), ((256, 5, 6), (8, 9))),
@@ -35,6 +39,21 @@ def test_rows_are_the_scores_of_each_branch_and_their_merge(llama, branches):
             assert torch.allclose(rows[:3, i].float(), alone.log_probs[:, 0], atol=1e-4)
         merged = merge_branches(rows[:3].log_softmax(-1), MergeConfig())
         assert torch.allclose(rows[3].float(), merged, atol=1e-6)
+
+
+def test_fitted_readouts_are_read_with_and_the_base_stays_as_the_harness_has_it(llama, plain):
+    readout = FittedReadout(ReadoutConfig(), np.array([0.5, 0.0, 0.1]), np.array([0.7, 0.3, -0.2]))
+    one = plain(1, "answer", norm=3.0, readout=readout)
+    run = SharedRun(llama, [one])
+    rows = torch.stack([run.scores(QUESTIONS, name)[0] for name in run.names])
+    raw = torch.stack([SharedRun(llama, [one.scaled(0.0)]).scores(QUESTIONS, "base")[0]])
+    assert torch.allclose(rows[0], raw[0])
+    [scored] = score_tokens(llama, [[256, 5, 6]], [[[7], [8, 9]]], [one])
+    read = as_fitted(scored.log_probs, [readout.base, readout.own])
+    assert torch.allclose(rows[1], read[1], atol=1e-4)
+    assert not torch.allclose(rows[1], scored.log_probs[1].double(), atol=1e-2)
+    merged = merge_branches(read.log_softmax(-1), MergeConfig())
+    assert torch.allclose(rows[2].float(), merged, atol=1e-4)
 
 
 def test_what_is_asked_again_is_not_run_again(llama, branches, monkeypatch):
