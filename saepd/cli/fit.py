@@ -38,7 +38,7 @@ A feedback row:
   {"id": "r1", "perspective": "A", "prompt": "Should buses be free?",
    "options": ["Yes", "No"], "answer": "Yes", "comment": "..."}"""
 
-FIRST = ("feedback", "out", "method", "n_latents", "anyway", "model", "sae")
+FIRST = ("feedback", "out", "method", "n_latents", "gate", "anyway", "model", "sae")
 
 Method = Literal["learned", "differences"]
 

@@ -137,6 +137,8 @@ def show_verdict(verdict: Mapping[str, Any], title: str) -> None:
         rows.append(cells)
     print_table(title, columns, rows)
     print(verdict["sentence"])
+    if gate := verdict.get("gate"):
+        print(f"Each item's own prompt decides how much is written: a gate {gate}.")
     controls = [
         f"{name} {gain['estimate']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
         for name, gain in verdict["controls"].items()

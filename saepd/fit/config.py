@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from saepd.common.checks import check_choice, check_number, check_numbers, check_part
 from saepd.common.errors import InputError
@@ -10,6 +11,8 @@ from saepd.directions.modes import DEFAULT_POSITIONS, EDIT_MODES, EditMode
 from saepd.features.config import FeatureConfig
 from saepd.models.position_specs import parse_positions
 from saepd.models.wording import ReadoutConfig
+
+GateUse = Literal["auto", "always", "never"]
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,8 @@ class LearningConfig:
         n_folds: Number of folds of the cross-validation over questions.
         max_dose: Largest norm of what is written, as a share of the residual's own norm.
         anyway: Steer even where cross-validation does not support it.
+        gate: Whether each item's own prompt decides how much is written: ``always``, ``never``, or
+            ``auto``, where cross-validation supports it.
     """
 
     n_latents: int = 64
@@ -162,6 +167,7 @@ class LearningConfig:
     n_folds: int = 5
     max_dose: float = 1.0
     anyway: bool = False
+    gate: GateUse = "auto"
 
     def __post_init__(self) -> None:
         check_number("n_latents", self.n_latents, at_least=0, whole=True)
@@ -171,3 +177,4 @@ class LearningConfig:
         check_numbers("own_readout", self.own_readout, above=0)
         check_number("n_folds", self.n_folds, at_least=2, whole=True)
         check_number("max_dose", self.max_dose, above=0)
+        check_choice("use of gates", self.gate, get_args(GateUse))

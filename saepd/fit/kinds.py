@@ -23,6 +23,7 @@ from saepd.fit.asked import Asked, Report, Vector
 from saepd.fit.candidates import Candidates, Kind, Learner
 from saepd.fit.config import LearningConfig
 from saepd.fit.gauss_newton import (
+    Around,
     around_nothing,
     learn_own,
     learn_shared,
@@ -73,6 +74,7 @@ class LearnedKinds:
 
     Attributes:
         asked: The answers.
+        around: What a little of each axis of the residual stream would do without steering.
         base: Weights of everybody's readout without steering.
         ridge: The penalties that cross-validation chose.
         solutions: Kind -> what it came to.
@@ -83,6 +85,7 @@ class LearnedKinds:
     """
 
     asked: Asked
+    around: Around
     base: SoftmaxWeights
     ridge: Ridge
     solutions: dict[Kind, Solution]
@@ -97,20 +100,31 @@ class LearnedKinds:
 
     def gain(self, kind: str, perspective: str | None = None) -> Interval | None:
         """Nats an answer gained over the readout alone on questions not seen, with its interval."""
-        gains = _gains(self.asked, self.unsteered - self.losses[kind], perspective)
-        return interval(gains) if len(gains) else None
+        return self.gain_of(self.losses[kind], perspective)
+
+    def gain_of(self, losses: Losses, perspective: str | None = None) -> Interval | None:
+        """The same of answers with other losses."""
+        found = gains(self.asked, self.unsteered - losses, perspective)
+        return interval(found) if len(found) else None
 
 
-def _gains(
-    asked: Asked, gains: Losses, perspective: str | None = None
+def gains(
+    asked: Asked, gained: Losses, perspective: str | None = None
 ) -> Float[np.ndarray, " draws"]:
+    """Mean of what answers gained, in each bootstrap draw of questions, the first of all of them.
+
+    Args:
+        asked: The feedback.
+        gained: What each answer gained, nats; NaN where that is not known.
+        perspective: Whose answers count; everybody's if None.
+    """
     chosen = [
         i
         for i, row in enumerate(asked.answers)
-        if perspective in (None, row.perspective) and np.isfinite(gains[i])
+        if perspective in (None, row.perspective) and np.isfinite(gained[i])
     ]
     wordings = [asked.wordings[asked.answers[i].question] for i in chosen]
-    return mean(gains[chosen], draw_weights(wordings, seed=0))
+    return mean(gained[chosen], draw_weights(wordings, seed=0))
 
 
 def learn_kinds(
@@ -177,8 +191,8 @@ def learn_kinds(
     losses = really_foretold(asked, parts, settings)
     solutions: dict[Kind, Solution] = {}
     for kind in kinds:
-        gains = _gains(asked, unsteered - losses[kind])
-        supported = len(gains) > 1 and bool(gains[0] > gains[1:].std())
+        gained = gains(asked, unsteered - losses[kind])
+        supported = len(gained) > 1 and bool(gained[0] > gained[1:].std())
         if not supported and not config.anyway:
             readouts = {name: part.readout for name, part in fit_readouts(plain, ridge).items()}
             nothing = dict.fromkeys(readouts, np.zeros(width))
@@ -190,7 +204,7 @@ def learn_kinds(
         values = {name: part.values for name, part in found.parts.items()}
         solutions[kind] = Solution(found.latents, values, found.vectors, readouts, supported)
     base = fit_readout(plain, ridge).readout
-    return LearnedKinds(asked, base, ridge, solutions, unsteered, losses, tried)
+    return LearnedKinds(asked, first, base, ridge, solutions, unsteered, losses, tried)
 
 
 def residual_norm(asked: Asked) -> float:

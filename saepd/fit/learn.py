@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,11 @@ from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector, EditLatents, decoder_rows, scales_with_activation
 from saepd.directions.fitted_readout import FittedReadout
 from saepd.feedback.accepting import FeedbackLike, as_feedback
-from saepd.fit.asked import ask
+from saepd.feedback.schema import Feedback
+from saepd.fit.asked import Report, ask
 from saepd.fit.candidates import Kind
 from saepd.fit.config import FitConfig, LearningConfig
+from saepd.fit.gating import Gated, learn_gated, with_gates
 from saepd.fit.kinds import LearnedKinds, learn_kinds
 from saepd.fit.recipe import lineage, scaled_to_config
 from saepd.fit.sparse import Units
@@ -105,11 +107,42 @@ def learn_directions(
     learned = learn_kinds(asked, dictionary, learning, kinds, report=report)
     story = {**lineage(model, sae, rows, config), "learning": asdict(learning)}
     directions = made_of(learned, kinds[0], sae, norms, config.readout, story)
+    gates = None
+    if learning.gate != "never":
+        gates = _gates(learned, sae, learning, rows, report)
+    if gates is not None:
+        directions = with_gates(directions, gates.gates, sae)
     directions = scaled_to_config(model, directions, config.direction)
     report("measuring side effects", 0, 1)
-    found = verdict(model, learned, directions)
+    found = verdict(model, learned, directions, gates)
     report("done", 1, 1)
     return LearnedFit(directions, found, learned)
+
+
+def _gates(
+    learned: LearnedKinds,
+    sae: SAE[Any],
+    learning: LearningConfig,
+    rows: Sequence[Feedback],
+    report: Report,
+) -> Gated | None:
+    """The gates that the directions get; None where they get none."""
+    kind, *_ = learned.solutions
+    gates = learn_gated(
+        learned,
+        kind,
+        sae,
+        learning.n_folds,
+        same_options=len({row.options for row in rows}) == 1,
+        report=report,
+    )
+    if gates is None and learning.gate == "always":
+        raise InputError(
+            "there is nothing for a gate to weigh: questions differ in their options, and no "
+            "direction is supported by the feedback; leave out gate 'always', or steer anyway"
+        )
+    is_used = gates is not None and (gates.supported or learning.gate == "always")
+    return gates if is_used else None
 
 
 def made_of(

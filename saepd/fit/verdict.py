@@ -14,6 +14,7 @@ from saepd.branches.writing.generate import generate_branches
 from saepd.common.frames import as_frame
 from saepd.common.html import card, element, table
 from saepd.directions.direction import Direction
+from saepd.fit.gating import Gated
 from saepd.fit.kinds import LearnedKinds
 from saepd.metrics.intervals import Interval
 from saepd.metrics.repetition import repetition
@@ -70,6 +71,8 @@ class Verdict:
         controls: What else could have been written -> what that gains.
         n_answers: Perspective -> rows of feedback.
         n_latents: How many latents the directions are made of; 0 for dense vectors.
+        gate: What gates do: ``weighs the direction``, ``writes alone``, or nothing where there are
+            none.
         costs: Perspective -> what its direction does besides.
         settings: The penalties that cross-validation chose.
     """
@@ -82,6 +85,7 @@ class Verdict:
     controls: dict[str, Interval | None]
     n_answers: dict[str, int]
     n_latents: int
+    gate: str = ""
     costs: dict[str, Cost] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -96,7 +100,7 @@ class Verdict:
         if self.supported:
             random = self.controls.get(TITLES["random"])
             chance = f"; random latents gain {random.estimate:+.4f}" if random else ""
-            return f"Steering helps: {told}{chance}."
+            return f"{'Steering by gates' if self.gate else 'Steering'} helps: {told}{chance}."
         said = "nothing is written" if not self.steers else "it is written all the same"
         return f"The feedback does not support steering, so {said}: {told}."
 
@@ -140,7 +144,10 @@ class Verdict:
 
 
 def verdict(
-    model: TransformerBridge, learned: LearnedKinds, directions: Sequence[Direction]
+    model: TransformerBridge,
+    learned: LearnedKinds,
+    directions: Sequence[Direction],
+    gated: Gated | None = None,
 ) -> Verdict:
     """Say what the first kind that was learned came to, beside all the others.
 
@@ -148,24 +155,30 @@ def verdict(
         model: The language model.
         learned: What was learned.
         directions: The directions made of it.
+        gated: Their gates; None where they have none.
     """
     [kind, *_] = learned.solutions
     solution = learned.solutions[kind]
     steers = solution.latents is not None or any(v.any() for v in solution.vectors.values())
+    losses, alone = learned.losses[kind], False
+    if gated is not None:
+        steers, losses, alone = True, gated.gates.losses, not gated.gates.written.start
     names = learned.asked.perspectives
     rows = Counter(answer.perspective for answer in learned.asked.answers)
     others = [name for name in learned.losses if name != kind]
     if len(names) < 2:
         others = [name for name in others if name not in ("shuffled", "another's")]
     return Verdict(
-        supported=solution.supported,
+        supported=solution.supported if gated is None else gated.supported,
         steers=steers,
         unsteered=learned.unsteered_loss,
-        gain=learned.gain(kind),
-        by_perspective={name: learned.gain(kind, name) for name in names},
-        controls={TITLES[name]: learned.gain(name) for name in others},
+        gain=learned.gain_of(losses),
+        by_perspective={name: learned.gain_of(losses, name) for name in names},
+        controls={TITLES[name]: learned.gain(name) for name in others}
+        | ({} if gated is None else {"the same without a gate": learned.gain(kind)}),
         n_answers={name: rows[name] for name in names},
-        n_latents=0 if solution.latents is None else len(solution.latents),
+        n_latents=0 if solution.latents is None or alone else len(solution.latents),
+        gate="" if gated is None else "writes alone" if alone else "weighs the direction",
         costs=_costs(model, directions) if steers else {},
         settings=asdict(learned.ridge),
     )

@@ -1,40 +1,30 @@
 """Gated directions: what the item's own latents say decides how much is written at the answer.
 
 A direction that writes the same amount everywhere moves every item alike, so it cannot tell hateful
-tweets from others. Here it reads at one place and writes at another: the amount is a linear
-function of the SAE's latents, averaged over the prompt, and what is written is the vector that
-raises the positive option most. The weights of the gate are scales like others, shared and own, and
-are fitted like them (`saepd.fit.scales`).
-
-Three choices were made on HS-Brexit's development data. Latents enter by their square root, because
-a mean over a prompt is dominated by the few that fire strongly. All of them are read: gates of few
-latents, chosen as in `fit_scales`, ranked items worse. And only what the direction changes is read:
-the model's own leaning between the options, which is no better than chance there, is left out.
+tweets from others. Here each perspective's gate reads the prompt and weighs the vector that moves
+the options apart most: what `saepd fit --gate always` learns where all questions have the same
+options, run and read as `saepd answer` does.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from scipy.linalg import orth
-from scipy.special import softmax
 
-from saepd.branches.run import score_continuations
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector
+from saepd.directions.fitted_readout import FittedReadout
+from saepd.directions.modes import DEFAULT_POSITIONS
 from saepd.evaluation.fold import Fold, Options, Predictions
-from saepd.feedback.schema import Feedback, Item
-from saepd.fit.config import ScaleConfig
-from saepd.fit.scales import Row, fit_scales
-from saepd.readout.softmax import option_features
-
-# How far the direction moves an option's log-likelihood when its first-order effect is read, nats.
-_MOVE = 0.01
-_SHARED = (0.0005, 0.002, 0.008, 0.03, 0.12)
-_OWN = (0.002, 0.01, 0.04, 0.16, 1.0)
+from saepd.fit.asked import Pair, ask
+from saepd.fit.config import LearningConfig
+from saepd.fit.gating import contrast_gates, with_gates
+from saepd.fit.gauss_newton import around_nothing, real_rows
+from saepd.fit.penalised import Ridge, fit_readout
+from saepd.models.wording import ReadoutConfig
+from saepd.readout.options import read_options
 
 
 def gated_directions(fold: Fold) -> Predictions:
@@ -57,74 +47,39 @@ def gated_shuffled(fold: Fold) -> Predictions:
     return _predict(replace(fold, feedback=tuple(dealt)))
 
 
-def _predict(fold: Fold) -> Predictions:
-    effects = _effects(fold)
-    gates = _gates(fold)
-    n_positions = max(len(scores) for scores in fold.cache.text_scores.values())
+def gated_branches(fold: Fold) -> Mapping[str, Direction]:
+    """Perspective -> its gated direction, at coefficient 1."""
+    return fold.once("gated", lambda: _learned(fold))
 
-    def positions(item: Item | Feedback) -> Float[np.ndarray, "options readout"]:
-        return option_features(np.zeros(len(item.options)), n_positions)
 
-    # A ridge over every latent only ever moves within the span of the items it is fitted on, so it
-    # is the same fit, and a small one, in coordinates of that span.
-    axes = orth(np.stack([gates[id_] for id_ in dict.fromkeys(r.item for r in fold.feedback)]).T)
-    spanned = {id_: values @ axes for id_, values in gates.items()}
-    rows = [
-        Row(
-            row.item,
-            row.perspective,
-            positions(row),
-            np.outer(effects[row.item], spanned[row.item]),
-            target,
+def _learned(fold: Fold) -> dict[str, Direction]:
+    config, readout = LearningConfig(), ReadoutConfig(template=fold.task.wording.plain)
+    hook_name, ridge = fold.cache.hook_name, Ridge(biases=0.01, own_readout=0.1)
+    asked = ask(fold.model, fold.feedback, hook_name, readout, DEFAULT_POSITIONS, lambda *_: None)
+    around = around_nothing(asked, int(fold.model.cfg.d_model), lambda *_: None)
+    gates = contrast_gates(asked, fold.sae, around, ridge, config.n_folds, lambda *_: None)
+    nothing: dict[Pair, Options] = {(q, None): 0 * own for q, own in asked.scores.items()}
+    base = fit_readout(real_rows(asked, nothing), ridge).readout
+    plain = [
+        Direction(
+            name,
+            hook_name,
+            AddVector(gates.written.vectors[name]),
+            asked.positions,
+            readout=FittedReadout(readout, base, base),
         )
-        for row, target in zip(fold.feedback, fold.targets(fold.feedback), strict=True)
+        for name in asked.perspectives
     ]
-    fitted = fit_scales(rows, ScaleConfig((axes.shape[1],), _SHARED, _OWN))
-
-    def steered(item: Item, name: str) -> Options:
-        amount = spanned[item.id] @ fitted.values[name]
-        return softmax(positions(item) @ fitted.readout[name] + amount * effects[item.id])
-
-    return fold.predict(steered)
+    return {d.perspective: d for d in with_gates(plain, gates, fold.sae)}
 
 
-def _effects(fold: Fold) -> dict[str, Options]:
-    """What one unit of the written vector does to each option of each item, nats.
-
-    Read in the steered model, at a coefficient at which effects are of first order.
-    """
-    ids = list(dict.fromkeys([*(row.item for row in fold.feedback), *fold.test]))
-    slopes = []
-    for row in fold.feedback:
-        gradients = fold.cache.gradients[row.item].astype(np.float64)
-        slopes.append((gradients - gradients.mean(0))[row.options.index(fold.task.positive)])
-    vector = np.mean(slopes, axis=0)
-    vector /= np.linalg.norm(vector)
-    coefficient = float(_MOVE / np.sqrt(np.mean(np.square(np.stack(slopes) @ vector))))
-    direction = Direction(
-        "written",
-        fold.cache.hook_name,
-        AddVector(torch.from_numpy(vector)),
-        coefficient=coefficient,
-    )
-    items = [fold.task.by_id[id_] for id_ in ids]
-    scored = score_continuations(
-        fold.model,
-        [fold.cache.prompt(item) for item in items],
-        [item.options for item in items],
-        [direction],
-    )
-    moved = {}
-    for item, (scores, _) in zip(items, scored, strict=True):
-        effect = (scores[1] - scores[0]).double().numpy() / coefficient
-        moved[item.id] = effect - effect.mean()
-    return moved
-
-
-def _gates(fold: Fold) -> dict[str, Float[np.ndarray, " latents"]]:
-    """Roots of each item's latents, mean over its prompt, standardised over the feedback's."""
-    roots = {id_: np.sqrt(np.maximum(values, 0)) for id_, values in fold.cache.latents.items()}
-    seen = np.stack([roots[row.item] for row in fold.feedback])
-    mean, spread = seen.mean(0), seen.std(0)
-    fires = spread > 0
-    return {id_: (values - mean)[fires] / spread[fires] for id_, values in roots.items()}
+def _predict(fold: Fold) -> Predictions:
+    branches = gated_branches(fold)
+    items = [fold.task.by_id[id_] for id_ in fold.test]
+    read = read_options(fold.model, items, list(branches.values()))
+    found = {
+        (item.id, name): row.exp().double().cpu().numpy()
+        for item, one in zip(items, read, strict=True)
+        for name, row in zip(branches, one.log_probs()[1:], strict=True)
+    }
+    return {pair: found[pair] for pair in fold.asked}

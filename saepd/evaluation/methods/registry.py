@@ -228,9 +228,10 @@ METHODS: dict[str, Method] = {
     "gated-directions": Method(
         "gated directions",
         gated.gated_directions,
-        "a direction whose amount is read from the item's own latents, over the prompt",
+        "a direction whose amount a gate reads from the item's own latents, over the prompt",
         null=False,
         for_labels=True,
+        branches=gated.gated_branches,
         controls=("gated-directions-shuffled-answers",),
     ),
     "gated-directions-shuffled-answers": Method(

@@ -1,0 +1,326 @@
+"""Gates learned from feedback: how much of a direction an item gets, by what its prompt holds.
+
+What is written is one vector times an amount that is linear in the item's reading
+(`saepd.directions.gate`). Near any amounts the answers are a penalised softmax regression on the
+readings times the vector's effects (`saepd.fit.penalised`), with a part that all perspectives share
+and a part of each one's own. So gates are learned like vectors, as they will run: the regression
+around what is written already gives the next amounts, and real runs say how far to go there.
+
+Four choices were made on HS-Brexit's development data. Latents enter by their square root, because
+a mean over a prompt is dominated by the few that fire strongly. All of them are read: gates of few
+latents ranked items worse. They are not brought to one standard deviation, which would make most of
+those that hardly ever fire. And where a gate writes what no direction wrote before, only that is
+read: the model's own leaning between the options, no better than chance there, is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.linalg import orth
+
+from saepd.directions.gate import Gate
+from saepd.fit.asked import Asked, Effect, Pair, Report, Vector
+from saepd.fit.penalised import (
+    Part,
+    Ridge,
+    Row,
+    effect_size,
+    fit_both,
+    fit_readouts,
+    fit_shared,
+    losses,
+)
+from saepd.fit.validate import Losses, fitted_without, foretold
+from saepd.readout.softmax import OptionValues, SoftmaxWeights, option_features
+
+if TYPE_CHECKING:
+    from sae_lens import SAE
+
+Readings: TypeAlias = Mapping[str, Float[np.ndarray, " reading"]]
+Amounts: TypeAlias = Mapping[Pair, float]
+
+# Penalties to try for what the gates of all perspectives share, and for how each one differs; see
+# `Ridge`.
+_SHARED = (0.0005, 0.002, 0.008, 0.03, 0.12)
+_OWN = (0.002, 0.01, 0.04, 0.16, 1.0, None)
+# Shares of the way to new amounts that are tried at once.
+_STEPS = (1.0, 0.5, 0.25)
+_MAX_ROUNDS = 3
+# Nats of an answer's mean loss: a round that gains less is the last.
+_ENOUGH = 2e-3
+# How far beyond the amounts of the feedback a gate may go, as a share of their range.
+_MARGIN = 0.5
+
+
+class Written(NamedTuple):
+    """What a gate decides about.
+
+    Attributes:
+        vectors: Perspective -> what an amount of 1 writes, in residual units.
+        start: Amount of an item whose reading is the mean: 1 if the vectors are directions already,
+            0 if they are written by the gate alone.
+    """
+
+    vectors: Mapping[str, Vector]
+    start: float
+
+
+@dataclass(frozen=True)
+class LearnedGates:
+    """What gates came to.
+
+    Attributes:
+        written: What they decide about.
+        mean: Of the feedback's readings.
+        weights: Perspective -> weight of each reading less that mean.
+        limits: Perspective -> the smallest and the largest amount that is written.
+        readout: Perspective -> weights of its readout, fitted under what is written.
+        losses: Loss of each answer under gates that ran, its question not seen, in nats.
+        tried: What each setting of the penalties foretold, to first order, in nats.
+    """
+
+    written: Written
+    mean: Float[np.ndarray, " reading"]
+    weights: Mapping[str, Float[np.ndarray, " reading"]]
+    limits: Mapping[str, tuple[float, float]]
+    readout: Mapping[str, SoftmaxWeights]
+    losses: Losses
+    tried: Mapping[str, float]
+
+    def gate(self, perspective: str, hook_name: str, sae: SAE[Any] | None) -> Gate:
+        """The gate of a perspective.
+
+        Args:
+            perspective: Whose.
+            hook_name: The site that was read.
+            sae: The dictionary that it was read with; None where the residual was.
+        """
+        return Gate(
+            hook_name,
+            torch.from_numpy(self.weights[perspective]),
+            torch.from_numpy(self.mean),
+            bias=self.written.start,
+            sae=sae,
+            limits=self.limits[perspective],
+        )
+
+
+def contrast(around: Mapping[Pair, Effect], asked: Asked) -> Vector:
+    """The vector that moves options apart most, where all questions have the same options.
+
+    It is the first principal axis of the options' mean gradients, raises the last option, and
+    moves a question's options by one nat, root of the mean square over the answers.
+
+    Args:
+        around: What a little of each axis does to the options without steering.
+        asked: The feedback.
+    """
+    slopes = np.stack([_centred(around[row.question, None]) for row in asked.answers])
+    axis = np.linalg.svd(slopes.mean(0), full_matrices=False)[2][0]
+    axis = axis if slopes.mean(0)[-1] @ axis >= 0 else -axis
+    return axis / (np.sqrt(np.mean(np.square(slopes @ axis))) or 1.0)
+
+
+def learn_gates(
+    asked: Asked,
+    readings: Readings,
+    written: Written,
+    around: Mapping[Pair, Effect],
+    ridge: Ridge,
+    parts: Sequence[set[str]],
+    report: Report,
+) -> LearnedGates:
+    """Learn one gate for each perspective, and cross-validate them with real runs.
+
+    Args:
+        asked: The feedback.
+        readings: Question -> what a gate reads of it.
+        written: What the gates decide about.
+        around: What a little more does around what is written at the start: around nothing, or
+            around each perspective's vector.
+        ridge: Penalties, of which those of the readout are kept.
+        parts: The questions that are held out together; see `saepd.fit.validate.folds`.
+        report: Told what is being done.
+    """
+    seen = np.stack([readings[row.question] for row in asked.answers])
+    mean = seen.mean(0)
+    # A ridge over all readings never leaves the span of those it is fitted on, so it is the same
+    # fit, and a small one, in coordinates of that span.
+    axes = orth(np.stack([own - mean for own in readings.values()]).T)
+    learner = _Learner(asked, {q: (own - mean) @ axes for q, own in readings.items()}, written)
+    start = dict.fromkeys(learner.pairs, written.start)
+    rows = learner.rows(around, start)
+    ridge, size, tried = learner.choose(rows, ridge, parts)
+    report("running gates that were learned without some of the questions", 0, 1)
+    fits = fitted_without(rows, parts, lambda seen: fit_both(seen, ridge, size))
+    held_out = learner.really_foretold(fits, parts)
+    found = learner.learn(rows, ridge, size, report)
+    amounts = learner.amounts(found)
+    limits = {}
+    for name in found:
+        own = [amount for (_, other), amount in amounts.items() if other == name]
+        room = _MARGIN * (max(own) - min(own))
+        limits[name] = (min(own) - room, max(own) + room)
+    return LearnedGates(
+        written=written,
+        mean=mean,
+        weights={name: axes @ part.values for name, part in found.items()},
+        limits=limits,
+        readout={name: part.readout for name, part in found.items()},
+        losses=held_out,
+        tried=tried,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Learner:
+    """Answers on amounts of what is written.
+
+    Attributes:
+        asked: The feedback.
+        readings: Question -> its reading less the mean, in coordinates of their span.
+        written: What amounts are of.
+    """
+
+    asked: Asked
+    readings: Readings
+    written: Written
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """Every question with each perspective that answered it."""
+        found = ((row.question, row.perspective) for row in self.asked.answers)
+        return list(dict.fromkeys(found))
+
+    def amounts(self, parts: Mapping[str, Part], share: float = 1.0) -> dict[Pair, float]:
+        """How much is written of each question's vector, or a share of what the reading adds."""
+        return {
+            (q, name): self.written.start + share * float(self.readings[q] @ parts[name].values)
+            for q, name in self.pairs
+            if name is not None and name in parts
+        }
+
+    def vectors(self, amounts: Amounts) -> dict[Pair, Vector]:
+        """What is written for each question."""
+        return {
+            (q, name): amount * self.written.vectors[str(name)]
+            for (q, name), amount in amounts.items()
+        }
+
+    def rows(self, around: Mapping[Pair, Effect], amounts: Amounts) -> list[Row]:
+        """The answers, on what readings would do around amounts that are written already."""
+        readout, rows = self._readout_features(), []
+        effects: dict[Pair, tuple[Float[np.ndarray, "options reading"], OptionValues]] = {}
+        for question, name, target in self.asked.answers:
+            pair = (question, name)
+            if pair not in effects:
+                effect = around[pair] if pair in around else around[question, None]
+                slope = _centred(effect) @ self.written.vectors[name]
+                offset = effect.moved - effect.moved.mean()
+                offset = offset - (amounts[pair] - self.written.start) * slope
+                effects[pair] = (np.outer(slope, self.readings[question]), offset)
+            rows.append(Row(question, name, readout[question], *effects[pair], target))
+        return rows
+
+    def choose(
+        self, rows: Sequence[Row], ridge: Ridge, parts: Sequence[set[str]]
+    ) -> tuple[Ridge, float, dict[str, float]]:
+        """Penalties that foretell held-out questions best to first order, and what all foretold."""
+        size, tried = effect_size(rows), {}
+        names = self.asked.perspectives
+
+        def fit_everybodys(seen: Sequence[Row], ridge: Ridge) -> Mapping[str, Part]:
+            return dict.fromkeys(names, fit_shared(seen, ridge, size))
+
+        def best(ridges: Sequence[Ridge], fit: Callable[..., Mapping[str, Part]]) -> Ridge:
+            for one in ridges:
+                fits = fitted_without(rows, parts, partial(fit, ridge=one))
+                tried[str(one)] = float(np.nanmean(foretold(rows, parts, fits)))
+            return min(ridges, key=lambda one: tried[str(one)])
+
+        ridge = best([replace(ridge, shared=s, own=None) for s in _SHARED], fit_everybodys)
+        ridge = best([replace(ridge, own=own) for own in _OWN], partial(fit_both, size=size))
+        return ridge, size, tried
+
+    def learn(
+        self, rows: Sequence[Row], ridge: Ridge, size: float, report: Report
+    ) -> dict[str, Part]:
+        """Gates as they run: fitted anew around what they write, where that helps."""
+        best: dict[str, Part] = {}
+        least = np.inf
+        for number in range(_MAX_ROUNDS):
+            found = fit_both(rows, ridge, size)
+            foretold_loss = float(losses(rows, found).mean())
+            tried = [self.amounts(found, share) for share in _STEPS]
+            moved = self.asked.moved(*(self.vectors(amounts) for amounts in tried))
+            real = []
+            for share, own in zip(_STEPS, moved, strict=True):
+                plain = self._real_rows(own)
+                readouts = fit_readouts(plain, ridge)
+                loss = float(losses(plain, readouts).mean())
+                parts = {
+                    name: Part(readouts[name].readout, share * part.values)
+                    for name, part in found.items()
+                }
+                real.append((loss, parts))
+            loss, parts = min(real, key=lambda pair: pair[0])
+            if loss > least - _ENOUGH:
+                break
+            best, least = parts, loss
+            if number + 1 == _MAX_ROUNDS or abs(real[0][0] - foretold_loss) < _ENOUGH:
+                break
+            amounts = self.amounts(best)
+            around = self.asked.effects(
+                self.vectors(amounts), lambda done, of: report("gradients of questions", done, of)
+            )
+            rows = self.rows(around, amounts)
+        return best
+
+    def really_foretold(
+        self, fits: Sequence[Mapping[str, Part]], parts: Sequence[set[str]]
+    ) -> Losses:
+        """Loss of each answer under the gates that have not seen its question, as they run."""
+        amounts: dict[Pair, float] = {}
+        for fit, part in zip(fits, parts, strict=True):
+            amounts |= {pair: a for pair, a in self.amounts(fit).items() if pair[0] in part}
+        [moved] = self.asked.moved(self.vectors(amounts))
+        rows = self._real_rows(moved)
+        plain = [
+            {name: Part(part.readout, part.values[:0]) for name, part in fit.items()}
+            for fit in fits
+        ]
+        known = [i for i, row in enumerate(self.asked.answers) if (row[0], row[1]) in moved]
+        found = np.full(len(self.asked.answers), np.nan)
+        found[known] = foretold(rows, parts, plain)
+        return found
+
+    def _real_rows(self, moved: Mapping[Pair, OptionValues]) -> list[Row]:
+        """The answers whose questions ran, on what was written; no more is."""
+        readout, rows = self._readout_features(), []
+        for question, name, target in self.asked.answers:
+            if (question, name) in moved:
+                own = moved[question, name]
+                nothing = np.zeros((len(target), 0))
+                rows.append(
+                    Row(question, name, readout[question], nothing, own - own.mean(), target)
+                )
+        return rows
+
+    def _readout_features(self) -> dict[str, Float[np.ndarray, "options features"]]:
+        if self.written.start:
+            return self.asked.readout_features()
+        # The model's own leaning is left out: its weight stays at zero.
+        n = self.asked.n_positions
+        return {q: option_features(0 * own, n) for q, own in self.asked.scores.items()}
+
+
+def _centred(effect: Effect) -> Float[np.ndarray, "options d_model"]:
+    """Gradients less their mean: what moves all options alike moves none of them."""
+    return effect.gradients - effect.gradients.mean(0)

@@ -1,0 +1,127 @@
+"""Whether directions get gates, and which: held to the rule that directions themselves are held to.
+
+Two kinds of gates are tried. One weighs the directions that were learned already. The other, where
+all questions have the same options, writes alone what moves these options apart most: so labels are
+told apart of which no single amount says anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from saepd.directions.direction import Direction
+from saepd.directions.edits import AddVector
+from saepd.directions.gate import read_prompts
+from saepd.fit.asked import Asked, Report
+from saepd.fit.candidates import Kind
+from saepd.fit.gates import LearnedGates, Readings, Written, contrast, learn_gates
+from saepd.fit.gauss_newton import Around
+from saepd.fit.kinds import LearnedKinds, gains
+from saepd.fit.penalised import Ridge
+from saepd.fit.validate import folds
+
+if TYPE_CHECKING:
+    from sae_lens import SAE
+
+
+class Gated(NamedTuple):
+    """The gates that foretell most.
+
+    Attributes:
+        gates: The gates.
+        supported: Whether they foretell answers better than what there is without them, by more
+            than a standard error of the difference.
+    """
+
+    gates: LearnedGates
+    supported: bool
+
+
+def learn_gated(
+    learned: LearnedKinds,
+    kind: Kind,
+    sae: SAE[Any],
+    n_folds: int,
+    *,
+    same_options: bool,
+    report: Report,
+) -> Gated | None:
+    """Learn gates of every kind there is a use for; None where there is none.
+
+    Args:
+        learned: What was learned without gates.
+        kind: Which of its kinds the directions are of.
+        sae: The dictionary whose latents gates read.
+        n_folds: Folds of the cross-validation.
+        same_options: Whether all questions have the same options.
+        report: Told what is being done.
+    """
+    asked, ridge, solution = learned.asked, learned.ridge, learned.solutions[kind]
+    found = []
+    if same_options:
+        found.append(contrast_gates(asked, sae, learned.around, ridge, n_folds, report))
+    if any(vector.any() for vector in solution.vectors.values()):
+        written = Written(solution.vectors, 1.0)
+        around = asked.effects(
+            asked.pairs(solution.vectors),
+            lambda done, of: report("gradients of questions", done, of),
+        )
+        parts, readings = folds(asked, n_folds), _readings(asked, sae, report)
+        found.append(learn_gates(asked, readings, written, around, ridge, parts, report))
+    if not found:
+        return None
+    without = learned.losses[kind] if solution.supported else learned.unsteered
+    best = min(found, key=lambda gates: float(np.nanmean(gates.losses)))
+    gained = gains(asked, without - best.losses)
+    return Gated(best, len(gained) > 1 and bool(gained[0] > gained[1:].std()))
+
+
+def contrast_gates(
+    asked: Asked, sae: SAE[Any], around: Around, ridge: Ridge, n_folds: int, report: Report
+) -> LearnedGates:
+    """Gates that write alone what moves the options apart, which all questions share.
+
+    Args:
+        asked: The feedback.
+        sae: The dictionary whose latents gates read.
+        around: What a little of each axis would do without steering.
+        ridge: Penalties of the readout.
+        n_folds: Folds of the cross-validation.
+        report: Told what is being done.
+    """
+    written = Written(dict.fromkeys(asked.perspectives, contrast(around, asked)), 0.0)
+    parts, readings = folds(asked, n_folds), _readings(asked, sae, report)
+    return learn_gates(asked, readings, written, around, ridge, parts, report)
+
+
+def with_gates(
+    directions: Sequence[Direction], gates: LearnedGates, sae: SAE[Any]
+) -> list[Direction]:
+    """The directions with their gates and the readouts that were fitted with these.
+
+    Args:
+        directions: Those without gates, each with its readout.
+        gates: What was learned.
+        sae: The dictionary that gates read with.
+    """
+    found = []
+    for direction in directions:
+        name, edit = direction.perspective, direction.edit
+        if not gates.written.start:
+            edit = AddVector(torch.from_numpy(gates.written.vectors[name]))
+        assert direction.readout is not None
+        readout = replace(direction.readout, own=gates.readout[name])
+        gate = gates.gate(name, direction.hook_name, sae)
+        found.append(replace(direction, edit=edit, gate=gate, readout=readout))
+    return found
+
+
+def _readings(asked: Asked, sae: SAE[Any], report: Report) -> Readings:
+    report("reading latents of questions", 0, 1)
+    found = read_prompts(asked.model, asked.captured.rows, asked.hook_name, sae)
+    return dict(zip(asked.scores, found.double().numpy(), strict=True))
