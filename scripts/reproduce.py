@@ -20,10 +20,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-_SURVEY = ["uniform", "train-mean", "train-mean-pooled", "zero-shot", "zero-shot-persona"]
-_SURVEY += ["zero-shot-letters", "contextual-calibration", "temperature"]
+_SURVEY = ["uniform", "train-mean", "train-mean-pooled", "zero-shot", "temperature"]
 _SURVEY += ["position-bias", "position-bias-pooled", "position-bias-pooled-and-own"]
-_SURVEY += ["zero-shot-letters-over-orders", "few-shot"]
 _SURVEY += ["fitted-scales", "fitted-scales-random-latents", "fitted-scales-shuffled-labels"]
 _SURVEY += ["fitted-dense-vector"]
 _LABELS = ["uniform", "train-mean", "zero-shot", "zero-shot-persona", "zero-shot-letters"]
@@ -43,13 +41,13 @@ RECORD: dict[str, tuple[str, str, list[str], str]] = {
         "globalopinionqa",
         "globalopinionqa.json",
         _SURVEY,
-        "--feedback-kind distribution --draws 5 --block 20",
+        "--feedback-kind distribution --draws 3 --limit 60 --block 20",
     ),
     "globalopinionqa_answers": (
         "globalopinionqa",
         "globalopinionqa.json",
-        [name for name in _SURVEY if "letters" not in name],
-        "--draws 5 --limit 40 --block 20",
+        _SURVEY,
+        "--draws 3 --limit 60 --block 20",
     ),
     "globalopinionqa_steered": (
         "globalopinionqa",

@@ -18,8 +18,8 @@ EXAMPLES = """\
 
 # Nulls first, then what steers.
 DEMO_METHODS = (
-    *("uniform", "train-mean", "zero-shot", "zero-shot-persona", "few-shot", "position-bias"),
-    *("random-latents", "selected-latents", "merged-pluralistic", "fitted-scales"),
+    *("train-mean", "zero-shot", "few-shot", "position-bias-pooled"),
+    *("fitted-scales-random-latents", "fitted-dense-vector", "fitted-scales"),
 )
 
 FIRST = ("out", "block", "json", "wandb")
@@ -49,15 +49,17 @@ class Options:
 
 def run(options: Options) -> None:
     """Evaluate on the packaged survey, and show the first draw from inside."""
-    from saepd.cli.show import show_distributions, show_evidence, stable_sentence
+    from saepd.cli.show import show_contexts, show_distributions, stable_sentence
     from saepd.common.files import write_json
     from saepd.common.tracking import track
     from saepd.directions.saving import save_to_disk
     from saepd.evaluation.example import most_divided
-    from saepd.evaluation.methods.steered import fold_fit, mean_differences
+    from saepd.evaluation.methods.fitted import fitted_directions, learned
+    from saepd.evaluation.methods.steered import fold_fit
     from saepd.evaluation.results.table import finding, table_cells
     from saepd.evaluation.run import evaluate, first_fold
     from saepd.features.evidence import explain
+    from saepd.fit.verdict import verdict
     from saepd.merge.config import MergeConfig
     from saepd.tasks.loading import PACKAGED_TASK, load_task
 
@@ -71,18 +73,19 @@ def run(options: Options) -> None:
             fold = first_fold(model, sae, task, config, options.out)
             summary = evaluate(model, sae, task, config, options.out, DEMO_METHODS, report, fold)
             report("features, and one question in full", 0, 1)
-            steered, fit = mean_differences(fold)["selected"], fold_fit(fold)
-            example = most_divided(fold, steered, task, MergeConfig())
-            evidence = [explain(model, sae, fit.pairs, features) for features in fit.features]
+            directions, fit = fitted_directions(fold, "latents"), fold_fit(fold)
+            found = verdict(model, learned(fold), list(directions.values()))
+            example = most_divided(fold, directions, task, MergeConfig())
+            evidence = [explain(model, sae, fit.pairs, one, n=3) for one in fit.features]
             report("done", 1, 1)
-        directions = [direction for branch in steered.directions.values() for direction in branch]
-        save_to_disk(directions, options.out / "steering")
+        folder = options.out / "steering"
+        save_to_disk(list(directions.values()), folder, verdict=found.as_json())
         results = {
             "finding": finding(summary["rows"]),
             "rows": summary["rows"],
             "features": [e.to_dict() for group in evidence for e in group],
             "example": example.to_dict(),
-            "coefficients": {d.perspective: d.coefficient for d in directions},
+            "verdict": found.as_json(),
             "config": settings,
             "seconds": round(time.perf_counter() - began, 1),
         }
@@ -103,10 +106,7 @@ def run(options: Options) -> None:
         *table_cells(summary["rows"], short=True),
     )
     print(results["finding"])
-    for group, features in zip(evidence, fit.features, strict=True):
-        show_evidence(group, f"first draw, {stable_sentence(features)}")
-        for note in features.notes:
-            print(note)
+    print(f"The first draw's own verdict: {found}")
     show_distributions(
         f"A held-out question: {example.item.prompt}",
         example.item.options,
@@ -116,4 +116,7 @@ def run(options: Options) -> None:
             **{f"people: {name}": p for name, p in example.item.distributions.items()},
         },
     )
+    for group, features in zip(evidence, fit.features, strict=True):
+        print(f"Latents that differ most in the feedback, {stable_sentence(features)}")
+        show_contexts(group)
     print(f"{results['seconds']} seconds; results in {options.out}")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from saepd.directions.direction import Direction
 from saepd.evaluation.fold import Fold, Options
-from saepd.evaluation.methods.merged import base_readout, branch_log_probs, merged
-from saepd.evaluation.methods.steered import Steered
 from saepd.feedback.schema import Item
 from saepd.merge.config import MergeConfig
+from saepd.merge.operators import merge_branches
+from saepd.readout.options import read_options
 from saepd.tasks.task import Task
 
 
@@ -41,12 +43,14 @@ class Example:
         }
 
 
-def most_divided(fold: Fold, steered: Steered, task: Task, merge: MergeConfig) -> Example:
+def most_divided(
+    fold: Fold, directions: Mapping[str, Direction], task: Task, merge: MergeConfig
+) -> Example:
     """The test question on which perspectives differ most, as each branch and the merge read it.
 
     Args:
         fold: The draw.
-        steered: The branches, from `saepd.evaluation.methods.steered.mean_differences`.
+        directions: Perspective -> its direction, with the readout that was fitted with it.
         task: The task with its gold, which the fold does not have.
         merge: How the branches become one answer.
     """
@@ -55,7 +59,7 @@ def most_divided(fold: Fold, steered: Steered, task: Task, merge: MergeConfig) -
         return float(np.ptp(np.array(list(item.distributions.values())), axis=0).max())
 
     item = max((task.by_id[id_] for id_ in fold.test), key=spread)
-    names = list(steered.directions)
-    log_probs = branch_log_probs(item, steered, base_readout(fold), names)
-    branches = dict(zip(["base", *names], np.exp(log_probs), strict=True))
-    return Example(item, branches, merged(log_probs, merge))
+    [read] = read_options(fold.model, [item], list(directions.values()), fold.readout)
+    log_probs = read.log_probs()
+    branches = dict(zip(["base", *directions], log_probs.exp().double().numpy(), strict=True))
+    return Example(item, branches, merge_branches(log_probs, merge).exp().double().numpy())

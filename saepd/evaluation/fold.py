@@ -18,6 +18,7 @@ from saepd.evaluation.item_cache import ItemCache
 from saepd.feedback.schema import Feedback, Item, fingerprint
 from saepd.feedback.splits import split_questions
 from saepd.feedback.targets import answered
+from saepd.models.wording import ReadoutConfig
 from saepd.tasks.draws import draw_feedback, rows_to_draw
 from saepd.tasks.task import Task
 
@@ -75,6 +76,11 @@ class Fold:
     def sae(self) -> SAE[Any]:
         """The dictionary."""
         return self.cache.sae
+
+    @property
+    def readout(self) -> ReadoutConfig:
+        """How options are read, in the task's wording."""
+        return ReadoutConfig(template=self.task.wording.plain)
 
     @property
     def perspectives(self) -> tuple[str, ...]:

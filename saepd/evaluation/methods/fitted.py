@@ -18,7 +18,6 @@ from saepd.fit.candidates import Kind
 from saepd.fit.config import LearningConfig
 from saepd.fit.kinds import LearnedKinds, learn_kinds
 from saepd.fit.learn import made_of, unit_rows
-from saepd.models.wording import ReadoutConfig
 from saepd.readout.options import read_options
 
 KINDS: tuple[Kind, ...] = ("latents", "vector", "random", "shuffled")
@@ -42,7 +41,7 @@ def learned(fold: Fold) -> LearnedKinds:
             fold.model,
             fold.feedback,
             fold.cache.hook_name,
-            _readout(fold),
+            fold.readout,
             DEFAULT_POSITIONS,
             lambda *_: None,
         )
@@ -58,7 +57,7 @@ def _directions(fold: Fold) -> dict[Kind, dict[str, Direction]]:
     _, norms = unit_rows(fold.sae)
     found = {}
     for kind in KINDS:
-        directions = made_of(learned(fold), kind, fold.sae, norms, _readout(fold), {})
+        directions = made_of(learned(fold), kind, fold.sae, norms, fold.readout, {})
         found[kind] = {direction.perspective: direction for direction in directions}
     return found
 
@@ -74,12 +73,8 @@ def _predictions(fold: Fold) -> dict[Kind, dict[tuple[str, str], np.ndarray]]:
         branches = [fitted_directions(fold, kind)[name] for kind, name in pairs]
         items = [fold.task.by_id[id_] for id_, own in asked.items() if tuple(own) == names]
         for item, read in zip(
-            items, read_options(fold.model, items, branches, _readout(fold)), strict=True
+            items, read_options(fold.model, items, branches, fold.readout), strict=True
         ):
             for (kind, name), row in zip(pairs, read.log_probs()[1:], strict=True):
                 found[kind][item.id, name] = row.exp().double().cpu().numpy()
     return found
-
-
-def _readout(fold: Fold) -> ReadoutConfig:
-    return ReadoutConfig(template=fold.task.wording.plain)

@@ -33,7 +33,6 @@ from saepd.fit.controls import (
     shuffled_labels,
 )
 from saepd.fit.recipe import Fit, fit_pairs
-from saepd.models.wording import ReadoutConfig
 from saepd.readout.softmax import SoftmaxWeights
 
 # Multiples of the mean difference that are tried on the feedback.
@@ -176,8 +175,7 @@ def fit_config(fold: Fold, config: FitConfig | None = None) -> FitConfig:
     features = config.features
     if len(fold.perspectives) == 1 and features.contrast == "others":
         features = replace(features, contrast="options")
-    readout = ReadoutConfig(template=fold.task.wording.plain)
-    return replace(config, features=features, readout=readout)
+    return replace(config, features=features, readout=fold.readout)
 
 
 def fold_pairs(fold: Fold, config: FitConfig | None = None) -> Pairs:
