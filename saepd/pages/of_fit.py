@@ -43,9 +43,11 @@ def fit_sections(folder: Path) -> tuple[str, str, list[Section]]:
     sections = [Section("Directions", _directions(entries))]
     if told.verdict:
         sections.insert(0, Section("Verdict", _verdict(told.verdict)))
-    if len(entries) > 1:
-        sections.append(Section("Latents that perspectives share", _shared(entries)))
-    sections.append(Section("Latents", _latents(entries, evidence)))
+    made_of_latents = [entry for entry in entries if entry.latents]
+    if len(made_of_latents) > 1:
+        sections.append(Section("Latents that perspectives share", _shared(made_of_latents)))
+    if made_of_latents:
+        sections.append(Section("Latents", _latents(made_of_latents, evidence)))
     sections.append(Section("Configuration and versions", _configuration(entries)))
     return f"Directions of {names}", _lead(told.verdict, entries), sections
 
@@ -99,7 +101,8 @@ def _verdict(verdict: dict[str, Any]) -> Html:
         if isinstance(gain, dict) and gain.keys() >= {"estimate", "low", "high"}
     ]
     costs = [{"perspective": n, **cost} for n, cost in _dict(verdict, "costs").items()]
-    told = ("gain", "by_perspective", "controls", "costs")
+    # The sentence stands on top of the page already.
+    told = ("gain", "by_perspective", "controls", "costs", "sentence")
     rest = {name: value for name, value in verdict.items() if name not in told or not rows}
     parts: list[Html] = []
     if rows:

@@ -111,7 +111,8 @@ def test_what_learning_gained_is_drawn_beside_what_chance_gains(tmp_path, llama)
     direction = Direction("d", SITE, AddVector(torch.ones(D_MODEL)))
     save_to_disk(direction, tmp_path, llama, verdict.as_json())
     said = words(tmp_path)
-    assert said.count(str(verdict)) == 2
+    assert said.count(str(verdict)) == 1
+    assert "Latents" not in said
     assert {"0.0500", "0.0150", "-0.0200", "as many random latents", "0.5", "0.125"} <= set(said)
     picture = report(tmp_path).decode()
     assert picture.count("<circle") == 3
