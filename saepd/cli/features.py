@@ -47,6 +47,7 @@ def run(options: Options) -> None:
     from saepd.common.files import write_json
     from saepd.features.index.reading import load_index, own_index, read_info
     from saepd.features.table import feature_table
+    from saepd.interchange.neuronpedia import latents_link
 
     check_number("--top", options.top, at_least=1, whole=True)
     if options.index is not None:
@@ -76,6 +77,9 @@ def run(options: Options) -> None:
         evidence = table.of(features.perspective)
         show_evidence(evidence, stable_sentence(features))
         show_contexts(evidence)
+        page = getattr(sae.cfg.metadata, "neuronpedia_id", None)
+        if link := latents_link(page, features.perspective, [one.latent for one in evidence]):
+            print(f"Their pages: {link}")
         for note in features.notes:
             print(note)
     for (a, b), share in table.overlap.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -39,19 +40,36 @@ def write_neuronpedia(record: SteeringRecord, stem: str) -> dict[str, bytes]:
         listed = [{**f, "index": int(f["index"])} for f in features]
         body = {"name": record.perspective, "features": listed}
         written[f"{stem}.list.json"] = _json(body)
-        links = [quick_list(record.perspective, features), *_links(features), ""]
+        links = [_quick_list(record.perspective, features), *_links(features), ""]
         written[f"{stem}.links.txt"] = "\n".join(links).encode()
     return written
 
 
-def quick_list(name: str, features: list[dict[str, str]]) -> str:
-    """A link that shows latents side by side: at most 40 of them."""
+def latents_link(page: str | None, name: str, latents: Sequence[int]) -> str | None:
+    """A link that shows latents of an SAE side by side, at most 40; None where it has no page.
+
+    Args:
+        page: ``neuronpedia_id`` in the SAE's metadata.
+        name: Heading of the list.
+        latents: Their ids, in the order in which they are shown.
+    """
+    if not page or "/" not in page:
+        return None
+    return _quick_list(name, [_feature(page, latent) for latent in latents])
+
+
+def _quick_list(name: str, features: list[dict[str, str]]) -> str:
     shown = json.dumps(features[:_MOST_LINKED])
     return f"{_SITE}/quick-list/?name={quote(name)}&features={quote(shown)}"
 
 
 def _links(features: list[dict[str, str]]) -> list[str]:
     return [f"{_SITE}/{f['modelId']}/{f['layer']}/{f['index']}" for f in features]
+
+
+def _feature(page: str, latent: int) -> dict[str, str]:
+    model, layer = page.split("/", 1)
+    return {"modelId": model, "layer": layer, "index": str(latent)}
 
 
 def _features(record: SteeringRecord) -> list[dict[str, str]]:
@@ -61,10 +79,9 @@ def _features(record: SteeringRecord) -> list[dict[str, str]]:
         source = site.source
         if source is None or not source.neuronpedia_id or "/" not in source.neuronpedia_id:
             continue
-        model, layer = source.neuronpedia_id.split("/", 1)
         weights = source.values or (1.0,) * len(source.latents)
         found += [
-            (abs(weight), {"modelId": model, "layer": layer, "index": str(latent)})
+            (abs(weight), _feature(source.neuronpedia_id, latent))
             for latent, weight in zip(source.latents, weights, strict=True)
         ]
     return [feature for _, feature in sorted(found, key=lambda pair: -pair[0])]

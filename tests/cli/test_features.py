@@ -1,4 +1,6 @@
 import json
+import shutil
+from pathlib import Path
 
 from command_line import UNSCREENED
 
@@ -45,6 +47,20 @@ def test_the_table_shows_contexts_and_whose_they_are(run, files, where):
     line = next(line for line in done.out.splitlines() if line.startswith(wanted))
     assert line.endswith(f"({', '.join(context['perspectives'])})")
     assert repr(context["text"][-20:])[1:] in line
+
+
+def test_latents_with_pages_are_linked(run, files, tmp_path):
+    sae = Path(shutil.copytree(files.sae, tmp_path / "sae"))
+    config = json.loads((sae / "cfg.json").read_text())
+    config["metadata"]["neuronpedia_id"] = "tiny/1-res"
+    (sae / "cfg.json").write_text(json.dumps(config))
+    where = ("--model", files.model, "--sae", sae, "--device", "cpu")
+    done = run("features", "--feedback", files.feedback, "--top", 2, *where, *UNSCREENED)
+    assert done.code == 0, done.err
+    links = [line for line in done.out.splitlines() if line.startswith("Their pages: ")]
+    assert len(links) == 2
+    assert "https://neuronpedia.org/quick-list/?name=left&features=" in links[0]
+    assert "%22layer%22%3A%20%221-res%22" in links[0]
 
 
 def test_headings_are_not_broken_within_a_word(capsys, monkeypatch):
