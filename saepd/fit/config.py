@@ -107,39 +107,6 @@ class FitConfig:
 
 
 @dataclass(frozen=True)
-class ScaleConfig:
-    """What learning of scales tries, to choose among by cross-validation.
-
-    Attributes:
-        n_latents: Numbers of latents to try: those with the strongest first-order effect on the
-            loss.
-        shared: Ridge penalties to try for the part of the scales that all perspectives share; a
-            question's effects are scaled so that their mean square over the chosen units sums to 1.
-        own: Ridge penalties to try for the part of the scales that is each perspective's own.
-        readout: Two ridge penalties: of the position biases that all perspectives share, and of
-            each perspective's own temperature and biases.
-        n_folds: Number of folds of the cross-validation over questions.
-    """
-
-    n_latents: tuple[int, ...] = (32, 128, 512)
-    shared: tuple[float, ...] = (0.001, 0.004, 0.016)
-    own: tuple[float, ...] = (0.005, 0.02, 0.08)
-    readout: tuple[float, float] = (0.01, 0.1)
-    n_folds: int = 5
-
-    def __post_init__(self) -> None:
-        check_numbers("n_latents", self.n_latents, at_least=1, whole=True)
-        check_numbers("shared", self.shared, above=0)
-        check_numbers("own", self.own, above=0)
-        check_numbers("readout", self.readout, at_least=0)
-        if len(self.readout) != 2:
-            raise InputError(
-                f"readout is {self.readout}: it must be two penalties, a shared one and an own one"
-            )
-        check_number("n_folds", self.n_folds, at_least=2, whole=True)
-
-
-@dataclass(frozen=True)
 class LearningConfig:
     """What learning tries, to choose among by cross-validation over the feedback's questions.
 

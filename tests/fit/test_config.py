@@ -2,7 +2,7 @@ import pytest
 
 from saepd.common.errors import InputError
 from saepd.features.config import FeatureConfig
-from saepd.fit.config import DirectionConfig, FitConfig, LearningConfig, ScaleConfig
+from saepd.fit.config import DirectionConfig, FitConfig, LearningConfig
 
 NAN = float("nan")
 
@@ -20,21 +20,12 @@ NAN = float("nan")
         (FitConfig, {"features": None}, "features is None: it must be of class FeatureConfig"),
         (FitConfig, {"direction": FeatureConfig()}, "it must be of class DirectionConfig"),
         (FitConfig, {"readout": "text"}, "readout is 'text': it must be of class ReadoutConfig"),
-        (ScaleConfig, {"n_latents": ()}, r"n_latents is \(\): it must be a list of at least one"),
-        (ScaleConfig, {"n_latents": 32}, "n_latents is 32: it must be a list"),
-        (ScaleConfig, {"n_latents": (32, 0)}, "a number of n_latents is 0: .* at least 1"),
-        (ScaleConfig, {"n_latents": (1.5,)}, "it must be a whole number"),
-        (ScaleConfig, {"shared": (0.1, 0.0)}, "a number of shared is 0.0: .* above 0"),
-        (ScaleConfig, {"own": (NAN,)}, "a number of own is nan"),
-        (ScaleConfig, {"readout": (0.1,)}, "it must be two penalties"),
-        (ScaleConfig, {"readout": (0.1, -0.1)}, "a number of readout is -0.1"),
         (LearningConfig, {"n_latents": -1}, "n_latents is -1: it must be .* at least 0"),
         (LearningConfig, {"shared": ()}, r"shared is \(\): it must be a list of at least one"),
         (LearningConfig, {"own": (0.1, 0.0)}, "a number of own is 0.0: .* above 0"),
         (LearningConfig, {"biases": (NAN,)}, "a number of biases is nan"),
         (LearningConfig, {"n_folds": 1}, "n_folds is 1: it must be a whole number at least 2"),
         (LearningConfig, {"max_dose": 0.0}, "max_dose is 0.0: it must be .* above 0"),
-        (ScaleConfig, {"n_folds": 1}, "n_folds is 1: it must be a whole number at least 2"),
     ],
 )
 def test_a_configuration_checks_itself(kind, settings, match):
