@@ -70,6 +70,8 @@ from .fit.controls import shuffled_labels as shuffled_labels  # control: perspec
 from .fit.learn import LearnedFit as LearnedFit  # learned directions, and what came out
 from .fit.learn import learn_directions as learn_directions  # directions learned as they run
 from .fit.verdict import Verdict as Verdict  # what a fit gains, beside chance, and what it costs
+from .fit.voice import Voice as Voice  # a mixture of known perspectives
+from .fit.voice import learn_voice as learn_voice  # a new perspective from few answers
 from .fit.recipe import Fit as Fit  # directions, their features, the encoded feedback
 from .fit.recipe import fit_directions as fit_directions  # a direction for every perspective
 

@@ -31,6 +31,7 @@ EXAMPLES = """\
   saepd fit --feedback mine.jsonl --out steering
   saepd fit --feedback mine.csv --skip-bad --n-latents 16 --out steering
   saepd fit --feedback mine.jsonl --method differences --k 16 --out steering
+  saepd fit --feedback ten.jsonl --like steering --out new_voice
   saepd fit --config mine.yaml --block 20
 
 A feedback row:
@@ -85,11 +86,14 @@ class Options:
         method: How directions come about: learned as they will run, with a verdict on whether that
             foretells answers better than no steering; or differences of means of chosen latents,
             which is how the paper makes them.
+        like: Folder of directions of perspectives that are known already; the feedback is then that
+            of one new perspective, about 5 to 20 answers, and is learned as a mixture of these.
         json: Print what was written as JSON.
     """
 
     out: Path
     method: Method = "learned"
+    like: Path | None = None
     json: bool = False
     rows: FeedbackOptions = field(default_factory=FeedbackOptions)
     where: ModelConfig = field(default_factory=ModelConfig)
@@ -116,6 +120,9 @@ def run(options: Options) -> None:
             "--anyway and those beside them in saepd fit --help)"
         )
     rows = options.rows.load()
+    if options.like is not None:
+        _mix(options, options.like, rows)
+        return
     model, sae = load_model_and_sae(options.where)
     if learns:
         from saepd.fit.learn import learn_directions
@@ -131,6 +138,32 @@ def run(options: Options) -> None:
         fitted = fit_directions(model, sae, rows, options.fit, progress=report)
     save_to_disk(fitted.directions, options.out)
     _show_fitted(fitted, options)
+
+
+def _mix(options: Options, like: Path, rows: Sequence[Feedback]) -> None:
+    """Learn a new voice from what is known, save it, and say what it is made of."""
+    from saepd.cli.steering import SteeringOptions
+    from saepd.directions.saving import save_to_disk
+    from saepd.fit.voice import learn_voice
+
+    model, known = SteeringOptions(like).load(options.where)
+    voice = learn_voice(model, known, rows)
+    told = {
+        "sentence": str(voice),
+        "weights": voice.weights,
+        "gain": None if voice.gain is None else voice.gain._asdict(),
+        "in_span": voice.in_span,
+    }
+    save_to_disk([voice.direction], options.out, model=model, verdict=told)
+    if options.json:
+        print_json({"out": str(options.out), **told})
+        return
+    print_table(
+        f"{voice.direction.perspective} in {options.out}, a mixture of",
+        ["perspective", "weight"],
+        [[name, f"{weight:+.2f}"] for name, weight in voice.weights.items()],
+    )
+    print(told["sentence"])
 
 
 def _show_learned(fit: LearnedFit, options: Options) -> None:

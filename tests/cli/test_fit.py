@@ -105,7 +105,18 @@ def test_fit_learns_and_says_whether_steering_helps(run, files, where, tmp_path)
         for i in range(8)
     ]
     feedback = write_rows(tmp_path / "eight.jsonl", rows)
-    learn = ("fit", "--feedback", feedback, "--out", out, "--n-latents", 4, *where)
+    learn = (
+        "fit",
+        "--feedback",
+        feedback,
+        "--out",
+        out,
+        "--n-latents",
+        4,
+        "--gate",
+        "never",
+        *where,
+    )
     done = run(*learn, "--anyway", "--json")
     assert done.code == 0, done.err
     found = json.loads(done.out)
@@ -118,6 +129,13 @@ def test_fit_learns_and_says_whether_steering_helps(run, files, where, tmp_path)
     # Of each question the two said the opposite.
     said = rows[1]["answer"]
     assert answers["left"][OPTIONS.index(said)] > answers["right"][OPTIONS.index(said)]
+    new = [row | {"perspective": "new", "id": f"new {row['id']}"} for row in rows[:8]]
+    ten = write_rows(tmp_path / "ten.jsonl", new)
+    like = ("fit", "--feedback", ten, "--like", out, "--out", tmp_path / "new")
+    mixed = run(*like, "--json", *where)
+    assert mixed.code == 0, mixed.err
+    assert set(json.loads(mixed.out)["weights"]) == {"left", "right"}
+    assert read_lineage(tmp_path / "new").perspectives == ("new",)
     shown = run(*learn)
     assert "for comparison:" in shown.out.lower()
     assert "beside the readout alone" in " ".join(shown.out.split())
