@@ -49,14 +49,14 @@ class FeatureTable:
         if n_sure == 0:
             any_ = max(one.shuffles_with_any for one in self.sureness)
             return (
-                "No latent tells one perspective's feedback with a false-sign rate below "
+                "No latent tells whose feedback it is with a false-sign rate below "
                 f"{SURE:g}; shuffled perspectives give one in {any_} of {N_SHUFFLES} draws."
             )
-        best = min(self.rows, key=lambda row: (row.false_sign_rate, -abs(row.score)))
+        best = min(self.rows, key=lambda row: (row.false_sign_rate >= SURE, -abs(row.score)))
         label = f" ({best.label})" if best.label else ""
         many = "1 latent is" if n_sure == 1 else f"{n_sure} latents are"
         return (
-            f"Latent {best.latent}{label} tells the feedback of {best.perspective} most surely "
+            f"Latent {best.latent}{label} tells the feedback of {best.perspective} best "
             f"(score {best.score:+.2f}, false-sign rate {best.false_sign_rate:.2g}); {many} below "
             f"{SURE:g} in all, {by_chance:.1f} where perspectives are shuffled."
         )

@@ -84,8 +84,8 @@ def test_the_planted_latent_comes_first_and_is_surely_its_own(table):
     assert first.against[0].activation < 0.1 * first.contexts[0].activation
     # What speaks against it are other answers to the same question.
     assert first.against[0].text.startswith(first.contexts[0].text.partition("?")[0])
-    assert table.sentence.startswith("Latent ")
-    assert "most surely" in table.sentence
+    assert table.sentence.startswith(f"Latent {PLANTED} (")
+    assert "tells the feedback of A best" in table.sentence
 
 
 def test_shuffled_feedback_makes_nothing_sure(llama, planted_sae, rows):
@@ -121,3 +121,38 @@ def test_the_table_is_json_a_frame_and_html(table):
     assert frame.latent.tolist() == [r.latent for r in table.rows]
     assert {"effect/A", "effect_low/B", "gain", "answer_gain_high", "against"} <= set(frame)
     assert str(table.rows[0].latent) in table._repr_html_()
+
+
+@pytest.mark.slow
+def test_a_topic_that_two_groups_part_on_is_found_among_the_shipped_latents():
+    from saepd.features.index.reading import load_index
+    from saepd.models.load import load_model
+    from saepd.saes.load import load_sae
+
+    model = load_model()
+    sae = load_sae(15, model=model)
+    rng = np.random.default_rng(0)
+    questions = {
+        "How should people get to work?": ("Take the bus", "Drive a car"),
+        "What should schools teach?": ("More music", "More maths"),
+        "What do you eat for breakfast?": ("Bread", "Fruit"),
+        "What should the park have?": ("More trees", "More benches"),
+    }
+    rows = []
+    for name in "AB":
+        for i in range(48):
+            prompt = list(questions)[0 if i % 2 == 0 else 1 + i // 2 % 3]
+            options = questions[prompt]
+            chosen = int(name == "B") if "work" in prompt else int(rng.random() < 0.5)
+            rows.append(
+                Feedback(
+                    id=f"{name}{i}", perspective=name, prompt=prompt, item=prompt,
+                    options=options, answer=options[chosen],
+                )
+            )  # fmt: skip
+    table = feature_table(model, sae, rows, index=load_index(None, sae), top=3)
+    first = table.of("A")[0]
+    assert first.score > 0
+    assert first.false_sign_rate < 0.05
+    assert "bus" in first.label
+    assert all(one.shuffles_with_any <= 1 for one in table.sureness)
