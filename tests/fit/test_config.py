@@ -25,6 +25,7 @@ NAN = float("nan")
         (LearningConfig, {"own": (0.1, 0.0)}, "a number of own is 0.0: .* above 0"),
         (LearningConfig, {"biases": (NAN,)}, "a number of biases is nan"),
         (LearningConfig, {"n_folds": 1}, "n_folds is 1: it must be a whole number at least 2"),
+        (LearningConfig, {"gate": "alway"}, "unknown use of gates 'alway': did you mean 'always'"),
         (LearningConfig, {"max_dose": 0.0}, "max_dose is 0.0: it must be .* above 0"),
     ],
 )
