@@ -118,7 +118,8 @@ class LearningConfig:
         own: Ridge penalties to try for how each perspective differs from the others, in the same
             unit; that they do not differ is tried as well.
         biases: Ridge penalties to try for the position biases that all perspectives share.
-        own_readout: Ridge penalties to try for each perspective's own temperature and biases.
+        own_readout: Ridge penalties to try for each perspective's own temperature and biases; the
+            largest within a standard error of the best is taken.
         n_folds: Number of folds of the cross-validation over questions.
         max_dose: Largest norm of what is written, as a share of the residual's own norm.
         anyway: Steer even where cross-validation does not support it.
@@ -130,7 +131,7 @@ class LearningConfig:
     shared: tuple[float, ...] = (0.0005, 0.001, 0.002, 0.004, 0.016, 0.064)
     own: tuple[float, ...] = (0.005, 0.02, 0.08, 0.32)
     biases: tuple[float, ...] = (0.01, 0.04, 0.16)
-    own_readout: tuple[float, ...] = (0.03, 0.1, 0.3)
+    own_readout: tuple[float, ...] = (0.03, 0.1, 0.3, 10.0)
     n_folds: int = 5
     max_dose: float = 1.0
     anyway: bool = False

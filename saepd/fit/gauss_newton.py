@@ -87,10 +87,10 @@ def learn_shared(asked: Asked, ridge: Ridge, size: float, first: Around, report:
         there = fit_shared(rows, ridge, size).values
         foretold = _read(written(rows, there), ridge) + penalty_of(there, ridge, size)
         tried = [step * there for step in _STEPS]
-        found = real_losses(asked, [asked.everywhere(vector) for vector in tried], ridge)
+        runs = asked.moved(*(asked.everywhere(vector) for vector in tried))
         whole = [
-            loss + penalty_of(vector, ridge, size)
-            for loss, vector in zip(found, tried, strict=True)
+            _read(real_rows(asked, moved), ridge) + penalty_of(vector, ridge, size)
+            for moved, vector in zip(runs, tried, strict=True)
         ]
         best = int(np.argmin(whole))
         if whole[best] > before - _ENOUGH:
@@ -110,8 +110,10 @@ def learn_own(
     max_norm: float,
     around: Around,
     report: Report,
-) -> Candidates:
+) -> tuple[Candidates, list[Row]]:
     """Candidates as they run: shrunk, or fitted anew around what they write, where that helps.
+
+    Their answers as they run are given with them; nothing is left to write in these rows.
 
     Args:
         asked: The feedback.
@@ -122,7 +124,7 @@ def learn_own(
         around: What it was fitted around.
         report: Told what is being done.
     """
-    best, least = found, np.inf
+    best, as_run, least = found, [], np.inf
     for number in range(_MAX_ROUNDS):
         rows = in_units(linear_rows(asked, around), found.units)
         as_written = [
@@ -132,22 +134,21 @@ def learn_own(
         ]
         foretold = _read(as_written, ridge)
         tried = [found.shrunk(step) for step in _STEPS]
-        real = real_losses(asked, [asked.pairs(own.vectors) for own in tried], ridge)
+        runs = [
+            real_rows(asked, moved)
+            for moved in asked.moved(*(asked.pairs(own.vectors) for own in tried))
+        ]
+        real = [_read(run, ridge) for run in runs]
         chosen = int(np.argmin(real))
-        if real[chosen] < least:
-            best, least = tried[chosen], real[chosen]
+        if real[chosen] < least or not as_run:
+            best, as_run, least = tried[chosen], runs[chosen], real[chosen]
         agrees = chosen == 0 and abs(real[0] - foretold) < _ENOUGH
         if agrees or number + 1 == _MAX_ROUNDS or ridge.own is None:
             break
         around = _effects(asked, asked.pairs(best.vectors), report)
         rows = in_units(linear_rows(asked, around), found.units)
         found = found._replace(parts=fit_both(rows, ridge, size)).within(max_norm)
-    return best
-
-
-def real_losses(asked: Asked, sets: Sequence[Mapping[Pair, Vector]], ridge: Ridge) -> list[float]:
-    """Mean loss of the answers under vectors that really run, with readouts fitted to that."""
-    return [_read(real_rows(asked, moved), ridge) for moved in asked.moved(*sets)]
+    return best, as_run
 
 
 def _read(rows: Sequence[Row], ridge: Ridge) -> float:

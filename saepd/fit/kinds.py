@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -20,7 +19,7 @@ from saepd.branches.dose import relative_dose
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector
 from saepd.fit.asked import Asked, Report, Vector
-from saepd.fit.candidates import Candidates, Kind, Learner
+from saepd.fit.candidates import Kind, Learner
 from saepd.fit.config import LearningConfig
 from saepd.fit.gauss_newton import (
     Around,
@@ -28,7 +27,6 @@ from saepd.fit.gauss_newton import (
     learn_own,
     learn_shared,
     linear_rows,
-    real_rows,
 )
 from saepd.fit.penalised import (
     Part,
@@ -156,22 +154,36 @@ def learn_kinds(
     size = effect_size(rows)
     tried: dict[str, float] = {}
 
+    def loss_of(ridge: Ridge, seen: Sequence[Row], fit: _Fit) -> Losses:
+        found = foretold(seen, parts, fitted_without(seen, parts, partial(fit, ridge=ridge)))
+        tried[str(ridge)] = float(np.nanmean(found))
+        return found
+
     def best(ridges: Iterable[Ridge], seen: Sequence[Row], fit: _Fit) -> Ridge:
         """The penalties under which answers to questions not seen are foretold best."""
-        found: dict[Ridge, float] = {}
-        for ridge in ridges:
-            fits = fitted_without(seen, parts, partial(fit, ridge=ridge))
-            found[ridge] = float(np.nanmean(foretold(seen, parts, fits)))
-            tried[str(ridge)] = found[ridge]
+        found = {ridge: np.nanmean(loss_of(ridge, seen, fit)) for ridge in ridges}
         return min(found, key=lambda ridge: found[ridge])
+
+    def simplest(ridges: Sequence[Ridge], seen: Sequence[Row], fit: _Fit) -> Ridge:
+        """The first of the penalties that is within a standard error of the best."""
+        found = {ridge: loss_of(ridge, seen, fit) for ridge in ridges}
+        least = found[min(found, key=lambda ridge: np.nanmean(found[ridge]))]
+        for ridge, losses in found.items():
+            lost = gains(asked, losses - least)
+            if len(lost) < 2 or lost[0] <= lost[1:].std():
+                return ridge
+        return ridges[-1]
 
     def fit_everybodys(seen: Sequence[Row], ridge: Ridge) -> dict[str, Part]:
         return dict.fromkeys(asked.perspectives, fit_shared(seen, ridge, size))
 
     report("trying settings", 0, 1)
     plain, ridge = written(rows), Ridge()
-    pairs = product(config.biases, config.own_readout)
-    ridge = best([Ridge(biases=b, own_readout=o) for b, o in pairs], plain, fit_readouts)
+    own_readout = sorted(config.own_readout, reverse=True)
+    ridge = best(
+        [Ridge(biases=b, own_readout=own_readout[0]) for b in config.biases], plain, fit_readouts
+    )
+    ridge = simplest([replace(ridge, own_readout=o) for o in own_readout], plain, fit_readouts)
     unsteered = foretold(
         plain, parts, fitted_without(plain, parts, partial(fit_readouts, ridge=ridge))
     )
@@ -199,8 +211,8 @@ def learn_kinds(
             solutions[kind] = Solution(None, nothing, nothing, readouts, supported)
             continue
         found = learner.fit(kind, rows)
-        found = learn_own(asked, found, ridge, size, max_norm, around, report)
-        readouts = _as_run(asked, found, ridge)
+        found, as_run = learn_own(asked, found, ridge, size, max_norm, around, report)
+        readouts = {name: part.readout for name, part in fit_readouts(as_run, ridge).items()}
         values = {name: part.values for name, part in found.parts.items()}
         solutions[kind] = Solution(found.latents, values, found.vectors, readouts, supported)
     base = fit_readout(plain, ridge).readout
@@ -218,10 +230,3 @@ def _anothers(vectors: Mapping[str, Vector]) -> dict[str, Vector]:
     """Every perspective's vector given to the one before it."""
     names = list(vectors)
     return {name: vectors[names[(i + 1) % len(names)]] for i, name in enumerate(names)}
-
-
-def _as_run(asked: Asked, found: Candidates, ridge: Ridge) -> dict[str, SoftmaxWeights]:
-    """Readouts under what is written, as it runs."""
-    [moved] = asked.moved(asked.pairs(found.vectors))
-    rows = real_rows(asked, moved)
-    return {name: part.readout for name, part in fit_readouts(rows, ridge).items()}

@@ -211,6 +211,7 @@ def model_targets(folder: Path) -> list[Target]:
 
 
 def _save_directions(model: Any, sae: Any, folder: Path) -> None:
+    import numpy
     import tiny  # pyright: ignore[reportMissingImports] - beside the tests, see scripts/fuzz.py
     import torch
 
@@ -222,7 +223,9 @@ def _save_directions(model: Any, sae: Any, folder: Path) -> None:
     from saepd.models.wording import ReadoutConfig
 
     fitted = fit_directions(model, sae, as_feedback([r for r in _SAID if "answer" in r]))
-    readout = FittedReadout(ReadoutConfig(), [0.5, 0.0, 0.1, -0.1], [0.4, 0.2, -0.3, 0.0])
+    readout = FittedReadout(
+        ReadoutConfig(), numpy.array([0.5, 0.0, 0.1, -0.1]), numpy.array([0.4, 0.2, -0.3, 0.0])
+    )
     gate = Gate(tiny.SITE, torch.ones(int(sae.cfg.d_sae)), sae=sae)
     plain = Gate(tiny.SITE, torch.ones(tiny.D_MODEL), rule="above", threshold=0.2, cosine=True)
     directions = [
