@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from scipy.special import log_softmax
 
@@ -123,12 +124,12 @@ def learn_voice(model: TransformerBridge, known: Directions, feedback: FeedbackL
     gains = mean(tried[_RIDGES[-1]] - tried[ridge], draw_weights(wordings, seed=0))
     alone = _foretold_alone(questions, held_out)
     [name] = names
-    vector = sum(w * d.constant for w, d in zip(weights, directions, strict=True))
+    vector = weights @ _vectors(directions)
     own = np.sum([w * r.own for w, r in zip(weights, readouts, strict=True)], axis=0)
     direction = Direction(
         name,
         first.hook_name,
-        AddVector(vector),
+        AddVector(torch.from_numpy(vector)),
         positions=first.positions,
         lineage=first.lineage,
         readout=FittedReadout(readouts[0].config, readouts[0].base, own),
@@ -158,14 +159,16 @@ def _readouts(directions: Sequence[Direction]) -> list[FittedReadout]:
     return found
 
 
+def _vectors(directions: Sequence[Direction]) -> Float[np.ndarray, "known d_model"]:
+    """What each direction adds, none of which depends on the text."""
+    found = [d.constant.double().cpu().numpy() for d in directions if d.constant is not None]
+    return np.stack(found)
+
+
 def _questions(
     asked: Asked, directions: Sequence[Direction], readouts: Sequence[FittedReadout]
 ) -> list[_Question]:
-    everywhere = []
-    for direction in directions:
-        assert direction.constant is not None
-        everywhere.append(asked.everywhere(direction.constant.double().cpu().numpy()))
-    moved = asked.moved(*everywhere)
+    moved = asked.moved(*(asked.everywhere(vector) for vector in _vectors(directions)))
 
     def one(answer: Answer) -> _Question:
         pair: Pair = (answer.question, None)
@@ -194,7 +197,7 @@ def _foretold(
     for part in range(held_out.max() + 1):
         seen = [one for one, own in zip(questions, held_out, strict=True) if own != part]
         weights = _mix(seen, even, ridge)
-        for i in np.flatnonzero(held_out == part):
+        for i in np.flatnonzero(held_out == part).tolist():
             losses[i] = -(questions[i].target @ log_softmax(questions[i].known @ weights))
     return losses
 
@@ -209,6 +212,6 @@ def _foretold_alone(
     for part in range(held_out.max() + 1):
         seen = [one for one, own in zip(questions, held_out, strict=True) if own != part]
         weights = fit_softmax([o.readout for o in seen], [o.target for o in seen], penalty)
-        for i in np.flatnonzero(held_out == part):
+        for i in np.flatnonzero(held_out == part).tolist():
             losses[i] = -(questions[i].target @ log_softmax(questions[i].readout @ weights))
     return losses
