@@ -43,7 +43,7 @@ _PACKAGES = (
     *("numpy", "scipy", "scikit-learn"),
 )
 # Raised when a method, or what all of them are given, comes to mean other numbers.
-VERSION = 2
+VERSION = 3
 
 Report = Callable[[str, int, int], None]
 
