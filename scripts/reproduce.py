@@ -41,13 +41,13 @@ RECORD: dict[str, tuple[str, str, list[str], str]] = {
         "globalopinionqa",
         "globalopinionqa.json",
         _SURVEY,
-        "--feedback-kind distribution --draws 3 --limit 60 --block 20",
+        "--feedback-kind distribution --draws 2 --limit 60 --block 20",
     ),
     "globalopinionqa_answers": (
         "globalopinionqa",
         "globalopinionqa.json",
         _SURVEY,
-        "--draws 3 --limit 60 --block 20",
+        "--draws 2 --limit 60 --block 20",
     ),
     "globalopinionqa_steered": (
         "globalopinionqa",

@@ -108,7 +108,7 @@ class FitConfig:
 
 @dataclass(frozen=True)
 class LearningConfig:
-    """What learning tries, to choose among by cross-validation over the feedback's questions.
+    """What learning chooses among, by cross-validation over questions.
 
     Attributes:
         n_latents: Number of latents that a direction is made of at most; 0 writes a dense vector

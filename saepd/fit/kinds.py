@@ -52,7 +52,7 @@ class Solution(NamedTuple):
     """What one kind came to.
 
     Attributes:
-        latents: Ids of the latents that it writes, in the order of their weight; None for a vector.
+        latents: Ids of the latents that it writes, in the order of their choice; None for a vector.
         values: Perspective -> how much of each latent, or the vector itself.
         vectors: Perspective -> what is written at coefficient 1, in residual units.
         readout: Perspective -> weights of its readout, fitted under what is written.

@@ -105,18 +105,8 @@ def test_fit_learns_and_says_whether_steering_helps(run, files, where, tmp_path)
         for i in range(8)
     ]
     feedback = write_rows(tmp_path / "eight.jsonl", rows)
-    learn = (
-        "fit",
-        "--feedback",
-        feedback,
-        "--out",
-        out,
-        "--n-latents",
-        4,
-        "--gate",
-        "never",
-        *where,
-    )
+    learn = ("fit", "--feedback", feedback, "--out", out, "--n-latents", 4, *where)
+    learn += ("--gate", "never", "--own-readout", 0.1)
     done = run(*learn, "--anyway", "--json")
     assert done.code == 0, done.err
     found = json.loads(done.out)
