@@ -131,6 +131,7 @@ def learn_kinds(
     config: LearningConfig,
     kinds: Sequence[Kind],
     *,
+    controls: Sequence[Kind] = (),
     seed: int = 0,
     report: Report,
 ) -> LearnedKinds:
@@ -141,6 +142,7 @@ def learn_kinds(
         dictionary: What one unit of each latent of the SAE writes.
         config: What is tried.
         kinds: Which kinds; the first is the one that another perspective's vectors are compared to.
+        controls: Kinds that are cross-validated only.
         seed: Of random latents and of shuffling.
         report: Told what is being done.
 
@@ -195,7 +197,7 @@ def learn_kinds(
     max_norm = config.max_dose * residual_norm(asked)
     learner = Learner(dictionary, config.n_latents, ridge, size, max_norm, seed)
     settings = {}
-    for kind in kinds:
+    for kind in (*kinds, *controls):
         fits = [learner.fit(kind, [r for r in rows if r.question not in part]) for part in parts]
         settings[kind] = [(found.parts, found.vectors) for found in fits]
     settings["another's"] = [(own, _anothers(vectors)) for own, vectors in settings[kinds[0]]]

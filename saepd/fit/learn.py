@@ -101,12 +101,13 @@ def learn_directions(
     place, positions = sae_hook_name(sae), config.direction.positions
     asked = ask(model, rows, place, config.readout, positions, report)
     dictionary, norms = unit_rows(sae)
-    kinds: tuple[Kind, ...] = ("latents", "vector", "random", "shuffled")
+    kind: Kind = "latents" if learning.n_latents else "vector"
+    controls: tuple[Kind, ...] = ("vector", "random", "shuffled")
     if not learning.n_latents:
-        kinds = ("vector", "shuffled")
-    learned = learn_kinds(asked, dictionary, learning, kinds, report=report)
+        controls = ("shuffled",)
+    learned = learn_kinds(asked, dictionary, learning, [kind], controls=controls, report=report)
     story = {**lineage(model, sae, rows, config), "learning": asdict(learning)}
-    directions = made_of(learned, kinds[0], sae, norms, config.readout, story)
+    directions = made_of(learned, kind, sae, norms, config.readout, story)
     gates = None
     if learning.gate != "never":
         gates = _gates(learned, sae, learning, rows, report)
