@@ -46,8 +46,8 @@ RECORD: dict[str, tuple[str, str, list[str], str]] = {
     "globalopinionqa_answers": (
         "globalopinionqa",
         "globalopinionqa.json",
-        _SURVEY,
-        "--draws 2 --limit 60 --block 20",
+        [*_SURVEY, "zero-shot-persona", "contextual-calibration", "few-shot"],
+        "--draws 5 --limit 40 --block 20",
     ),
     "globalopinionqa_steered": (
         "globalopinionqa",
