@@ -21,7 +21,7 @@ from saepd.fit.asked import Asked, Report
 from saepd.fit.candidates import Kind
 from saepd.fit.gates import LearnedGates, Readings, Written, contrast, learn_gates
 from saepd.fit.gauss_newton import Around
-from saepd.fit.kinds import LearnedKinds, gains
+from saepd.fit.kinds import LearnedKinds, gains, is_gain
 from saepd.fit.penalised import Ridge
 from saepd.fit.validate import folds
 
@@ -78,7 +78,7 @@ def learn_gated(
     without = learned.losses[kind] if solution.supported else learned.unsteered
     best = min(found, key=lambda gates: float(np.nanmean(gates.losses)))
     gained = gains(asked, without - best.losses)
-    return Gated(best, len(gained) > 1 and bool(gained[0] > gained[1:].std()))
+    return Gated(best, is_gain(gained))
 
 
 def contrast_gates(

@@ -45,6 +45,9 @@ from saepd.metrics.intervals import Interval, draw_weights, interval
 from saepd.metrics.weighted import mean
 from saepd.readout.softmax import SoftmaxWeights
 
+# Nats: smaller gains are what is left of float32 between two runs.
+_ROUNDING = 1e-4
+
 _Fit: TypeAlias = Callable[..., Mapping[str, Part]]
 
 
@@ -123,6 +126,11 @@ def gains(
     ]
     wordings = [asked.wordings[asked.answers[i].question] for i in chosen]
     return mean(gained[chosen], draw_weights(wordings, seed=0))
+
+
+def is_gain(found: Float[np.ndarray, " draws"]) -> bool:
+    """Whether the first of the gains is more than their standard error, and than rounding."""
+    return len(found) > 1 and bool(found[0] > max(found[1:].std(), _ROUNDING))
 
 
 def learn_kinds(
@@ -206,7 +214,7 @@ def learn_kinds(
     solutions: dict[Kind, Solution] = {}
     for kind in kinds:
         gained = gains(asked, unsteered - losses[kind])
-        supported = len(gained) > 1 and bool(gained[0] > gained[1:].std())
+        supported = is_gain(gained)
         if not supported and not config.anyway:
             readouts = {name: part.readout for name, part in fit_readouts(plain, ridge).items()}
             nothing = dict.fromkeys(readouts, np.zeros(width))

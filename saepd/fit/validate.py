@@ -27,7 +27,8 @@ def folds(asked: Asked, n: int) -> list[set[str]]:
     """Questions in ``n`` parts; what is asked in the same words stays together.
 
     Raises:
-        InputError: there are fewer questions than parts.
+        InputError: there are fewer questions than parts, or no perspective has answered questions
+            of two parts.
     """
     wordings = sorted(set(asked.wordings.values()))
     if len(wordings) < n:
@@ -36,6 +37,13 @@ def folds(asked: Asked, n: int) -> list[set[str]]:
             "give more, or fit differences of means (--method differences)"
         )
     part = {wording: number % n for number, wording in enumerate(wordings)}
+    answered = {(row.perspective, part[asked.wordings[row.question]]) for row in asked.answers}
+    if len(answered) == len(asked.perspectives):
+        raise InputError(
+            "no perspective has answered questions of two folds, so none of its answers can be "
+            "foretold from its others: give more answers of each, or fit differences of means "
+            "(--method differences)"
+        )
     return [{q for q, wording in asked.wordings.items() if part[wording] == i} for i in range(n)]
 
 

@@ -9,6 +9,7 @@ from saepd.directions.saving import load_from_disk, save_to_disk
 from saepd.feedback.schema import Feedback
 from saepd.fit.asked import ask
 from saepd.fit.config import DirectionConfig, FitConfig, LearningConfig
+from saepd.fit.kinds import is_gain
 from saepd.fit.learn import learn_directions
 from saepd.models.wording import ReadoutConfig
 from saepd.readout.options import read_options
@@ -179,6 +180,21 @@ def test_rows_that_cannot_be_learned_from_are_refused(llama, sae):
     same = rows()[0].model_copy(update={"id": "y", "prompt": "Otherwise?"})
     with pytest.raises(InputError, match=r"'y' asks item .* in other words"):
         learn_directions(llama, sae, [*rows(), same], None, QUICK)
+
+
+def test_people_of_one_answer_each_are_refused_before_anything_is_learned(llama, sae):
+    one_each = [
+        row.model_copy(update={"perspective": f"p{i}"}) for i, row in enumerate(rows()[::2])
+    ]
+    with pytest.raises(InputError, match="no perspective has answered questions of two folds"):
+        learn_directions(llama, sae, one_each, None, QUICK)
+
+
+def test_what_is_only_rounding_is_no_gain():
+    assert not is_gain(np.array([1e-6, 1e-6, 1e-6]))
+    assert not is_gain(np.array([0.02, -0.1, 0.1]))
+    assert not is_gain(np.array([0.5]))
+    assert is_gain(np.array([0.02, 0.02, 0.021]))
 
 
 def test_a_vector_of_all_moves_every_question(llama, sae):
