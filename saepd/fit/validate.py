@@ -7,6 +7,7 @@ many settings, and with vectors that really run, for the settings that are left.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
@@ -26,21 +27,35 @@ Fit: TypeAlias = Callable[[Sequence[Row]], Mapping[str, Part]]
 def folds(asked: Asked, n: int) -> list[set[str]]:
     """Questions in ``n`` parts; what is asked in the same words stays together.
 
+    Each question goes to the part in which those who answered it have answered least, so each
+    perspective's answers are spread over the parts whoever was asked what.
+
     Raises:
-        InputError: there are fewer questions than parts, or no perspective has answered questions
-            of two parts.
+        InputError: there are fewer questions than parts, or no perspective has answered more than
+            one question.
     """
-    wordings = sorted(set(asked.wordings.values()))
-    if len(wordings) < n:
+    answerers: dict[str, list[str]] = {wording: [] for wording in asked.wordings.values()}
+    for row in asked.answers:
+        answerers[asked.wordings[row.question]].append(row.perspective)
+    if len(answerers) < n:
         raise InputError(
-            f"{len(wordings)} questions of feedback are too few for {n} folds of cross-validation: "
-            "give more, or fit differences of means (--method differences)"
+            f"{len(answerers)} questions of feedback are too few for {n} folds of "
+            "cross-validation: give more, or fit differences of means (--method differences)"
         )
-    part = {wording: number % n for number, wording in enumerate(wordings)}
-    answered = {(row.perspective, part[asked.wordings[row.question]]) for row in asked.answers}
-    if len(answered) == len(asked.perspectives):
+    answered: list[Counter[str]] = [Counter() for _ in range(n)]
+    part = {}
+    for wording in sorted(answerers):
+        part[wording] = min(
+            range(n),
+            key=lambda i: (
+                sum(answered[i][name] for name in answerers[wording]),
+                answered[i].total(),
+            ),
+        )
+        answered[part[wording]].update(answerers[wording])
+    if sum(map(len, answered)) == len(asked.perspectives):
         raise InputError(
-            "no perspective has answered questions of two folds, so none of its answers can be "
+            "each perspective has answered one question only, so none of its answers can be "
             "foretold from its others: give more answers of each, or fit differences of means "
             "(--method differences)"
         )

@@ -186,7 +186,7 @@ def test_people_of_one_answer_each_are_refused_before_anything_is_learned(llama,
     one_each = [
         row.model_copy(update={"perspective": f"p{i}"}) for i, row in enumerate(rows()[::2])
     ]
-    with pytest.raises(InputError, match="no perspective has answered questions of two folds"):
+    with pytest.raises(InputError, match="each perspective has answered one question only"):
         learn_directions(llama, sae, one_each, None, QUICK)
 
 

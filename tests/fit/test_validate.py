@@ -1,3 +1,5 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 from tiny import SITE
@@ -34,6 +36,24 @@ def test_questions_in_the_same_words_stay_together(asked):
     assert "i2" in together
     with pytest.raises(InputError, match="5 questions of feedback are too few for 6 folds"):
         folds(asked, 6)
+
+
+@pytest.mark.parametrize("n_perspectives", [2, 3, 4])
+def test_each_perspective_is_spread_over_the_folds_whoever_was_asked_what(llama, n_perspectives):
+    rows = [
+        Feedback(
+            id=f"{i}",
+            perspective=f"group {i % n_perspectives}",
+            prompt=f"Is plan {i:02} good?",
+            options=("yes", "no"),
+            answer="yes",
+        )
+        for i in range(4 * n_perspectives)
+    ]
+    asked = ask(llama, rows, SITE, ReadoutConfig(), "answer", lambda *_: None)
+    for part in folds(asked, 2):
+        answered = Counter(a.perspective for a in asked.answers if a.question in part)
+        assert answered == dict.fromkeys(asked.perspectives, 2)
 
 
 def test_no_answer_is_foretold_by_a_fit_that_has_seen_its_question(asked):
