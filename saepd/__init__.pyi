@@ -134,5 +134,8 @@ from .pages.figures import overlap_figure as overlap_figure  # latents that pers
 from .pages.figures import strip_figure as strip_figure  # tokens of two texts, by KL
 from .pages.report import write_report as write_report  # what a folder holds, as one page
 
+# While it takes its time
+from .common.progress import progress_bar as progress_bar  # a bar, in a terminal and in a notebook
+
 # When the input is wrong
 from .common.errors import InputError as InputError  # bad input, told in one sentence

@@ -6,7 +6,8 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from saepd.cli.options import check_folder, load_model_and_sae, print_json, print_table, progress
+from saepd.cli.options import check_folder, load_model_and_sae, print_json, print_table
+from saepd.common.progress import progress_bar
 from saepd.common.tracking import TrackingConfig, TrackingMode
 from saepd.evaluation.config import DrawConfig, EvaluationConfig
 from saepd.models.choice import ModelConfig
@@ -69,7 +70,7 @@ def run(options: Options) -> None:
     settings = {"where": asdict(options.where), **asdict(config)}
     with track(TrackingConfig(mode=options.wandb), settings, job_type="demo") as tracker:
         model, sae = load_model_and_sae(options.where)
-        with progress("starting") as report:
+        with progress_bar("starting") as report:
             fold = first_fold(model, sae, task, config, options.out)
             summary = evaluate(model, sae, task, config, options.out, DEMO_METHODS, report, fold)
             report("features, and one question in full", 0, 1)

@@ -7,8 +7,9 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from saepd.cli.options import check_folder, load_model_and_sae, print_json, print_table, progress
+from saepd.cli.options import check_folder, load_model_and_sae, print_json, print_table
 from saepd.common.errors import InputError
+from saepd.common.progress import progress_bar
 from saepd.common.tracking import TrackingConfig, TrackingMode
 from saepd.evaluation.config import EvaluationConfig
 from saepd.models.choice import ModelConfig
@@ -87,7 +88,7 @@ def run(options: Options) -> None:
     settings = {"task": task.name, **asdict(config), "where": asdict(options.where)}
     with track(TrackingConfig(mode=options.wandb), settings, job_type="evaluate") as tracker:
         model, sae = load_model_and_sae(options.where)
-        with progress("starting") as report:
+        with progress_bar("starting") as report:
             summary = evaluate(model, sae, task, config, options.out, options.methods, report)
         tracker.log_table("results", summary["rows"])
     if options.json:

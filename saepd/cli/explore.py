@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from saepd.cli.fit import FeedbackOptions
-from saepd.cli.options import load_model_and_sae, progress
+from saepd.cli.options import load_model_and_sae
 from saepd.common.checks import check_number
 from saepd.common.errors import InputError
+from saepd.common.progress import progress_bar
 from saepd.features.config import FeatureConfig
 from saepd.models.choice import ModelConfig
 from saepd.models.wording import ReadoutConfig
@@ -58,7 +59,7 @@ def run(options: Options) -> None:
     rows = options.rows.load()
     model, sae = load_model_and_sae(where)
     index = load_index(folder, sae)
-    with progress(f"encoding {len(rows)} rows") as report:
+    with progress_bar(f"encoding {len(rows)} rows") as report:
         table = feature_table(
             model,
             sae,

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from saepd.cli.fit import FeedbackOptions
-from saepd.cli.options import load_model_and_sae, print_json, progress
+from saepd.cli.options import load_model_and_sae, print_json
 from saepd.common.checks import check_number
+from saepd.common.progress import progress_bar
 from saepd.features.config import FeatureConfig
 from saepd.models.choice import ModelConfig
 from saepd.models.wording import ReadoutConfig
@@ -55,7 +56,7 @@ def run(options: Options) -> None:
     rows = options.rows.load()
     model, sae = load_model_and_sae(options.where)
     index = own_index(sae) if options.index is None else load_index(options.index, sae)
-    with progress(f"encoding {len(rows)} rows") as report:
+    with progress_bar(f"encoding {len(rows)} rows") as report:
         table = feature_table(
             model,
             sae,

@@ -14,9 +14,9 @@ from saepd.cli.options import (
     load_model_and_sae,
     print_json,
     print_table,
-    progress,
 )
 from saepd.common.errors import InputError
+from saepd.common.progress import progress_bar
 from saepd.features.config import FeatureConfig
 from saepd.fit.config import FitConfig, LearningConfig
 from saepd.models.choice import ModelConfig
@@ -127,14 +127,14 @@ def run(options: Options) -> None:
     if learns:
         from saepd.fit.learn import learn_directions
 
-        with progress(f"learning from {len(rows)} rows") as report:
+        with progress_bar(f"learning from {len(rows)} rows") as report:
             learned = learn_directions(
                 model, sae, rows, options.fit, options.learning, progress=report
             )
         save_to_disk(learned.directions, options.out, verdict=learned.verdict.as_json())
         _show_learned(learned, options)
         return
-    with progress(f"fitting on {len(rows)} rows") as report:
+    with progress_bar(f"fitting on {len(rows)} rows") as report:
         fitted = fit_directions(model, sae, rows, options.fit, progress=report)
     save_to_disk(fitted.directions, options.out)
     _show_fitted(fitted, options)

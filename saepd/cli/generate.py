@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saepd.branches.writing.config import SamplingConfig
 from saepd.cli.fields import argument
-from saepd.cli.options import as_asked, print_json, progress
+from saepd.cli.options import as_asked, print_json
 from saepd.cli.steering import SteeringOptions
 from saepd.common.errors import InputError
+from saepd.common.progress import progress_bar
 from saepd.merge.config import MergeConfig
 from saepd.models.choice import ModelConfig
 from saepd.models.wording import Style
@@ -109,7 +109,7 @@ def _write_batch(
     from saepd.branches.writing.generate import generate_batch
     from saepd.common.files import write_atomically
 
-    with progress("writing") as report:
+    with progress_bar("writing") as report:
         done = generate_batch(
             model,
             prompts,
@@ -117,7 +117,7 @@ def _write_batch(
             options.merge,
             options.sampling,
             trace=options.trace is not None,
-            progress=partial(report, "writing"),
+            progress=report,
         )
     if options.trace is not None:
         branches = _names(directions)
@@ -148,10 +148,8 @@ def _write_apart(
 ) -> None:
     from saepd.branches.writing.generate import generate_branches
 
-    with progress("writing") as report:
-        done = generate_branches(
-            model, prompts, directions, options.sampling, progress=partial(report, "writing")
-        )
+    with progress_bar("writing") as report:
+        done = generate_branches(model, prompts, directions, options.sampling, progress=report)
     names = _names(directions)
     found = [
         {

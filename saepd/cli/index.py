@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from saepd.cli.options import check_folder, load_model_and_sae, print_json, progress
+from saepd.cli.options import check_folder, load_model_and_sae, print_json
 from saepd.common.errors import InputError
+from saepd.common.progress import progress_bar
 from saepd.features.index.config import IndexConfig
 from saepd.models.choice import ModelConfig
 
@@ -49,7 +50,7 @@ def run(options: Options) -> None:
         if not path.is_file():
             raise InputError(f"--texts {path}: there is no such file")
     model, sae = load_model_and_sae(options.where)
-    with progress("reading texts") as report:
+    with progress_bar("reading texts") as report:
         index = build_index(
             model,
             sae,

@@ -1,4 +1,4 @@
-"""What commands share: options from dataclasses, loading of model and SAE, progress, output."""
+"""What commands share: options from dataclasses, loading of model and SAE, output."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,27 +103,6 @@ def spinning(what: str) -> Iterator[None]:
 
     with Console(stderr=True).status(what):
         yield
-
-
-@contextmanager
-def progress(what: str) -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on the terminal; call it with what is being done, the step, the steps."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(what, total=None)
-
-        def report(description: str, step: int, steps: int) -> None:
-            bar.update(task, description=description, completed=step, total=steps)
-
-        yield report
 
 
 def print_json(value: Any) -> None:

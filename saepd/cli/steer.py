@@ -13,12 +13,12 @@ from saepd.cli.options import (
     check_folder,
     load_model_and_saes,
     print_json,
-    progress,
     spinning,
 )
 from saepd.common.checks import check_numbers
 from saepd.common.errors import InputError
 from saepd.common.messages import shortened
+from saepd.common.progress import progress_bar
 from saepd.directions.latent_specs import LatentSpec, parse_latents
 from saepd.fit.config import HandConfig
 from saepd.models.choice import ModelConfig
@@ -202,15 +202,11 @@ def _latents(model: TransformerBridge, direction: Direction) -> list[dict[str, A
 def _show_texts(
     model: TransformerBridge, prompt: str, together: list[Direction], options: Options
 ) -> None:
-    from functools import partial
-
     from saepd.branches.writing.compare import compare
     from saepd.cli.strips import show_strips
 
-    with progress("writing") as report:
-        [found] = compare(
-            model, [prompt], together, options.sampling, progress=partial(report, "writing")
-        )
+    with progress_bar("writing") as report:
+        [found] = compare(model, [prompt], together, options.sampling, progress=report)
         told = _told(model, together)
     written = {"base": found.base, "steered": found.steered}
     if options.json:

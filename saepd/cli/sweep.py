@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saepd.cli.fields import argument
-from saepd.cli.options import check_folder, print_table, progress
+from saepd.cli.options import check_folder, print_table
+from saepd.common.progress import progress_bar
 from saepd.sweeps.config import RunConfig
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def run(options: Options) -> None:
         _dry_run(sweep, options.out, options.how.search_seed)
         return
     began = time.perf_counter()
-    with progress("starting") as report:
+    with progress_bar("starting") as report:
         done = run_sweep(sweep, options.out, options.how, report)
     ran = done.n_points - done.n_finished_before
     print(

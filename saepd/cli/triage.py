@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from saepd.cli.options import check_folder, print_json, print_table, progress
+from saepd.cli.options import check_folder, print_json, print_table
 from saepd.cli.steering import SteeringOptions
 from saepd.common.errors import InputError
+from saepd.common.progress import progress_bar
 from saepd.common.versions import package_versions
 from saepd.merge.config import MergeConfig
 from saepd.models.choice import ModelConfig
@@ -81,7 +82,7 @@ def run(options: Options) -> None:
             print(f"{path}: went on without {loaded.n_bad} bad rows", file=sys.stderr)
     options.directions.check(MergeConfig())
     model, directions = options.directions.load(options.where)
-    with progress("starting") as report:
+    with progress_bar("starting") as report:
         readout = options.directions.readout(options.assessment.readout)
         reading = fit_reading(
             model, items.rows, rows, readout, centre=options.centre, directions=directions
