@@ -42,7 +42,7 @@ from .features.table import feature_table as feature_table  # the table, with al
 from .features.index.build import build_index as build_index  # every latent over a collection of texts
 from .features.index.config import IndexConfig as IndexConfig  # how texts are read into an index
 from .features.index.reading import FeatureIndex as FeatureIndex  # an index: a page for every latent
-from .features.index.reading import LatentPage as LatentPage  # all that an index knows of a latent
+from .features.index.latent_page import LatentPage as LatentPage  # all that an index knows of a latent
 from .features.index.reading import load_index as load_index  # an index from a folder
 from .features.index.search import FoundLatent as FoundLatent  # a latent that was looked up
 from .features.index.search import search as search  # latents by words, by texts, by texts for and against

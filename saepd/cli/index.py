@@ -17,9 +17,10 @@ EXAMPLES = """\
   saepd search "money and taxes" --index index
 
 The same command continues an interrupted run. An index in the folder "index" of
-an SAE's own folder is found without being named."""
+an SAE's own folder is found without being named. With --labels, the same command
+adds labels to an index that is there already."""
 
-FIRST = ("texts", "out", "about", "max_tokens", "model", "sae")
+FIRST = ("texts", "out", "about", "labels", "max_tokens", "model", "sae")
 
 
 @dataclass(kw_only=True)
@@ -30,12 +31,15 @@ class Options:
         texts: Files of texts: .txt (one text each), .jsonl or .jsonl.gz (field "text").
         out: Folder that the index is written to.
         about: Where the texts come from and under which licence, as the index shall say it.
+        labels: Files of labels that others gave the SAE's latents, as Neuronpedia exports its
+            explanations; they are shown beside the computed ones.
         json: Print what was read as JSON.
     """
 
     texts: list[Path]
     out: Path
     about: str = ""
+    labels: list[Path] = field(default_factory=list)
     json: bool = False
     where: ModelConfig = field(default_factory=ModelConfig)
     reading: IndexConfig = field(default_factory=IndexConfig)
@@ -46,9 +50,10 @@ def run(options: Options) -> None:
     from saepd.features.index.build import build_index
 
     check_folder(options.out)
-    for path in options.texts:
-        if not path.is_file():
-            raise InputError(f"--texts {path}: there is no such file")
+    for option, paths in (("--texts", options.texts), ("--labels", options.labels)):
+        for path in paths:
+            if not path.is_file():
+                raise InputError(f"{option} {path}: there is no such file")
     model, sae = load_model_and_sae(options.where)
     with progress_bar("reading texts") as report:
         index = build_index(
@@ -58,6 +63,7 @@ def run(options: Options) -> None:
             options.out,
             options.reading,
             about=options.about,
+            labels=options.labels,
             progress=report,
         )
     if options.json:

@@ -14,7 +14,8 @@ from saepd.common.errors import InputError
 from saepd.models.choice import ModelConfig
 
 if TYPE_CHECKING:
-    from saepd.features.index.reading import FeatureIndex, LatentPage
+    from saepd.features.index.latent_page import LatentPage
+    from saepd.features.index.reading import FeatureIndex
     from saepd.features.index.search import FoundLatent
 
 EXAMPLES = """\
@@ -123,6 +124,9 @@ def _show_found(found: Sequence[FoundLatent], title: str, options: Options) -> N
         ],
         sentences=("label", "context"),
     )
+    for one in found:
+        for label in one.given:
+            print(f"{one.latent}, {label.source} says: {label.text}")
 
 
 def _show_page(index: FeatureIndex, page: LatentPage, options: Options) -> None:
@@ -133,6 +137,8 @@ def _show_page(index: FeatureIndex, page: LatentPage, options: Options) -> None:
         return
     held = _share(page.label_auroc) or "not known"
     print(f"Latent {page.latent} at {index.info['hook_name']}: {page.label}")
+    for label in page.given:
+        print(f"{label.source} says: {label.text}")
     print(f"label tells held-out contexts that fire from silent ones: AUROC {held}")
     print(f"fires at {page.n_firings} of {index.info['n_counted']} tokens ({page.density:.2%})")
     shown = ", ".join(f"{page.quantiles[q]:.3g} ({q:.0%})" for q in (0.1, 0.5, 0.9, 1.0))

@@ -10,7 +10,7 @@ import numpy as np
 
 from saepd.cli.options import print_table
 from saepd.features.evidence import Excited, LatentEvidence
-from saepd.features.index.reading import Context
+from saepd.features.index.latent_page import Context
 from saepd.features.select import Features, Overlap
 from saepd.metrics.intervals import Interval
 
@@ -81,6 +81,8 @@ def show_contexts(evidence: Sequence[LatentEvidence], n: int = 2) -> None:
         for context in one.index_contexts[:n]:
             shown = _cut(strip(context, 6), _CONTEXT)
             print(f"  {one.latent}, in other texts: {context.activation:.2f} {shown}")
+        for label in one.given:
+            print(f"  {one.latent}, {label.source} says: {label.text}")
         for name, sign in one.shared.items():
             print(f"  {one.latent}: chosen for {name}, too, with the {sign} sign")
 

@@ -18,7 +18,8 @@ from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector, decoder_rows
 from saepd.features.alone import Alone
 from saepd.features.encode import Pairs
-from saepd.features.index.reading import Context, FeatureIndex
+from saepd.features.index.latent_page import Context, GivenLabel
+from saepd.features.index.reading import FeatureIndex
 from saepd.features.lens import logit_lens, token_text, writes_residual
 from saepd.features.select import Features
 from saepd.metrics.intervals import Interval, draw_weights, interval
@@ -70,6 +71,7 @@ class LatentEvidence:
             before any others.
         label: What the latent does in the texts of an index, in words; None without an index.
         label_auroc: How well the label holds on texts held out; None where nobody knows.
+        given: What others say that it is about; none where the index was given no labels.
         index_contexts: Where it is strongest in the texts of the index, and where it is weakest.
         false_sign_rate: Chance that the effect has not the sign that was estimated; see
             `surenesses`. NaN where it was not computed.
@@ -92,6 +94,7 @@ class LatentEvidence:
     against: list[Excited] = field(default_factory=list)
     label: str | None = None
     label_auroc: float | None = None
+    given: tuple[GivenLabel, ...] = ()
     index_contexts: list[Context] = field(default_factory=list)
     false_sign_rate: float = math.nan
     shared: dict[str, str] = field(default_factory=dict)
@@ -102,7 +105,7 @@ class LatentEvidence:
         """The evidence as JSON values; None where a score was never computed."""
         lists = {
             name: [one._asdict() for one in getattr(self, name)]
-            for name in ("contexts", "against", "index_contexts")
+            for name in ("contexts", "against", "given", "index_contexts")
         }
         # JSON knows no NaN, which is what latents that were not screened have.
         scores = {
@@ -233,6 +236,7 @@ def _indexed(index: FeatureIndex | None, latent: int, n: int) -> dict[str, Any]:
     return {
         "label": page.label,
         "label_auroc": page.label_auroc,
+        "given": page.given,
         "index_contexts": strongest + weakest,
     }
 

@@ -13,6 +13,7 @@ from saepd.features.config import FeatureConfig
 from saepd.features.encode import encode_pairs
 from saepd.features.evidence import LatentEvidence, explain
 from saepd.features.held_out import held_out_gain
+from saepd.features.index.latent_page import given_line
 from saepd.features.index.reading import FeatureIndex
 from saepd.features.select import Features, Overlap, overlap, select_all
 from saepd.features.sureness import N_SHUFFLES, SURE, Sureness, surenesses
@@ -127,7 +128,9 @@ class FeatureTable:
                 ]
                 for row in self.of(sure.perspective)
             ]
+            said = [row for row in self.of(sure.perspective) if row.given]
             parts += [note(sure.perspective), table(columns, rows)]
+            parts += [note(f"of {row.latent} others say: {given_line(row.given)}") for row in said]
         return card("Which latents encode whose feedback", *parts)
 
 
@@ -207,6 +210,7 @@ def _flat(row: LatentEvidence) -> dict[str, Any]:
         "latent": row.latent,
         "label": row.label,
         "label_auroc": row.label_auroc,
+        "given": given_line(row.given),
         "promotes": " ".join(row.tokens),
         "score": row.score,
         "false_sign_rate": row.false_sign_rate,

@@ -65,6 +65,7 @@ function showLatent(id) {
   const own = data.table ? data.table.features.filter((f) => f.latent === id) : [];
   if (own.length) main.append(el("h3", null, "In the feedback"), featureRows(own));
   if (!latent) return;
+  for (const [text, source] of latent.given) main.append(el("p", { dir: "auto" }, `${source} says: ${text}`));
   const held = latent.auroc === null ? "not known" : number(latent.auroc, 2);
   main.append(
     el("p", null, `The label tells held-out places where it fires: AUROC ${held}. It fires at ` +
@@ -136,6 +137,7 @@ function built() {
   };
   data.latents.forEach((latent, id) => {
     if (!latent) return;
+    for (const [text] of latent.given) for (const w of words(text)) add(w, id, 1);
     for (const [word, , weight] of latent.terms) for (const w of words(word)) add(w, id, weight);
     for (const [, , ids, fired] of latent.contexts) {
       // A word may be of several tokens: it weighs as the strongest of them.

@@ -14,7 +14,8 @@ from typing import Any
 
 from saepd.common.html import STYLE, Html, element, joined
 from saepd.features.index.labels import WHERE
-from saepd.features.index.reading import Context, FeatureIndex
+from saepd.features.index.latent_page import Context
+from saepd.features.index.reading import FeatureIndex
 from saepd.features.index.statistics import PLACES
 from saepd.features.table import FeatureTable
 
@@ -106,6 +107,7 @@ def _latent(index: FeatureIndex, latent: int, numbers: dict[str, int]) -> dict[s
         "alike": [[one.latent, _short(one.score)] for one in page.alike],
         "raises": [numbers[token] for token in page.raises],
         "lowers": [numbers[token] for token in page.lowers],
+        "given": [[label.text, label.source] for label in page.given],
     }
 
 

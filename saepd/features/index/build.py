@@ -24,6 +24,7 @@ from saepd.features.index.contexts import (
     sparse_contexts,
 )
 from saepd.features.index.firings import Firings, read_firings
+from saepd.features.index.given_labels import read_labels, write_labels
 from saepd.features.index.labels import Labeller
 from saepd.features.index.neighbours import alike, together
 from saepd.features.index.passages import Numbered, Passages, cut_passages
@@ -63,12 +64,13 @@ def build_index(
     config: IndexConfig | None = None,
     *,
     about: str = "",
+    labels: Sequence[str | Path] = (),
     progress: Progress | None = None,
 ) -> FeatureIndex:
     """Read texts once and keep what every latent does in them.
 
     A call that was interrupted is gone on with by the same call. A folder that holds this very
-    index already is read and not built again.
+    index already is not built again: it is read, and given the labels.
 
     Args:
         model: The language model.
@@ -77,15 +79,17 @@ def build_index(
         folder: Where the index goes.
         config: How texts are read.
         about: Where the texts come from and under which licence, as the index shall say it.
+        labels: Files of what others say that latents are about; see `read_labels`.
         progress: Called with what is being done, how much of it is done, and of how much.
 
     Raises:
         InputError: texts that cannot be read or hold nothing, a folder that holds another index,
-            or whatever `read_site` refuses.
+            or whatever `read_labels` or `read_site` refuses.
     """
     folder, config = Path(folder), config or IndexConfig()
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: name a folder for the index")
+    given = read_labels(labels, sae) if labels else {}
     passages = cut_passages(model.tokenizer, _documents(texts), config)
     identity = {
         **sae_identity(sae),
@@ -100,6 +104,8 @@ def build_index(
             raise InputError(
                 f"{folder} holds an index with another {' and '.join(differs)}: name another folder"
             )
+        if given:
+            write_labels(folder, given)
         return load_index(folder, sae)
     work = folder / _WORK
     firings = read_firings(model, sae, passages, work, identity, progress)
@@ -120,6 +126,8 @@ def build_index(
     write_atomically(folder / ARRAYS, save(arrays))
     write_json(folder / STRINGS, strings)
     write_atomically(folder / CARD, index_card(info, arrays).encode())
+    if given:
+        write_labels(folder, given)
     # The last to be written: what is without it is no index.
     write_json(folder / INFO, info)
     shutil.rmtree(work)

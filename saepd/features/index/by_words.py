@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,9 @@ from saepd.features.index.passages import NO_WORD, WORD, Numbered
 from saepd.features.index.reading import FeatureIndex
 
 # What a hit in each field weighs: a label is made of all contexts, a decoder row's tokens mislead.
-FIELDS = {"label": 0.5, "contexts": 0.35, "tokens": 0.15}
+_FIELDS = {"label": 0.5, "contexts": 0.35, "tokens": 0.15}
+# Where others gave labels, too, these share the weight of the computed ones.
+_FIELDS_WITH_GIVEN = _FIELDS | {"label": 0.25, "given": 0.25}
 # What a word in a context weighs at which the latent is silent.
 _SILENT = 0.1
 _LONGEST_QUERY = 1000
@@ -36,8 +39,13 @@ class _Fields(NamedTuple):
 _made: weakref.WeakKeyDictionary[FeatureIndex, _Fields] = weakref.WeakKeyDictionary()
 
 
+def field_weights(index: FeatureIndex) -> dict[str, float]:
+    """What a hit in each field weighs; 1 in all."""
+    return _FIELDS_WITH_GIVEN if index.has_given else _FIELDS
+
+
 def by_words(index: FeatureIndex, query: str) -> dict[str, Float[np.ndarray, " d_sae"]]:
-    """How near each latent is to a query: the cosine of TF-IDF vectors in each of `FIELDS`.
+    """How near each latent is to a query: the cosine of TF-IDF vectors in each field.
 
     Plural endings do not matter (the S stemmer, Harman 1991), nor does the case.
 
@@ -96,6 +104,8 @@ def _fields_of(index: FeatureIndex) -> _Fields:
         "contexts": _context_words(index, stems),
         "tokens": _token_words(index, numbers),
     }
+    if index.has_given:
+        counted["given"] = _given_words(index, numbers)
     shape = (index.d_sae, len(numbers.strings))
     rows, idf = {}, {}
     for name, (latents, words, weights) in counted.items():
@@ -115,6 +125,15 @@ def _label_words(index: FeatureIndex, stems: np.ndarray) -> _Entries:
     return latents, stems[words[latents, places]], weights
 
 
+def _given_words(index: FeatureIndex, numbers: Numbered) -> _Entries:
+    return _counted_once(
+        (latent, numbers[stem(word)])
+        for latent in range(index.d_sae)
+        for label in index.given(latent)
+        for word in words_of(label.text)
+    )
+
+
 def _context_words(index: FeatureIndex, stems: np.ndarray) -> _Entries:
     """Words that end in a context, each with the activation there or at the token before."""
     starts, token_words = index.array("starts"), index.array("token_words").astype(np.int64)
@@ -130,11 +149,15 @@ def _context_words(index: FeatureIndex, stems: np.ndarray) -> _Entries:
 
 
 def _token_words(index: FeatureIndex, numbers: Numbered) -> _Entries:
-    entries = [
+    return _counted_once(
         (latent, numbers[stem(word)])
         for (latent, _), piece in np.ndenumerate(index.array("raises"))
         for word in words_of(index.pieces[piece])
         if len(word) >= _SHORTEST_TOKEN
-    ]
+    )
+
+
+def _counted_once(found: Iterable[tuple[int, int]]) -> _Entries:
+    entries = list(found)
     latents, words = np.array(entries, dtype=np.int64).reshape(-1, 2).T
     return latents, words, np.ones(len(entries))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -15,7 +14,9 @@ from safetensors import SafetensorError, safe_open
 
 from saepd.common.errors import InputError, first_line
 from saepd.features.index.contexts import BEFORE, DECILES, N_TOP, NONE, WIDTH
+from saepd.features.index.given_labels import kept_labels
 from saepd.features.index.labels import WHERE, Term
+from saepd.features.index.latent_page import Context, GivenLabel, LatentPage, Neighbour
 from saepd.features.index.passages import NO_WORD
 from saepd.features.index.statistics import PLACES, QUANTILES
 from saepd.saes.load import sae_fingerprint, sae_folder, sae_hook_name
@@ -29,99 +30,6 @@ INFO, ARRAYS, STRINGS = "index.json", "index.safetensors", "strings.json"
 OWN = "index"
 
 _KINDS = (*["top"] * N_TOP, *(f"{share:.0%}" for share in DECILES), "weakest")
-
-
-class Context(NamedTuple):
-    """A piece of a text in which a latent fires.
-
-    Attributes:
-        kind: Why it is shown: ``top``, the share of the latent's firings that are weaker (90% to
-            10%), or ``weakest``.
-        tokens: The tokens' own text, blanks included.
-        activations: Activation of the latent at each token, in SAE activation units.
-        peak: Index of the token that the context was chosen for.
-    """
-
-    kind: str
-    tokens: list[str]
-    activations: list[float]
-    peak: int
-
-    @property
-    def text(self) -> str:
-        """The tokens, put together."""
-        return "".join(self.tokens)
-
-    @property
-    def activation(self) -> float:
-        """Activation at the peak."""
-        return self.activations[self.peak]
-
-
-class Neighbour(NamedTuple):
-    """Another latent, and how near it is."""
-
-    latent: int
-    score: float
-
-
-class LatentPage(NamedTuple):
-    """All that an index knows of one latent.
-
-    Attributes:
-        latent: Its id.
-        terms: The label: words that its contexts share against the rest, heaviest first.
-        label_auroc: How well the label tells, in passages held out, where the latent fires at its
-            median strength or more from where it is silent; None where there are too few.
-        n_firings: Tokens at which it fires.
-        density: Share of the tokens that count at which it fires.
-        quantiles: Share of the firings -> the activation below which they are.
-        histogram: Firings in equally wide bins from zero to the largest activation.
-        places: Tokens before it in its passage, from so many on -> share of the tokens there at
-            which it fires.
-        contexts: The strongest, one next to each decile of its activations, and the weakest.
-        together: Latents that fire at the same tokens, with the correlation of firing.
-        alike: Latents that write alike, with the cosine of the decoder rows.
-        raises: Tokens whose logits it raises most (logit lens).
-        lowers: Tokens whose logits it lowers most.
-    """
-
-    latent: int
-    terms: list[Term]
-    label_auroc: float | None
-    n_firings: int
-    density: float
-    quantiles: dict[float, float]
-    histogram: list[int]
-    places: dict[int, float]
-    contexts: list[Context]
-    together: list[Neighbour]
-    alike: list[Neighbour]
-    raises: list[str]
-    lowers: list[str]
-
-    @property
-    def label(self) -> str:
-        """The terms in one line; "never fires" or "no words" where there are none."""
-        return label_line(self.terms) or ("no words" if self.n_firings else "never fires")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The page as JSON values."""
-        lists = {
-            name: [one._asdict() for one in getattr(self, name)]
-            for name in ("terms", "contexts", "together", "alike")
-        }
-        return {"label": self.label, **self._asdict(), **lists}
-
-
-def label_line(terms: Sequence[Term]) -> str:
-    """Terms in one line: those it fires at, then those it fires after, then those near it."""
-    said = []
-    for where in WHERE:
-        words = ", ".join(term.word for term in terms if term.where == where)
-        if words:
-            said.append(words if where == "at" else f"{where} {words}")
-    return "; ".join(said)
 
 
 class FeatureIndex:
@@ -156,6 +64,19 @@ class FeatureIndex:
     def words(self) -> list[str]:
         """The different words and signs of the texts."""
         return self._strings["words"]
+
+    def given(self, latent: int) -> tuple[GivenLabel, ...]:
+        """What others say that a latent is about."""
+        return self._given.get(latent, ())
+
+    @property
+    def has_given(self) -> bool:
+        """Whether others gave any labels."""
+        return bool(self._given)
+
+    @cached_property
+    def _given(self) -> dict[int, tuple[GivenLabel, ...]]:
+        return kept_labels(self.folder)
 
     @cached_property
     def _strings(self) -> dict[str, list[str]]:
@@ -214,6 +135,7 @@ class FeatureIndex:
             alike=self._neighbours("alike", latent),
             raises=[self.pieces[i] for i in self._of("raises", latent)],
             lowers=[self.pieces[i] for i in self._of("lowers", latent)],
+            given=self.given(latent),
         )
 
     def contexts(self, latent: int) -> list[Context]:

@@ -11,18 +11,16 @@ from jaxtyping import Float
 
 from saepd.common.checks import check_number
 from saepd.common.errors import InputError
+from saepd.common.frames import as_frame
+from saepd.common.html import card, note, table
 from saepd.features.index.by_texts import ReadTexts
-from saepd.features.index.by_words import FIELDS, by_words
-from saepd.features.index.reading import (
-    OWN,
-    Context,
-    FeatureIndex,
-    label_line,
-    load_index,
-)
+from saepd.features.index.by_words import by_words, field_weights
+from saepd.features.index.latent_page import Context, GivenLabel, given_line, label_line
+from saepd.features.index.reading import OWN, FeatureIndex, load_index
 from saepd.saes.load import sae_config
 
 if TYPE_CHECKING:
+    import pandas as pd
     from sae_lens import SAE
     from transformer_lens.model_bridge import TransformerBridge
 
@@ -38,8 +36,10 @@ class FoundLatent(NamedTuple):
         label: Its label; see `LatentPage`.
         label_auroc: How well the label holds on texts held out; None where nobody knows.
         density: Share of the index's tokens at which it fires.
-        found_in: By words, what they were found in most: its label, contexts or tokens.
+        found_in: By words, what they were found in most: its label, one that was given, contexts or
+            tokens.
         context: By words, its strongest context; by texts, where in them it is strongest.
+        given: What others say that it is about; none where the index was given no labels.
     """
 
     latent: int
@@ -49,11 +49,53 @@ class FoundLatent(NamedTuple):
     density: float
     found_in: str | None
     context: Context | None
+    given: tuple[GivenLabel, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The latent as JSON values."""
         context = None if self.context is None else self.context._asdict()
-        return self._asdict() | {"context": context}
+        given = [label._asdict() for label in self.given]
+        return self._asdict() | {"context": context, "given": given}
+
+
+class FoundLatents(list[FoundLatent]):
+    """Latents that were looked up, best first; a list that shows itself in a notebook."""
+
+    def frame(self) -> pd.DataFrame:
+        """One row for each latent, as a pandas frame.
+
+        Raises:
+            InputError: pandas is missing.
+        """
+        return as_frame(
+            [
+                one._asdict()
+                | {
+                    "context": one.context and one.context.text,
+                    "given": given_line(one.given),
+                }
+                for one in self
+            ]
+        )
+
+    def _repr_html_(self) -> str:
+        if not self:
+            return card("latents", note("none"))
+        columns = ["latent", "score", "label", "label AUROC", "context"]
+        rows = [
+            [
+                one.latent,
+                one.score,
+                one.label,
+                one.label_auroc,
+                one.context and one.context.strip(one.context.activation),
+            ]
+            for one in self
+        ]
+        if any(one.given for one in self):
+            columns.append("label given")
+            rows = [[*row, given_line(one.given)] for row, one in zip(rows, self, strict=True)]
+        return card("latents", table(columns, rows, digits=2))
 
 
 def search(
@@ -65,7 +107,7 @@ def search(
     model: TransformerBridge | None = None,
     sae: SAE[Any] | None = None,
     n: int = 10,
-) -> list[FoundLatent]:
+) -> FoundLatents:
     """The latents that match best, by words or by texts.
 
     Args:
@@ -124,27 +166,27 @@ def _texts(name: str, texts: str | Sequence[str]) -> list[str]:
     return found
 
 
-def _by_words(index: FeatureIndex, query: str, n: int) -> list[FoundLatent]:
-    fields = by_words(index, query)
+def _by_words(index: FeatureIndex, query: str, n: int) -> FoundLatents:
+    fields, weights = by_words(index, query), field_weights(index)
     total: Float[np.ndarray, " d_sae"] = np.sum(
-        [FIELDS[name] * found for name, found in fields.items()], axis=0
+        [weights[name] * found for name, found in fields.items()], axis=0
     )
     best = [latent for latent in np.argsort(-total, kind="stable")[:n] if total[latent] > 0]
-    found = []
+    found = FoundLatents()
     for latent in map(int, best):
-        most = max(FIELDS, key=lambda name: FIELDS[name] * fields[name][latent])
+        most = max(weights, key=lambda name: weights[name] * fields[name][latent])
         contexts = index.contexts(latent)
         context = contexts[0] if contexts else None
         found.append(_found(index, latent, float(total[latent]), most, context))
     return found
 
 
-def _by_texts(index: FeatureIndex, read: ReadTexts, n_for: int, n: int) -> list[FoundLatent]:
+def _by_texts(index: FeatureIndex, read: ReadTexts, n_for: int, n: int) -> FoundLatents:
     score = read.surprise[:n_for].mean(0)
     if len(read.surprise) > n_for:
         score = score - read.surprise[n_for:].mean(0)
     best = [latent for latent in np.argsort(-score, kind="stable")[:n] if score[latent] > 0]
-    found = []
+    found = FoundLatents()
     for latent in map(int, best):
         strongest = int(read.surprise[:n_for, latent].argmax())
         context = read.context(latent, strongest)
@@ -163,4 +205,5 @@ def _found(
         density=float(index.density[latent]),
         found_in=found_in,
         context=context,
+        given=index.given(latent),
     )

@@ -160,7 +160,7 @@ class LiveSession:
         [about] = latent_words(self.model, edit.sae, [latent])
         index = own_index(edit.sae)
         if index is None:
-            return {"latent": latent, "about": about, "density": None, "contexts": []}
+            return {"latent": latent, "about": about, "density": None, "contexts": [], "given": []}
         known = index.page(latent)
         contexts = [
             {"kind": c.kind, "tokens": c.tokens, "activations": c.activations}
@@ -172,6 +172,7 @@ class LiveSession:
             "density": known.density,
             "raises": known.raises,
             "lowers": known.lowers,
+            "given": [label._asdict() for label in known.given],
             "contexts": contexts,
         }
 

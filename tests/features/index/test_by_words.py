@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from saepd.common.errors import InputError
-from saepd.features.index.by_words import FIELDS, by_words, stem, words_of
+from saepd.features.index.by_words import by_words, field_weights, stem, words_of
 
 
 def test_plurals_are_one_word():
@@ -17,7 +17,8 @@ def test_words_of_a_text():
 
 def test_a_word_is_found_where_it_is(index):
     found = by_words(index, "the trees")
-    assert set(found) == set(FIELDS)
+    assert set(found) == set(field_weights(index))
+    assert sum(field_weights(index).values()) == pytest.approx(1)
     # "the" is left out beside a word that says more.
     assert np.array_equal(found["contexts"], by_words(index, "tree")["contexts"])
     has = [any("trees" in c.text for c in index.contexts(i)) for i in range(index.d_sae)]

@@ -4,7 +4,8 @@ import pytest
 
 from saepd.common.errors import InputError
 from saepd.features.index.labels import Term
-from saepd.features.index.reading import INFO, label_line, load_index
+from saepd.features.index.latent_page import label_line
+from saepd.features.index.reading import INFO, load_index
 
 
 def test_a_page_is_whole_and_json(index):
