@@ -130,6 +130,7 @@ def main() -> None:
     steps = [json.loads(line) for line in steps_file.read_text("utf-8").splitlines()]
     scores = index.array("label_scores")
     scores = scores[np.isfinite(scores)]
+    low, middle, high = np.quantile(scores, (0.1, 0.5, 0.9)).tolist()
     result = {
         "site": index.info["hook_name"],
         "model": index.info["model_name"],
@@ -137,7 +138,7 @@ def main() -> None:
         **measured(steps, least),
         "folder_megabytes": sum(f.stat().st_size for f in index.folder.iterdir()) / (1 << 20),
         "silent_latents": int((index.density == 0).sum()),
-        "label_auroc": dict(zip((".1", ".5", ".9"), np.quantile(scores, (0.1, 0.5, 0.9)).tolist())),
+        "label_auroc": {"lowest tenth": low, "median": middle, "highest tenth": high},
         "labels_from_.75": float((scores >= 0.75).mean()),
         "machine": {"processor": platform.machine(), "threads": torch.get_num_threads()},
         "versions": {name: version(name) for name in ("torch", "transformers", "saepd")},
