@@ -24,6 +24,9 @@ _SURVEY = ["uniform", "train-mean", "train-mean-pooled", "zero-shot", "temperatu
 _SURVEY += ["position-bias", "position-bias-pooled", "position-bias-pooled-and-own"]
 _SURVEY += ["fitted-scales", "fitted-scales-random-latents", "fitted-scales-shuffled-labels"]
 _SURVEY += ["fitted-dense-vector"]
+# One answer for the whole population, beside what `_SURVEY` and `_LABELS` hold.
+_PLURAL = ["merged-learned-pluralistic", "merged-learned-mixture", "merged-learned-product"]
+_PLURAL += ["merged-learned-fitted-weights", "added-learned-sum", "added-learned-mean"]
 _LABELS = ["uniform", "train-mean", "zero-shot", "zero-shot-persona", "zero-shot-letters"]
 _LABELS += ["position-bias", "few-shot", "linear-probe-residual", "linear-probe-latents"]
 _LABELS += ["gated-directions", "gated-directions-shuffled-answers"]
@@ -35,12 +38,19 @@ _STEERED += [f"merged{kind}-{name}" for kind in ("", "-with-base") for name in _
 _FEW_STEERED = ["difference-in-means", "random-latents", "paper"]
 _FEW_STEERED += ["selected-latents", "merged-pluralistic", "merged-mixture"]
 
-# Name of the results -> task, its file or folder in the data, methods, and further options.
-RECORD: dict[str, tuple[str, str, list[str], str]] = {
+# Name of the results -> task, its file or folder in the data (none if it is packaged), methods, and
+# further options.
+RECORD: dict[str, tuple[str, str | None, list[str], str]] = {
+    "survey": (
+        "gss",
+        None,
+        [*_SURVEY, *_PLURAL],
+        "--draws 5 --block 15",
+    ),
     "globalopinionqa_distributions": (
         "globalopinionqa",
         "globalopinionqa.json",
-        _SURVEY,
+        [*_SURVEY, *_PLURAL],
         "--feedback-kind distribution --draws 2 --limit 60 --block 20",
     ),
     "globalopinionqa_answers": (
@@ -64,7 +74,7 @@ RECORD: dict[str, tuple[str, str, list[str], str]] = {
     "hs_brexit_distributions": (
         "hs-brexit",
         ".",
-        _LABELS,
+        [*_LABELS, "train-mean-pooled", "position-bias-pooled", *_PLURAL],
         "--feedback-kind distribution --draws 5 --limit 150 --block 15",
     ),
     "liar": (
@@ -85,7 +95,8 @@ RECORD: dict[str, tuple[str, str, list[str], str]] = {
 def command(name: str, data: Path, out: Path) -> list[str]:
     """The command that makes one table of the record."""
     task, where, methods, options = RECORD[name]
-    made = ["evaluate", "--task", task, "--data", str(data / where), "--out", str(out / name)]
+    made = ["evaluate", "--task", task, "--out", str(out / name)]
+    made += [] if where is None else ["--data", str(data / where)]
     return [*made, "--methods", *methods, *shlex.split(options)]
 
 
@@ -93,8 +104,9 @@ def keep(name: str, out: Path, data: Path) -> None:
     """Copy what is quoted, and say how it came about; other people's data stay where they are."""
     target = ROOT / "artifacts" / "results" / name
     target.mkdir(parents=True, exist_ok=True)
-    for file in ("summary.json", "table.md"):
-        shutil.copy(out / name / file, target / file)
+    for file in ("summary.json", "table.md", "population.md"):
+        if (out / name / file).exists():
+            shutil.copy(out / name / file, target / file)
     run = json.loads((out / name / "run.json").read_text())
     shown = shlex.join(["saepd", *command(name, data, out)]).replace(str(data), "DATA")
     record = {

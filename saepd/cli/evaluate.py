@@ -39,7 +39,8 @@ class Options:
     """What is compared.
 
     Attributes:
-        out: Folder for predictions.parquet, summary.json, table.md and what resuming needs.
+        out: Folder for predictions.parquet, summary.json, table.md, population.md (one answer for
+            the whole population) and what resuming needs.
         task: Published task: one of gss (packaged, needs no --data), globalopinionqa, opinionqa,
             hs-brexit, hs-brexit-annotators, hatecheck, liar, liar-binary, claims, moralchoice.
         data: File or folder of the published task.
@@ -91,11 +92,18 @@ def run(options: Options) -> None:
         with progress_bar("starting") as report:
             summary = evaluate(model, sae, task, config, options.out, options.methods, report)
         tracker.log_table("results", summary["rows"])
+        if summary.population:
+            tracker.log_table("population", summary.population)
     if options.json:
         print_json(summary)
         return
     print_table(f"{task.name}, questions held out", *table_cells(summary["rows"], short=True))
     print(finding(summary["rows"]))
+    if summary.population:
+        print_table(
+            "One answer for the whole population", *table_cells(summary.population, short=True)
+        )
+        print(finding(summary.population))
     print(f"{time.perf_counter() - began:.1f} seconds; results in {options.out}")
 
 

@@ -99,6 +99,14 @@ class Fold:
             found.setdefault(row.perspective, []).append(row)
         return found
 
+    @cached_property
+    def population_of(self) -> dict[str, tuple[str, ...]]:
+        """Test item id -> the perspectives whose answer to it is asked for."""
+        found: dict[str, list[str]] = {}
+        for id_, name in self.asked:
+            found.setdefault(id_, []).append(name)
+        return {id_: tuple(names) for id_, names in found.items()}
+
     def targets(self, rows: Sequence[Feedback]) -> list[Options]:
         """What was answered: one-hot, or whole distributions."""
         return [answered(row) for row in rows]

@@ -22,6 +22,7 @@ from saepd.evaluation.fold import Draw, Fold, fold_of, make_draws
 from saepd.evaluation.item_cache import ItemCache
 from saepd.evaluation.methods.registry import methods_of
 from saepd.evaluation.results.parts import Parts, Prediction
+from saepd.evaluation.results.population import population_rows
 from saepd.evaluation.results.result import (
     ITEMS_FILE,
     PREDICTIONS_FILE,
@@ -43,7 +44,7 @@ _PACKAGES = (
     *("numpy", "scipy", "scikit-learn"),
 )
 # Raised when a method, or what all of them are given, comes to mean other numbers.
-VERSION = 3
+VERSION = 4
 
 Report = Callable[[str, int, int], None]
 
@@ -60,8 +61,9 @@ def evaluate(
 ) -> EvaluationResult:
     """Compare methods on a task; a folder that an interrupted call left is finished.
 
-    Writes ``predictions.parquet``, ``items.json``, ``summary.json``, ``table.md`` and ``run.json``;
-    only the last says anything about time.
+    Writes ``predictions.parquet``, ``items.json``, ``summary.json``, ``table.md`` and ``run.json``,
+    of which only the last says anything about time. Where a method answers for the whole population
+    there is a ``population.md``, in which all are held against the population's answers.
 
     Args:
         model: The language model.
@@ -111,9 +113,14 @@ def evaluate(
     effects = {
         name: [parts.side_effects(number, name) for number in range(len(draws))] for name in chosen
     }
-    rows = summary_rows(found, chosen, task, config.draw.seed, effects)
+    seed = config.draw.seed
+    of_groups = {name: method for name, method in chosen.items() if not method.for_population}
+    own = [row for row in found if row.method in of_groups]
+    rows = summary_rows(own, of_groups, task, seed, effects)
+    population = population_rows(found, chosen, task, seed, effects)
     summary = EvaluationResult(
         rows=rows,
+        population=population,
         methods={name: method.description for name, method in chosen.items()},
         config=settings,
         n_test_items=[len(draw.test) for draw in draws],
@@ -131,6 +138,8 @@ def evaluate(
     )
     write_json(out / SUMMARY_FILE, summary)
     write_atomically(out / "table.md", (markdown_table(rows) + "\n").encode())
+    if population:
+        write_atomically(out / "population.md", (markdown_table(population) + "\n").encode())
     times = {"began": began, "ended": time.time(), "seconds": seconds}
     write_json(out / "run.json", times)
     return summary
@@ -208,7 +217,7 @@ def _settings(
     digest = hashlib.sha256()
     for piece in (*task.items, *task.feedback):
         digest.update(piece.model_dump_json().encode() + b"\n")
-    rest = (asdict(task.wording), dict(task.groups), task.positive)
+    rest = (asdict(task.wording), dict(task.groups), task.positive, dict(task.population))
     digest.update(json.dumps(rest, sort_keys=True).encode())
     return {
         "task": task.name,

@@ -18,7 +18,7 @@ from saepd.evaluation.results.result import (
     read_evaluation,
 )
 from saepd.evaluation.results.summary import EVERYBODY, PRIMARY
-from saepd.evaluation.results.table import METRIC_TITLES, result_tables
+from saepd.evaluation.results.table import METRIC_TITLES, finding, result_tables
 from saepd.metrics.calibration import reliability_diagram
 from saepd.metrics.distances import js_distance
 from saepd.metrics.selective import risk_coverage_curve
@@ -65,6 +65,8 @@ def evaluation_sections(folder: Path) -> tuple[str, str, list[Section]]:
         ),
         Section("Each perspective", _perspectives(rows, metric, interval)),
     ]
+    if result.population:
+        sections.append(Section("One answer for the whole population", _population(result)))
     frame = _predictions(folder)
     best = [row["method"] for row in ranked[:_N_METHODS]]
     titles = {row["method"]: row["title"] for row in overall}
@@ -76,6 +78,17 @@ def evaluation_sections(folder: Path) -> tuple[str, str, list[Section]]:
     sections.append(Section("Methods in words", _described(result, titles)))
     sections.append(Section("Configuration and versions", _configuration(result)))
     return f"Evaluation on {result['config']['task']}", result.finding(), sections
+
+
+def _population(result: EvaluationResult) -> Html:
+    return joined(
+        note(
+            "Distance to the mean of the groups' answers, weighted by their shares of the "
+            "population. A method that answers for each group is taken by the same mean of its "
+            f"answers. {finding(result.population)}"
+        ),
+        *(table(columns, cells) for columns, cells in result_tables(result.population)),
+    )
 
 
 def _measured(row: dict[str, Any], metric: str, interval: str) -> Measured:

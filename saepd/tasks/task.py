@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -83,6 +83,8 @@ class Task:
             these options' shares, scaled to sum to 1.
         groups: Item id -> group of items that a split must not take apart, beyond items with the
             same prompt; may be empty.
+        population: Perspective -> how many people are of it, in any unit; empty where that is not
+            known, and then all count alike.
         left_out: Why something in the source is not in the task -> how many times.
 
     Raises:
@@ -98,6 +100,7 @@ class Task:
     positive: str = ""
     ordinal: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
+    population: Mapping[str, float] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -136,6 +139,25 @@ class Task:
         answered |= {(row.perspective, row.item) for row in self.feedback}
         counts = Counter(name for name, _ in answered)
         return tuple(sorted(counts, key=lambda name: (-counts[name], name)))
+
+    def shares(self, perspectives: Sequence[str] | None = None) -> dict[str, float]:
+        """What share of the population each perspective is; of some, their shares among these.
+
+        Args:
+            perspectives: Names of those that count; all if None.
+
+        Raises:
+            InputError: the population is known, but not how many of it are of a perspective.
+        """
+        names = self.perspectives if perspectives is None else perspectives
+        for name in names:
+            if self.population and not self.population.get(name, 0) > 0:
+                raise InputError(
+                    f"the population of the task {self.name} has nobody of perspective "
+                    f"{shortened(name)}: say how many there are of each, or of none"
+                )
+        people = {name: self.population.get(name, 1.0) for name in names}
+        return {name: n / sum(people.values()) for name, n in people.items()}
 
     def check_perspectives(self, perspectives: Iterable[str]) -> None:
         """Refuse perspectives that the task does not have.

@@ -64,14 +64,11 @@ def _directions(fold: Fold) -> dict[Kind, dict[str, Direction]]:
 
 def _predictions(fold: Fold) -> dict[Kind, dict[tuple[str, str], np.ndarray]]:
     """Read each test item under the directions of the perspectives that it is asked for."""
-    asked: dict[str, list[str]] = {}
-    for id_, name in fold.asked:
-        asked.setdefault(id_, []).append(name)
     found: dict[Kind, dict[tuple[str, str], np.ndarray]] = {kind: {} for kind in KINDS}
-    for names in dict.fromkeys(map(tuple, asked.values())):
+    for names in dict.fromkeys(fold.population_of.values()):
         pairs: list[tuple[Kind, str]] = [(kind, name) for kind in KINDS for name in names]
         branches = [fitted_directions(fold, kind)[name] for kind, name in pairs]
-        items = [fold.task.by_id[id_] for id_, own in asked.items() if tuple(own) == names]
+        items = [fold.task.by_id[id_] for id_, own in fold.population_of.items() if own == names]
         for item, read in zip(
             items, read_options(fold.model, items, branches, fold.readout), strict=True
         ):

@@ -24,12 +24,11 @@ COMPARED_OPERATORS = ("pluralistic", "mixture", "product", "cad", "dcd")
 
 
 def merge_perspectives(fold: Fold, config: MergeConfig) -> Predictions:
-    """The base and every perspective's branch, merged into one answer for all."""
+    """The base and the branches of those who are asked about an item: one answer for all."""
     steered, base = mean_differences(fold)["selected"], base_readout(fold)
+    asked = fold.population_of
     return fold.predict(
-        lambda item, _: merged(
-            branch_log_probs(item, steered, base, list(steered.directions)), config
-        )
+        lambda item, _: merged(branch_log_probs(item, steered, base, asked[item.id]), config)
     )
 
 

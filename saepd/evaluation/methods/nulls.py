@@ -146,6 +146,7 @@ def fit_readout(
     ridge: float,
     n_positions: int,
     start: SoftmaxWeights | None = None,
+    offsets: Sequence[Options] | None = None,
 ) -> SoftmaxWeights:
     """`fit_biases` of scores that stand beside their rows.
 
@@ -155,12 +156,14 @@ def fit_readout(
         ridge: Nats of a row's mean loss per squared nat of bias.
         n_positions: Options of the item that has most.
         start: Weights that the fitted ones are drawn to.
+        offsets: What steering adds to the options' scores, nats; nothing if None.
     """
     features = [option_features(own, n_positions) for own in scores]
     penalty = np.full(n_positions + 2, 2 * ridge)
     if start is None:
         penalty[0] = 0.0
-    return fit_softmax(features, [answered(row) for row in rows], penalty, start=start)
+    targets = [answered(row) for row in rows]
+    return fit_softmax(features, targets, penalty, offsets=offsets, start=start)
 
 
 def read_biased(scores: Options, weights: SoftmaxWeights) -> Options:

@@ -14,7 +14,16 @@ from saepd.branches.engine.plan import Branch
 from saepd.common.errors import InputError
 from saepd.common.messages import nearest, shortened
 from saepd.evaluation.fold import Fold, Predictions
-from saepd.evaluation.methods import few_shot, fitted, gated, merged, nulls, probes, steered
+from saepd.evaluation.methods import (
+    few_shot,
+    fitted,
+    gated,
+    merged,
+    nulls,
+    population,
+    probes,
+    steered,
+)
 from saepd.merge.config import MergeConfig
 from saepd.tasks.task import Task
 
@@ -33,6 +42,8 @@ class Method:
         branches: From a fold to the branch of each perspective, where the method has any that can
             be run on other text.
         controls: Ids of methods that are the same but for the one thing it claims to use.
+        for_population: It gives everybody one answer, which is to be spread as the population's
+            answers are; it is compared with these, and not with those of any group.
     """
 
     title: str
@@ -43,10 +54,21 @@ class Method:
     costly: bool = False
     branches: Callable[[Fold], Mapping[str, Branch]] | None = None
     controls: tuple[str, ...] = ()
+    for_population: bool = False
 
 
 # Instead of ids: every method that the task allows.
 ALL = "all"
+
+# The mean of what learned directions say for each group.
+_GROUPS_MEAN = ("fitted-scales", "gated-directions")
+_ADDED = tuple(f"added-learned-{kind}" for kind in population.ADDED)
+# Merge of learned directions -> what it has to beat: simpler pools, and one branch for all.
+_POOLS = {
+    "pluralistic": ("merged-learned-mixture", "merged-learned-product", *_GROUPS_MEAN, *_ADDED),
+    "mixture": _ADDED,
+    "product": _ADDED,
+}
 
 METHODS: dict[str, Method] = {
     "uniform": Method("uniform", nulls.uniform, "the same probability for every option"),
@@ -181,6 +203,7 @@ METHODS: dict[str, Method] = {
             f"selected latents of all perspectives and the base, {operator}: one answer for all",
             null=False,
             costly=True,
+            for_population=True,
         )
         for operator in merged.COMPARED_OPERATORS
     },
@@ -225,6 +248,38 @@ METHODS: dict[str, Method] = {
         null=False,
         branches=partial(fitted.fitted_directions, kind="vector"),
     ),
+    **{
+        f"merged-learned-{operator}": Method(
+            f"learned, merged, {operator}",
+            partial(population.predict_merged, config=MergeConfig(operator)),
+            f"learned directions of all perspectives and the base, {operator}: one answer for all",
+            null=False,
+            for_population=True,
+            controls=_POOLS[operator],
+        )
+        for operator in _POOLS
+    },
+    "merged-learned-fitted-weights": Method(
+        "learned, merged, fitted weights",
+        population.predict_weighted,
+        "mean of what the learned directions' branches say, weights fitted on everybody's feedback",
+        null=False,
+        costly=True,
+        for_population=True,
+        controls=_GROUPS_MEAN,
+    ),
+    **{
+        f"added-learned-{kind}": Method(
+            f"learned, added, {kind}",
+            partial(population.predict_added, kind=kind),
+            f"control: one branch that writes the {kind} of all learned directions",
+            null=False,
+            costly=True,
+            for_population=True,
+            branches=partial(population.added_branch, kind=kind),
+        )
+        for kind in population.ADDED
+    },
     "gated-directions": Method(
         "gated directions",
         gated.gated_directions,
@@ -260,7 +315,8 @@ def methods_of(task: Task, ids: Sequence[str] | None = None) -> dict[str, Method
     """The methods with these ids, or all that the task allows and that are not costly.
 
     Raises:
-        InputError: no ids, an unknown one, or one that needs a positive class the task lacks.
+        InputError: no ids, an unknown one, one that needs a positive class or several perspectives
+            that the task lacks, or only such as answer for the whole population.
     """
     if ids is None:
         return {id_: method for id_, method in _allowed(task).items() if not method.costly}
@@ -276,8 +332,23 @@ def methods_of(task: Task, ids: Sequence[str] | None = None) -> dict[str, Method
                 f"the method {id_} needs a positive class, which the task {task.name} does not "
                 "have: leave it out"
             )
+        if METHODS[id_].for_population and len(task.perspectives) < 2:
+            raise InputError(
+                f"the method {id_} makes one answer of those of several perspectives, and the task "
+                f"{task.name} has one: leave it out"
+            )
+    if all(METHODS[id_].for_population for id_ in ids):
+        raise InputError(
+            f"{', '.join(ids)}: there is nothing to compare what is for the whole population with: "
+            "name a null as well, such as zero-shot"
+        )
     return {id_: METHODS[id_] for id_ in dict.fromkeys(ids)}
 
 
 def _allowed(task: Task) -> dict[str, Method]:
-    return {id_: m for id_, m in METHODS.items() if task.positive or not m.for_labels}
+    several = len(task.perspectives) > 1
+    return {
+        id_: method
+        for id_, method in METHODS.items()
+        if (task.positive or not method.for_labels) and (several or not method.for_population)
+    }

@@ -22,7 +22,11 @@ ITEMS_FILE = "items.json"
 
 
 class EvaluationResult(dict[str, Any]):
-    """What ``summary.json`` of an evaluation holds: rows, methods, settings and counts."""
+    """What ``summary.json`` of an evaluation holds: rows, methods, settings and counts.
+
+    ``rows`` compare with each group's answers. ``population`` is empty or compares with those of
+    the whole population; see `saepd.evaluation.results.population`.
+    """
 
     def __repr__(self) -> str:
         return f"EvaluationResult({self['config']['task']!r}: {self.finding()})"
@@ -39,12 +43,24 @@ class EvaluationResult(dict[str, Any]):
         """Which null is best, and whether the best of the other methods is better."""
         return finding(self["rows"])
 
+    @property
+    def population(self) -> list[dict[str, Any]]:
+        """Rows against the population's answers; none where no method answers for all of it."""
+        # Which evaluations before did not have.
+        return self.get("population", [])
+
     def _repr_html_(self) -> str:
-        return card(
-            f"{self['config']['task']}, questions held out",
+        parts: list[object] = [
             table(*table_cells(self["rows"], short=True)),
             note(self.finding()),
-        )
+        ]
+        if self.population:
+            parts += [
+                note("One answer for the whole population:"),
+                table(*table_cells(self.population, short=True)),
+                note(finding(self.population)),
+            ]
+        return card(f"{self['config']['task']}, questions held out", *parts)
 
 
 def read_evaluation(folder: str | Path) -> EvaluationResult:

@@ -70,11 +70,12 @@ def summary_rows(
     """
     table: dict[tuple[str, str], list[Prediction]] = {}
     for row in predictions:
-        for name in (EVERYBODY, row.perspective):
+        for name in {EVERYBODY, row.perspective}:
             table.setdefault((row.method, name), []).append(row)
     nulls = {id_ for id_, method in methods.items() if method.null}
     [first, *_] = methods
-    names = [EVERYBODY, *(p for p in task.perspectives if (first, p) in table)]
+    groups = [p for p in task.perspectives if p != EVERYBODY and (first, p) in table]
+    names = [EVERYBODY, *groups]
     metric = primary_metric(task)
     rows: list[dict[str, Any]] = []
     best = ""

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from scipy.special import log_softmax
+
+from saepd.common.errors import InputError
+from saepd.merge import weights as weights_module
+from saepd.merge.weights import fit_merge_weights
+
+
+def answers_of(mixture, n, seed=0, n_options=4, spread=2.0):
+    """What three perspectives say of some questions, and one answer to each by their mixture."""
+    rng = np.random.default_rng(seed)
+    branches = log_softmax(rng.normal(scale=spread, size=(n, 3, n_options)), axis=-1)
+    shares = np.einsum("k,nko->no", np.asarray(mixture), np.exp(branches))
+    answers = np.stack([np.eye(n_options)[rng.choice(n_options, p=p / p.sum())] for p in shares])
+    return list(branches), list(answers), list(range(n))
+
+
+def test_the_weights_of_many_answers_are_those_that_they_were_made_with():
+    found = fit_merge_weights(*answers_of([0.7, 0.3, 0.0], 3000))
+    assert sum(found) == pytest.approx(1)
+    np.testing.assert_allclose(found, [0.7, 0.3, 0.0], atol=0.05)
+
+
+def test_the_weights_minimise_the_loss_with_its_prior(monkeypatch):
+    branches, answers, questions = answers_of([0.6, 0.3, 0.1], 200)
+    given, worth = np.array([0.2, 0.3, 0.5]), 10.0
+    monkeypatch.setattr(weights_module, "_WORTH", (worth,))
+    found = np.array(fit_merge_weights(branches, answers, questions, list(given)))
+
+    def loss(w):
+        likelihood = [t @ np.log(np.exp(p).T @ w) for p, t in zip(branches, answers, strict=True)]
+        return -sum(likelihood) - worth * given @ np.log(w)
+
+    best = minimize(
+        loss,
+        given,
+        bounds=[(1e-6, 1)] * 3,
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1},
+        options={"ftol": 1e-12, "maxiter": 500},
+    )
+    np.testing.assert_allclose(found, best.x, atol=1e-3)
+
+
+def test_given_shares_stay_where_answers_ask_for_no_others():
+    shares = [0.5, 0.3, 0.2]
+    assert fit_merge_weights(*answers_of(shares, 40), shares) == pytest.approx(tuple(shares))
+    branches, answers, questions = answers_of([1, 0, 0], 4)
+    assert fit_merge_weights(branches, answers, questions) == pytest.approx((1 / 3,) * 3)
+
+
+def test_counts_are_as_many_answers():
+    branches, answers, questions = answers_of([0.8, 0.2, 0.0], 400)
+    twice = fit_merge_weights(branches * 2, answers * 2, questions * 2)
+    counted = fit_merge_weights(branches, [2 * a for a in answers], questions)
+    np.testing.assert_allclose(counted, twice, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"log_probs": []}, "0 rows of log-probs, 2 of answers and 2 questions"),
+        ({"log_probs": [[[0.0, 0.0]] * 2] * 2}, "row 0 holds no log-probs: apply log_softmax"),
+        ({"log_probs": [[np.log([0.5, 0.5])] * 2] * 2, "answers": [[1, 0, 0]] * 2}, "shape"),
+        ({"answers": [[0, 0]] * 2}, "give how many chose each option"),
+        ({"answers": [[1, -1]] * 2}, "give how many chose each option"),
+        ({"shares": [0.5, 0.2]}, "give one for each of 2, summing to 1"),
+        ({"shares": [1.0]}, "give one for each of 2"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, message):
+    given = {
+        "log_probs": [[np.log([0.5, 0.5])] * 2] * 2,
+        "answers": [[1, 0]] * 2,
+        "questions": [0, 1],
+        "shares": None,
+    } | change
+    with pytest.raises(InputError, match=message):
+        fit_merge_weights(**given)
