@@ -75,7 +75,8 @@ def evaluation_sections(folder: Path) -> tuple[str, str, list[Section]]:
             Section("What its confidence is worth", _confidence(frame, best, titles)),
             Section("Five questions worked", _worked(frame, best, titles, _items(folder))),
         ]
-    sections.append(Section("Methods in words", _described(result, titles)))
+    for_all = {row["method"]: row["title"] for row in result.population}
+    sections.append(Section("Methods in words", _described(result, for_all | titles)))
     sections.append(Section("Configuration and versions", _configuration(result)))
     return f"Evaluation on {result['config']['task']}", result.finding(), sections
 

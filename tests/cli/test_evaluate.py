@@ -61,6 +61,15 @@ def test_evaluate_compares_and_writes(evaluated, run, files, where, items, tmp_p
     assert json.loads(done.out) == found
 
 
+def test_evaluate_holds_one_answer_for_all_against_the_populations(evaluated, tmp_path):
+    asked = ("--methods", "zero-shot", "merged-mixture")
+    done = evaluated(FOUR, *asked)
+    assert done.code == 0, done.err
+    assert "One answer for the whole population" in done.out
+    assert "| merged, mixture |" in (tmp_path / "out" / "population.md").read_text()
+    assert "merged, mixture" not in (tmp_path / "out" / "table.md").read_text()
+
+
 def test_evaluate_takes_perspectives_by_number_or_name(evaluated):
     done = evaluated(FOUR, "--methods", "uniform", "--json", "--perspectives", "right")
     assert json.loads(done.out)["config"]["perspectives"] == ["right"]

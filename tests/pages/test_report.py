@@ -212,6 +212,20 @@ def test_the_report_of_an_evaluation_tells_numbers_pictures_and_questions(evalua
     assert page_.count("<svg") == 3
 
 
+def test_the_report_of_an_evaluation_tells_the_populations_rows_where_there_are_any(evaluation):
+    assert "One answer for the whole population" not in words(evaluation)
+    summary = json.loads((evaluation / "summary.json").read_text())
+    summary["methods"]["merge"] = "one answer"
+    summary["population"] = [row("merge", False, "all", 0.25), row("base", True, "all", 0.3)]
+    (evaluation / "summary.json").write_text(json.dumps(summary))
+    said = words(evaluation)
+    assert {"One answer for the whole population", "merge title", "one answer"} <= set(said)
+    assert (
+        read_evaluation(evaluation).population[0]["title"]
+        in read_evaluation(evaluation)._repr_html_()
+    )
+
+
 def test_an_older_evaluation_without_questions_is_told_by_their_ids(evaluation):
     (evaluation / "items.json").unlink()
     assert "q5" in words(evaluation)
