@@ -44,7 +44,10 @@ from .features.index.config import IndexConfig as IndexConfig  # how texts are r
 from .features.index.reading import FeatureIndex as FeatureIndex  # an index: a page for every latent
 from .features.index.latent_page import LatentPage as LatentPage  # all that an index knows of a latent
 from .features.index.reading import load_index as load_index  # an index from a folder
+from .features.index.text_page import TextPage as TextPage  # which latents fire where in a text
+from .features.index.text_page import read_text as read_text  # a text, token by token and latent by latent
 from .features.index.search import FoundLatent as FoundLatent  # a latent that was looked up
+from .features.index.search import FoundLatents as FoundLatents  # all that were looked up
 from .features.index.search import search as search  # latents by words, by texts, by texts for and against
 
 # From feedback to directions
@@ -119,6 +122,8 @@ from .evaluation.results.result import EvaluationResult as EvaluationResult  # w
 from .evaluation.run import evaluate as evaluate  # every method beside its nulls, on a task
 from .sweeps.config import RunConfig as RunConfig  # how a sweep runs
 from .sweeps.results.frame import read_sweep as read_sweep  # a sweep's results as a frame
+from .sweeps.results.shown import SweepResults as SweepResults  # a sweep's points, and what they say
+from .sweeps.results.shown import sweep_results as sweep_results  # what a sweep says about its parameters
 from .sweeps.run import run_sweep as run_sweep  # what of a sweep is not finished yet
 from .sweeps.space.sweep_file import load_sweep as load_sweep  # a sweep file
 from .tasks.loading import load_task as load_task  # published disagreement, or your own
@@ -130,9 +135,13 @@ from .pages.curves import risk_coverage_figure as risk_coverage_figure  # what t
 from .pages.figures import activations_figure as activations_figure  # a latent, for and against
 from .pages.figures import dose_figure as dose_figure  # effect and cost against strength
 from .pages.figures import effects_figure as effects_figure  # heat map: latent by perspective
+from .pages.figures import intervals_figure as intervals_figure  # effects with their intervals
+from .pages.figures import latent_figure as latent_figure  # how strongly and where a latent fires
 from .pages.figures import options_figure as options_figure  # options in every branch, and people's
 from .pages.figures import overlap_figure as overlap_figure  # latents that perspectives share
-from .pages.figures import strip_figure as strip_figure  # tokens of two texts, by KL
+from .pages.token_figures import strip_figure as strip_figure  # tokens of two texts, by KL
+from .pages.token_figures import text_figure as text_figure  # the latents of a text, by token
+from .pages.token_figures import trace_figure as trace_figure  # which branch moved which token
 from .pages.report import write_report as write_report  # what a folder holds, as one page
 
 # While it takes its time

@@ -93,12 +93,9 @@ def show_best(frame: pd.DataFrame, metric: str, n: int = _N_BEST) -> None:
 
 
 def _show(title: str, rows: pd.DataFrame, metric: str, names: list[str]) -> None:
-    columns = [
-        *names,
-        metric,
-        *([f"{metric}_low", f"{metric}_high"] if f"{metric}_low" in rows else []),
-    ]
-    columns += ["kl_to_base"] if metric != "kl_to_base" else []
+    from saepd.sweeps.results.frame import told_columns
+
+    columns = told_columns(rows, metric, names)
     headings = [c.replace("_low", " 95% from").replace("_high", " to") for c in columns]
     print_table(title, headings, [[_cell(v) for v in row] for row in rows[columns].to_numpy()])
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from saepd.common.frames import as_frame
 from saepd.common.html import card, note, table
 from saepd.features.alone import run_alone
 from saepd.features.config import FeatureConfig
-from saepd.features.encode import encode_pairs
+from saepd.features.encode import Pairs, encode_pairs
 from saepd.features.evidence import LatentEvidence, explain
 from saepd.features.held_out import held_out_gain
 from saepd.features.index.latent_page import given_line
@@ -36,11 +36,13 @@ class FeatureTable:
         features: The latents chosen for each perspective.
         rows: Evidence for the strongest of each, perspective after perspective.
         sureness: How sure the signs of each perspective's effects are, beside shuffled ones.
+        pairs: The encoded feedback that all of this was read from.
     """
 
     features: list[Features]
     rows: list[LatentEvidence]
     sureness: list[Sureness]
+    pairs: Pairs = field(repr=False)
 
     @property
     def sentence(self) -> str:
@@ -185,7 +187,7 @@ def feature_table(
                     alone=alone.get((one.perspective, row.latent)),
                 )
             )
-    return FeatureTable(features, rows, sureness)
+    return FeatureTable(features, rows, sureness, pairs)
 
 
 def _shared(signs: dict[str, dict[int, bool]], perspective: str, latent: int) -> dict[str, str]:

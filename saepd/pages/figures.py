@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from saepd.branches.dose_response import DoseResponse
-from saepd.branches.writing.compare import STRONG_KL, Compared
 from saepd.common.errors import InputError
 from saepd.common.messages import nearest
 from saepd.features.encode import Pairs
+from saepd.features.index.latent_page import LatentPage
 from saepd.features.select import Features, overlap
+from saepd.features.table import FeatureTable
 from saepd.pages.curves import COLOURS
 from saepd.readout.options import OptionScores
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _TEMPLATE = "plotly_white"
 # Blue, white, red: what is more and what is less can be told apart by colour-blind people too.
 _DIVERGING = "RdBu_r"
-_TOKENS_A_LINE = 12
+_LABEL = 40
 
 
 def effects_figure(pairs: Pairs, features: Sequence[Features]) -> Figure:
@@ -53,6 +54,56 @@ def effects_figure(pairs: Pairs, features: Sequence[Features]) -> Figure:
         title="effect of each latent in each perspective's feedback",
         middle=0.0,
     )
+
+
+def intervals_figure(table: FeatureTable) -> Figure:
+    """Effects of the strongest latents in every perspective's feedback, with 95% intervals.
+
+    An effect is the mean difference from the anchor over its standard deviation; unit-free.
+
+    Args:
+        table: Of `feature_table`.
+
+    Raises:
+        InputError: a table without latents.
+    """
+    from plotly.graph_objects import Figure, Scatter
+
+    rows = list({row.latent: row for row in table.rows}.values())
+    if not rows:
+        raise InputError("the table holds no latents to draw")
+    names = [f"{row.latent}: {row.label or ' '.join(row.tokens[:4])}"[:_LABEL] for row in rows]
+    figure = Figure()
+    for i, perspective in enumerate(rows[0].effect):
+        middle = [row.effect[perspective] for row in rows]
+        # Of a single question there is no interval.
+        ends = [row.interval.get(perspective) or 2 * (row.effect[perspective],) for row in rows]
+        # Side by side around each latent's own line.
+        shift = 0.24 * (i - (len(rows[0].effect) - 1) / 2)
+        figure.add_trace(
+            Scatter(
+                x=middle,
+                y=[place + shift for place in range(len(rows))],
+                error_x={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [high - x for (_, high), x in zip(ends, middle, strict=True)],
+                    "arrayminus": [x - low for (low, _), x in zip(ends, middle, strict=True)],
+                },
+                name=perspective.replace("<", "&lt;"),
+                mode="markers",
+                marker={"color": COLOURS[i % len(COLOURS)]},
+            )
+        )
+    figure.add_vline(x=0, line_dash="dot")
+    figure.update_xaxes(title_text="effect, with its 95% interval over questions")
+    figure.update_yaxes(
+        tickvals=list(range(len(rows))),
+        ticktext=[name.replace("<", "&lt;") for name in names],
+        autorange="reversed",
+        automargin=True,
+    )
+    return figure.update_layout(template=_TEMPLATE, height=160 + 34 * len(rows))
 
 
 def overlap_figure(features: Sequence[Features]) -> Figure:
@@ -191,36 +242,38 @@ def options_figure(
     return figure.update_layout(template=_TEMPLATE, barmode="group")
 
 
-def strip_figure(compared: Compared) -> Figure:
-    """Base and steered text token by token, coloured by KL(base || steered) in nats."""
-    from plotly.graph_objects import Heatmap
+def latent_figure(page: LatentPage) -> Figure:
+    """How strongly a latent fires where it does, and how often by its place in the text.
+
+    Args:
+        page: Of `FeatureIndex.page`.
+
+    Raises:
+        InputError: a latent that never fires.
+    """
+    from plotly.graph_objects import Bar
     from plotly.subplots import make_subplots
 
-    strips = compared.pieces()
-    figure = make_subplots(rows=len(strips), cols=1, subplot_titles=list(strips))
-    n_lines = 0
-    for row, pieces in enumerate(strips.values(), 1):
-        starts = range(0, max(1, len(pieces)), _TOKENS_A_LINE)
-        lines = [pieces[i : i + _TOKENS_A_LINE] for i in starts]
-        n_lines += len(lines)
-        figure.add_trace(
-            Heatmap(
-                z=[[p.value for p in line] for line in lines],
-                # Angle brackets would be markup to plotly.
-                text=[[p.text.replace("<", "&lt;") for p in line] for line in lines],
-                texttemplate="%{text}",
-                hovertemplate="%{text}: %{z:.3f} nats<extra></extra>",
-                coloraxis="coloraxis",
-            ),
-            row=row,
-            col=1,
-        )
-    figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False, autorange="reversed")
+    if not page.n_firings:
+        raise InputError(f"latent {page.latent} never fires in the texts: there is nothing to draw")
+    titles = ["firings by activation", "share of tokens, by tokens before them"]
+    figure = make_subplots(rows=1, cols=2, subplot_titles=titles)
+    width = page.quantiles[1.0] / len(page.histogram)
+    middles = [(i + 0.5) * width for i in range(len(page.histogram))]
+    marker = {"color": COLOURS[0]}
+    figure.add_trace(Bar(x=middles, y=page.histogram, width=width, marker=marker), row=1, col=1)
+    places = [f"{place}" for place in page.places]
+    figure.add_trace(Bar(x=places, y=list(page.places.values()), marker=marker), row=1, col=2)
+    figure.update_xaxes(title_text="activation", row=1, col=1)
+    figure.update_xaxes(title_text="tokens before, from", type="category", row=1, col=2)
+    figure.update_yaxes(tickformat=".2%", row=1, col=2)
     return figure.update_layout(
         template=_TEMPLATE,
-        height=120 + 40 * n_lines,
-        coloraxis={"colorscale": "Oranges", "cmin": 0, "cmax": STRONG_KL},
+        # Angle brackets would be markup to plotly.
+        title=f"latent {page.latent}: {page.label}".replace("<", "&lt;"),
+        showlegend=False,
+        height=340,
+        margin={"t": 80},
     )
 
 

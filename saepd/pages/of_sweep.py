@@ -12,7 +12,14 @@ from saepd.pages.page import Section
 from saepd.pages.svg import Measured, intervals_picture, points_picture
 from saepd.sweeps.point.metrics import GOALS, MEANINGS, SIDE_EFFECT
 from saepd.sweeps.results.changes import told_changes
-from saepd.sweeps.results.frame import finished, importance, pareto, read_sweep, varied
+from saepd.sweeps.results.frame import (
+    finished,
+    importance,
+    pareto,
+    read_sweep,
+    told_columns,
+    varied,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,9 +75,7 @@ def _lead(found: pd.DataFrame, metric: str, names: list[str]) -> str:
 
 
 def _best(best: pd.DataFrame, metric: str, names: list[str]) -> Html:
-    bounds = [c for c in (f"{metric}_low", f"{metric}_high") if c in best]
-    costs = [SIDE_EFFECT] if SIDE_EFFECT in best and metric != SIDE_EFFECT else []
-    columns = [*names, metric, *bounds, *costs]
+    columns = told_columns(best, metric, names)
     records = _records(best)
     rows = [
         Measured(

@@ -50,7 +50,7 @@ class SweepSummary:
 
 
 def run_sweep(
-    sweep: Sweep | str | Path,
+    sweep: Sweep | str | Path | Mapping[str, Any],
     out: str | Path,
     config: RunConfig | None = None,
     progress: StepReport | None = None,
@@ -58,10 +58,11 @@ def run_sweep(
     """Run every point of a sweep that is not finished, and keep each result as it comes.
 
     A call that was interrupted or killed is taken up by the next one with the same folder. Read
-    what came out with `saepd.read_sweep`.
+    what came out with `saepd.sweep_results`.
 
     Args:
-        sweep: A sweep file, or what `saepd.load_sweep` made of one.
+        sweep: A sweep file, what would stand in one as a mapping, or what `saepd.load_sweep`
+            made of either.
         out: Folder of the results; it may hold those of earlier sweeps, which are kept.
         config: How to run: where, with how many workers, with which cache.
         progress: Called with what is being done, the step, and the number of steps.

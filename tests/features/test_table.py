@@ -12,6 +12,7 @@ from saepd.features.index.build import build_index
 from saepd.features.table import feature_table
 from saepd.feedback.schema import Feedback
 from saepd.models.wording import ReadoutConfig
+from saepd.pages.figures import activations_figure, intervals_figure
 
 CONFIG = FeatureConfig(k=4, n_bootstrap=20, min_stability=0.3, max_density=1)
 TOPICS = ("bus", "sea", "oak", "sun", "cat")
@@ -121,6 +122,21 @@ def test_the_table_is_json_a_frame_and_html(table):
     assert frame.latent.tolist() == [r.latent for r in table.rows]
     assert {"effect/A", "effect_low/B", "gain", "answer_gain_high", "against"} <= set(frame)
     assert str(table.rows[0].latent) in table._repr_html_()
+
+
+def test_effects_are_drawn_with_their_intervals(table):
+    figure = intervals_figure(table)
+    rows = list({row.latent: row for row in table.rows}.values())
+    assert [drawn.name for drawn in figure.data] == ["A", "B"]
+    for drawn in figure.data:
+        assert list(drawn.x) == [row.effect[drawn.name] for row in rows]
+        highs = [x + up for x, up in zip(drawn.x, drawn.error_x.array, strict=True)]
+        assert highs == pytest.approx([row.interval[drawn.name][1] for row in rows])
+    assert figure.layout.yaxis.ticktext[0].startswith(f"{PLANTED}: ")
+    pairs = table.pairs
+    assert list(pairs.perspectives) == ["A", "B"]
+    [_, drawn] = activations_figure(pairs, PLANTED, "A").data
+    assert max(drawn.x) < 0.1 * table.rows[0].contexts[0].activation
 
 
 @pytest.mark.slow

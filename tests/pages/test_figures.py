@@ -1,18 +1,11 @@
-import json
-
 import numpy as np
 import pytest
 import torch
-from tiny import D_MODEL, SITE
 
 pytest.importorskip("plotly")
 
 from saepd.branches.dose_response import DosePoint, DoseResponse
-from saepd.branches.writing.compare import compare
-from saepd.branches.writing.config import SamplingConfig
 from saepd.common.errors import InputError
-from saepd.directions.direction import Direction
-from saepd.directions.edits import AddVector
 from saepd.features.config import FeatureConfig
 from saepd.features.encode import encode_pairs
 from saepd.features.select import overlap, select_all
@@ -24,7 +17,6 @@ from saepd.pages.figures import (
     effects_figure,
     options_figure,
     overlap_figure,
-    strip_figure,
 )
 from saepd.readout.options import OptionScores
 
@@ -116,15 +108,3 @@ def test_options_stand_beside_what_people_answered():
         options_figure(scores, {"x": [1, 0]})
     with pytest.raises(InputError, match="have 3 shares, and there are 2 options"):
         options_figure(scores, {"a": [1, 0, 0]})
-
-
-def test_the_strip_shows_every_token(llama):
-    vector = torch.randn(D_MODEL, generator=torch.Generator().manual_seed(0))
-    sampling = SamplingConfig(max_new_tokens=30, temperature=1.1)
-    [found] = compare(llama, ["So?"], Direction("d", SITE, AddVector(vector)), sampling)
-    figure = strip_figure(found)
-    for drawn, pieces in zip(figure.data, found.pieces().values(), strict=True):
-        shown = [text for line in drawn.text for text in line]
-        assert "".join(shown).replace("&lt;", "<") == "".join(p.text for p in pieces)
-        assert [z for line in drawn.z for z in line] == [p.value for p in pieces]
-    json.loads(figure.to_json())

@@ -47,21 +47,27 @@ class ReadTexts:
             [_surprise(row, quantiles, n_firings, index.info["n_counted"]) for row in self._rows]
         )
 
+    def tokens(self, text: int) -> list[str]:
+        """The part of a text that each of its tokens stands for."""
+        spans = token_spans(self._tokenizer, self.texts[text], self._ids[text])
+        return [self.texts[text][a:b] for a, b in spans]
+
+    def activations(self, latent: int, text: int) -> Float[np.ndarray, " tokens"]:
+        """What a latent does at each token of a text, in SAE activation units."""
+        latents, positions, values, _ = self._rows[text]
+        found = np.zeros(len(self._ids[text]))
+        found[positions[latents == latent]] = values[latents == latent]
+        return found
+
     def context(self, latent: int, text: int) -> Context | None:
         """The part of a text in which a latent is strongest; None where it is silent."""
-        latents, positions, values, _ = self._rows[text]
-        own = latents == latent
-        if not own.any():
+        activations = self.activations(latent, text)
+        if not activations.any():
             return None
-        positions, values = positions[own], values[own]
-        peak = int(positions[values.argmax()])
-        n_tokens = len(self._ids[text])
-        start, end = max(0, peak + 1 - BEFORE), min(n_tokens, peak + 1 + BEHIND)
-        at = dict(zip(positions.tolist(), values.tolist(), strict=True))
-        spans = token_spans(self._tokenizer, self.texts[text], self._ids[text])
-        pieces = [self.texts[text][a:b] for a, b in spans[start:end]]
-        activations = [float(at.get(i, 0.0)) for i in range(start, end)]
-        return Context("own", pieces, activations, peak - start)
+        peak = int(activations.argmax())
+        shown = slice(max(0, peak + 1 - BEFORE), peak + 1 + BEHIND)
+        found = activations[shown].tolist()
+        return Context("own", self.tokens(text)[shown], found, peak - shown.start)
 
 
 def _surprise(

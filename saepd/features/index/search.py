@@ -136,7 +136,7 @@ def search(
         return _by_words(index, query, n)
     if model is None or sae is None:
         raise InputError("to look up texts, the model and the SAE must be given, too")
-    return _by_texts(index, ReadTexts(model, sae, index, [*for_, *against]), len(for_), n)
+    return by_texts(index, ReadTexts(model, sae, index, [*for_, *against]), len(for_), n)
 
 
 def shipped_index(source: str | Path | int | None = None, sae_id: str | None = None) -> Path:
@@ -181,7 +181,15 @@ def _by_words(index: FeatureIndex, query: str, n: int) -> FoundLatents:
     return found
 
 
-def _by_texts(index: FeatureIndex, read: ReadTexts, n_for: int, n: int) -> FoundLatents:
+def by_texts(index: FeatureIndex, read: ReadTexts, n_for: int, n: int) -> FoundLatents:
+    """The latents that fire more than usual in the first texts, and less in the others.
+
+    Args:
+        index: What latents usually do.
+        read: What they do in the texts.
+        n_for: How many of the texts are for them; the others are against.
+        n: Latents that are returned at most.
+    """
     score = read.surprise[:n_for].mean(0)
     if len(read.surprise) > n_for:
         score = score - read.surprise[n_for:].mean(0)

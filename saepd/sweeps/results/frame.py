@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +89,12 @@ def reuse_by_node(folder: str | Path) -> dict[str, float]:
 def varied(frame: pd.DataFrame) -> list[str]:
     """Parameters that have more than one value in a frame."""
     return [name for name in parameter_types() if name in frame and len(_levels(frame, name)) > 1]
+
+
+def told_columns(frame: pd.DataFrame, metric: str, names: Sequence[str]) -> list[str]:
+    """What is told of a point: its parameters, the metric with its interval, the side effect."""
+    bounds = (f"{metric}_low", f"{metric}_high")
+    return list(dict.fromkeys([*names, metric, *(c for c in (*bounds, SIDE_EFFECT) if c in frame)]))
 
 
 def finished(frame: pd.DataFrame, metric: str) -> pd.DataFrame:

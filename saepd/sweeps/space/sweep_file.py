@@ -54,11 +54,13 @@ class Sweep:
         ]
 
 
-def load_sweep(path: str | Path, fixed: Mapping[str, Any] | None = None) -> Sweep:
-    """Read and check a sweep file, in W&B's format.
+def load_sweep(
+    path: str | Path | Mapping[str, Any], fixed: Mapping[str, Any] | None = None
+) -> Sweep:
+    """Read and check a sweep, in W&B's format.
 
     Args:
-        path: The file.
+        path: The file, or what would stand in it as a mapping.
         fixed: Parameter -> value that stands in the place of what the file says about it.
 
     Returns:
@@ -69,16 +71,24 @@ def load_sweep(path: str | Path, fixed: Mapping[str, Any] | None = None) -> Swee
             `read_yaml`), code of a model that a file may not switch on, or whatever `parse_sweep`
             refuses; the file is named.
     """
+    if isinstance(path, Mapping):
+        return parse_sweep(_with_fixed(path, fixed))
     path = Path(path)
     content = read_yaml(read_text(path), str(path))
     _check_no_code(content, path)
-    if fixed and isinstance(content, Mapping) and isinstance(content.get("parameters"), Mapping):
-        entries = {name: {"value": value} for name, value in fixed.items()}
-        content = {**content, "parameters": {**content["parameters"], **entries}}
     try:
-        return parse_sweep(content, path.stem)
+        return parse_sweep(_with_fixed(content, fixed), path.stem)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _with_fixed(content: Any, fixed: Mapping[str, Any] | None) -> Any:
+    if not (fixed and isinstance(content, Mapping)):
+        return content
+    if not isinstance(content.get("parameters"), Mapping):
+        return content
+    entries = {name: {"value": value} for name, value in fixed.items()}
+    return {**content, "parameters": {**content["parameters"], **entries}}
 
 
 def parse_sweep(content: Any, name: str = "sweep") -> Sweep:

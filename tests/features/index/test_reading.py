@@ -22,6 +22,16 @@ def test_a_page_is_whole_and_json(index):
         assert [c["tokens"] for c in told["contexts"]] == [c.tokens for c in page.contexts]
 
 
+def test_a_page_shows_itself(index):
+    page = index.page(int(index.density.argmax()))
+    html = page._repr_html_()
+    assert page.label in html
+    assert html.count('class="strip"') == len(page.contexts) == len(page.frame())
+    assert f"{page.contexts[0].activation:.2f}" in html
+    assert page.frame().activation.tolist() == [c.activation for c in page.contexts]
+    assert repr(page).startswith(f"LatentPage({page.latent}: {page.label!r}")
+
+
 def test_shares_of_all_windows_are_those_of_the_pages(index):
     shares = index.window_shares()
     latent = int(index.density.argmax())

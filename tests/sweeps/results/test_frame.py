@@ -84,6 +84,29 @@ def test_nothing_beats_the_pareto_points(made):
         assert ((front.gain >= row.gain) & (front.kl_to_base <= row.kl_to_base)).any()
 
 
+def test_results_show_themselves(made):
+    results = saepd.sweep_results(made)
+    frame = read_sweep(made)
+    assert list(results.frame().key) == list(frame.key)
+    best = results.best(3)
+    assert list(best.columns) == [
+        "block", "n_feedback", "coefficient", "gain", "gain_low", "gain_high", "kl_to_base",
+    ]  # fmt: skip
+    assert best.gain.tolist() == finished(frame, "gain").gain.head(3).tolist()
+    assert results.pareto().gain.tolist() == pareto(frame, "gain").gain.tolist()
+    assert results.importance() == importance(frame, "gain")
+    assert set(results.pictures()) == set(pictures_of(frame, "gain"))
+    assert repr(results) == (
+        f"SweepResults(18 points; best gain {best.gain[0]:.4g} with block=20, "
+        f"n_feedback={best.n_feedback[0]}, coefficient=4.0)"
+    )
+    html = results._repr_html_()
+    assert "1 points failed" in html
+    assert f"{best.gain[0]:.4f}" in html
+    with pytest.raises(InputError, match="no point of this sweep has a auroc"):
+        saepd.sweep_results(made, "auroc")
+
+
 def test_pictures_show_the_numbers(made, tmp_path):
     frame = read_sweep(made)
     assert set(pictures_of(frame, "gain")) == {

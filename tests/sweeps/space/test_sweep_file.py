@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -238,6 +239,20 @@ def test_values_can_be_fixed_from_outside(tmp_path):
     assert len(sweep_points(load_sweep(file))) == 2
     [point] = sweep_points(load_sweep(file, {"k": 7}))
     assert point.config.fit.features.k == 7
+
+
+def test_a_mapping_is_read_as_the_file_would_be(tmp_path):
+    content = {
+        "method": "grid",
+        "metric": {"name": "gain"},
+        "parameters": {"k": {"values": [2, 4]}, "block": {"value": 10}},
+    }
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml.safe_dump(content))
+    assert load_sweep(content) == load_sweep(file)
+    assert load_sweep(content, {"k": 7}) == load_sweep(file, {"k": 7})
+    with pytest.raises(InputError, match="no parameter 'kk'"):
+        load_sweep({**content, "parameters": {"kk": {"value": 1}}})
 
 
 def test_a_file_does_not_switch_on_code_of_others(tmp_path):
