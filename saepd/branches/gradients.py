@@ -10,16 +10,22 @@ is added to that vector.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+from itertools import starmap
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from saepd.branches.engine.pack import Pack
 from saepd.branches.engine.plan import Plan, PositionedEdit, split_at
 from saepd.branches.engine.reference import ReferencePack
-from saepd.branches.engine.turns import gradients_of_scores, pack_gradients
+from saepd.branches.engine.turns import (
+    Vectors,
+    gradients_of_scores,
+    pack_gradients,
+    pack_scores,
+)
 from saepd.branches.run import AnyPack, CapturedPrompts, capture_prompts
 from saepd.common.errors import InputError
 from saepd.directions.gate import Gate
@@ -29,13 +35,13 @@ from saepd.models.batching import Progress
 from saepd.models.in_use import using
 
 if TYPE_CHECKING:
+    from transformer_lens.hook_points import HookPoint
     from transformer_lens.model_bridge import TransformerBridge
 
 # How many steered runs of a prompt keep what their gradients need at once, where it runs alone.
 _AT_ONCE = 7
 
 
-Vectors: TypeAlias = Float[Tensor, "vectors sites d_model"]
 _Result = TypeVar("_Result")
 
 
@@ -43,11 +49,11 @@ class OptionGradients(NamedTuple):
     """Of one prompt's continuations, steered by each of some vectors.
 
     Attributes:
-        log_probs: Of each continuation, without steering and then under each vector, nats.
+        log_probs: Of each continuation under each vector, nats.
         gradients: Nats per residual unit added at every edited position of each site.
     """
 
-    log_probs: Float[Tensor, "branches continuations"]
+    log_probs: Float[Tensor, "vectors continuations"]
     gradients: Float[Tensor, "vectors continuations sites d_model"]
 
 
@@ -125,8 +131,9 @@ def gradients_at(
 
     def run(pack: AnyPack, own: Sequence[Vectors]) -> list[OptionGradients]:
         if isinstance(pack, Pack):
-            return _side_by_side(captured.model, pack, own, hook_names, positions)
-        return _alone(captured.model, pack, own, hook_names, positions)
+            places = _places(captured.model, pack, hook_names, positions)
+            return list(starmap(OptionGradients, pack_gradients(pack, own, *places)))
+        return [_alone(captured.model, pack, own, hook_names, positions)]
 
     return _of_each_pack(captured, vectors, hook_names, positions, run, progress)
 
@@ -138,14 +145,17 @@ def scores_at(
     *,
     positions: str = DEFAULT_POSITIONS,
     progress: Progress | None = None,
-) -> list[Float[Tensor, "branches continuations"]]:
+) -> list[Float[Tensor, "vectors continuations"]]:
     """``log_probs`` of `gradients_at`, without gradients; arguments and errors as there."""
 
     def run(pack: AnyPack, own: Sequence[Vectors]) -> list[Tensor]:
+        if isinstance(pack, Pack):
+            return pack_scores(pack, own, *_places(captured.model, pack, hook_names, positions))
         with torch.inference_mode():
-            padded = _padded(captured.model, own)
-            scores = pack.scores(_plan(captured.model, padded, hook_names, positions))
-        return [row[: 1 + len(vector)].cpu() for row, vector in zip(scores, own, strict=True)]
+            [scores] = pack.scores(
+                _plan(captured.model, own[0].unsqueeze(0), hook_names, positions)
+            )
+        return [scores[1:].cpu()]
 
     return _of_each_pack(captured, vectors, hook_names, positions, run, progress)
 
@@ -180,13 +190,13 @@ def _of_each_pack(
     return [found[i] for i in range(len(vectors))]
 
 
-def _padded(
-    model: TransformerBridge, vectors: Sequence[Vectors]
-) -> Float[Tensor, "batch vectors sites d_model"]:
-    """Every prompt's vectors, and zeros behind those of prompts that have fewer."""
-    device, most = next(model.original_model.parameters()).device, max(map(len, vectors))
-    pad = torch.nn.functional.pad
-    return torch.stack([pad(own, (0, 0, 0, 0, 0, most - len(own))) for own in vectors]).to(device)
+def _places(
+    model: TransformerBridge, pack: Pack, hook_names: Sequence[str], positions: str
+) -> tuple[list[HookPoint], Bool[Tensor, "batch columns"]]:
+    """The sites' own modules, and the columns of a pack that vectors are added to."""
+    nothing = torch.zeros(len(pack.prefix.columns.tokens), 1, len(hook_names), model.cfg.d_model)
+    mask = pack.masks(_plan(model, nothing, hook_names, positions))[positions]
+    return [hook_point(model, name) for name in hook_names], mask
 
 
 def _plan(
@@ -205,41 +215,21 @@ def _plan(
     return Plan(model, branches)
 
 
-def _side_by_side(
-    model: TransformerBridge,
-    pack: Pack,
-    vectors: Sequence[Vectors],
-    hook_names: Sequence[str],
-    positions: str,
-) -> list[OptionGradients]:
-    """The gradients of a pack whose branches are copies of columns."""
-    padded = _padded(model, vectors)
-    mask = pack.masks(_plan(model, padded, hook_names, positions))[positions]
-    sites = [hook_point(model, name) for name in hook_names]
-    steered = pack_gradients(pack, padded, [len(own) for own in vectors], sites, mask)
-    if all(len(own) and not bool(own[0].any()) for own in vectors):
-        base = [scores[:1] for scores, _ in steered]
-    else:
-        with torch.inference_mode():
-            base = [row.cpu() for row in pack.scores(Plan(model, []))]
-    return [
-        OptionGradients(torch.cat([unsteered, scores]), gradients)
-        for unsteered, (scores, gradients) in zip(base, steered, strict=True)
-    ]
-
-
 def _alone(
     model: TransformerBridge,
     pack: ReferencePack,
     vectors: Sequence[Vectors],
     hook_names: Sequence[str],
     positions: str,
-) -> list[OptionGradients]:
+) -> OptionGradients:
     """The gradients of one prompt, from runs of whole texts, a few vectors at a time."""
-    log_probs, gradients = [], []
-    for some in _padded(model, vectors).split(_AT_ONCE, dim=1):
-        pushed = some.detach().requires_grad_()
+    [own], [texts] = vectors, pack.texts or [[]]
+    log_probs = [torch.empty(0, len(texts))]
+    gradients = [torch.empty(0, len(texts), *own.shape[1:])]
+    device = next(model.original_model.parameters()).device
+    for some in own.split(_AT_ONCE) if len(own) else ():
+        pushed = some.detach().to(device).unsqueeze(0).requires_grad_()
         [scores] = pack.scores(_plan(model, pushed, hook_names, positions))
-        log_probs.append(scores.detach().cpu()[bool(log_probs) :])
+        log_probs.append(scores[1:].detach().cpu())
         gradients.append(gradients_of_scores(scores[1:].unsqueeze(0), pushed)[0])
-    return [OptionGradients(torch.cat(log_probs), torch.cat(gradients))]
+    return OptionGradients(torch.cat(log_probs), torch.cat(gradients))

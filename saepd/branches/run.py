@@ -28,6 +28,7 @@ from saepd.branches.engine.plan import (
 from saepd.branches.engine.reference import ReferencePack, Texts
 from saepd.branches.proof import pack_kind
 from saepd.common.errors import InputError
+from saepd.directions.gate import Gate, Reader, read_amounts
 from saepd.directions.modes import DEFAULT_POSITIONS
 from saepd.directions.sites import check_site
 from saepd.models.batching import Progress, in_packs
@@ -108,6 +109,16 @@ class CapturedPrompts:
                 _warn_of_broken(plan, indices, rows, pack.texts, [s.log_probs for s in scores])
                 found.update(zip(indices, scores, strict=True))
         return [found[i] for i in range(len(found))]
+
+    def readings(self, reader: Gate | Reader) -> Float[Tensor, "prompts ..."]:
+        """What a gate says of each prompt, or a reader sees: free where it read while they ran."""
+        found: dict[int, Tensor] = {}
+        for indices, pack in self.packs:
+            amounts = pack.prefix.amounts if isinstance(pack, Pack) else {}
+            if reader not in amounts:
+                amounts = read_amounts(self.model, [self.rows[i] for i in indices], [reader])
+            found.update(zip(indices, amounts[reader].cpu(), strict=True))
+        return torch.stack([found[i] for i in range(len(found))])
 
 
 def branch(
@@ -236,6 +247,7 @@ def capture_prompts(
     *,
     positions: str = DEFAULT_POSITIONS,
     continuations: Sequence[Sequence[str]] | None = None,
+    gates: Sequence[Gate | Reader] = (),
     progress: Progress | None = None,
 ) -> CapturedPrompts:
     """Run prompts as far as no direction at a site (or above) and at some positions changes them.
@@ -246,6 +258,7 @@ def capture_prompts(
         hook_name: The lowest site that directions will edit.
         positions: The earliest positions that they will edit; see `saepd.models.positions`.
         continuations: What is to be scored after each prompt, if anything.
+        gates: What reads the prompts while they run.
         progress: Told now and then how many prompts are done, and of how many.
 
     Raises:
@@ -265,7 +278,8 @@ def capture_prompts(
         chosen = [rows[i] for i in indices]
         with using(model):
             kind = pack_kind(model, longest(chosen, own))
-            packs.append((indices, kind.capture(model, chosen, own, block, [positions])))
+            pack = kind.capture(model, chosen, own, block, [positions], gates=gates)
+            packs.append((indices, pack))
         return indices
 
     # How many branches will follow is not known: packs of a few leave them room.

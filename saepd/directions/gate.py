@@ -164,8 +164,39 @@ class Gate:
         return is_open.to(score)
 
 
-# What each gate says of some items.
-Amounts: TypeAlias = dict[Gate, Float[Tensor, " items"]]
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """What gates at a site see of prompts, where no gate makes an amount of it yet.
+
+    Attributes:
+        hook_name: The site that is read.
+        sae: The dictionary whose latents are read; None to read the residual itself.
+    """
+
+    hook_name: str
+    sae: SAE[Any] | None = None
+
+    @property
+    def block(self) -> int:
+        """Index of the block whose site it reads."""
+        return int(self.hook_name.split(".")[1])
+
+    @property
+    def width(self) -> int:
+        """Size of the activations that it reads; 0 where that is not known."""
+        return 0 if self.sae is None else int(self.sae.cfg.d_in)
+
+    def reading(self, batch: SiteBatch) -> Float[Tensor, "batch reading"]:
+        """What a gate would see of each prompt, before mean and scale."""
+        return _reading(batch, self.hook_name, self.sae)
+
+    def amount(self, reading: Float[Tensor, "batch reading"]) -> Float[Tensor, "batch reading"]:
+        """The reading itself."""
+        return reading
+
+
+# What each gate says of some items, and what readers see of them.
+Amounts: TypeAlias = dict["Gate | Reader", Float[Tensor, "items ..."]]
 
 
 def _reading(
@@ -177,35 +208,13 @@ def _reading(
     return batch.mean(encode(sae, h).float()).clamp(min=0).sqrt()
 
 
-def _bytes_per_token(width: int, sae: SAE[Any] | None) -> int:
+def _bytes_per_token(gate: Gate | Reader) -> int:
     """What reading takes for each token, beside the model's own run."""
-    return 8 * (width + (0 if sae is None else int(sae.cfg.d_sae)))
-
-
-def read_prompts(
-    model: TransformerBridge, rows: Sequence[list[int]], hook_name: str, sae: SAE[Any] | None = None
-) -> Float[Tensor, "rows reading"]:
-    """What gates at a site see of prompts, which run unsteered up to there.
-
-    Args:
-        model: The language model.
-        rows: Token ids of each prompt.
-        hook_name: The site.
-        sae: The dictionary whose latents are read; None for the residual.
-    """
-    most = _bytes_per_token(int(model.cfg.d_model), sae)
-    found = read_site(
-        model,
-        [hook_name],
-        rows,
-        lambda batch: list(_reading(batch, hook_name, sae).cpu()),
-        collected_bytes=most,
-    )
-    return torch.stack(found)
+    return 8 * (gate.width + (0 if gate.sae is None else int(gate.sae.cfg.d_sae)))
 
 
 def read_amounts(
-    model: TransformerBridge, rows: Sequence[list[int]], gates: Sequence[Gate]
+    model: TransformerBridge, rows: Sequence[list[int]], gates: Sequence[Gate | Reader]
 ) -> Amounts:
     """How much each gate lets through for each prompt, which runs unsteered up to their sites.
 
@@ -220,12 +229,14 @@ def read_amounts(
     if not gates:
         return {}
 
-    def collect(batch: SiteBatch) -> list[Tensor]:
-        return list(torch.stack([gate.amount(gate.reading(batch)) for gate in gates], dim=-1))
+    def collect(batch: SiteBatch) -> list[tuple[Tensor, ...]]:
+        return list(zip(*(gate.amount(gate.reading(batch)).cpu() for gate in gates), strict=True))
 
     sites = list(dict.fromkeys(gate.hook_name for gate in gates))
-    most = max(_bytes_per_token(gate.width, gate.sae) for gate in gates)
-    found = torch.stack(read_site(model, sites, rows, collect, collected_bytes=most))
-    if not bool(found.isfinite().all()):
+    most = max(map(_bytes_per_token, gates))
+    by_row = read_site(model, sites, rows, collect, collected_bytes=most)
+    device = next(model.original_model.parameters()).device
+    amounts = [torch.stack(own).to(device) for own in zip(*by_row, strict=True)]
+    if not all(bool(own.isfinite().all()) for own in amounts):
         raise InputError("a gate reads what is not a number in some prompt: use float32")
-    return {gate: found[:, i] for i, gate in enumerate(gates)}
+    return dict(zip(gates, amounts, strict=True))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch import Tensor
 from saepd.branches.gradients import gradients_at, scores_at
 from saepd.branches.run import CapturedPrompts, capture_prompts
 from saepd.common.errors import InputError
+from saepd.directions.gate import Reader
 from saepd.feedback.schema import Feedback, Item
 from saepd.feedback.splits import question_key
 from saepd.feedback.targets import answered
@@ -76,6 +77,7 @@ class Asked:
         wordings: Question -> what questions in the same words have in common.
         scores: Question -> log-likelihoods of its options without steering, nats.
         captured: The questions' runs, in the order of ``scores``.
+        reader: What gates would see of the questions; None where none will be learned.
     """
 
     hook_name: str
@@ -84,6 +86,19 @@ class Asked:
     wordings: Mapping[str, str]
     scores: Mapping[str, OptionValues]
     captured: CapturedPrompts
+    reader: Reader | None = None
+
+    @cached_property
+    def readings(self) -> dict[str, Float[np.ndarray, " reading"]]:
+        """Question -> what a gate reads of it.
+
+        Raises:
+            InputError: it was asked without a reader.
+        """
+        if self.reader is None:
+            raise InputError("this feedback was asked without a reader: gates need one")
+        found = self.captured.readings(self.reader).double().numpy()
+        return dict(zip(self.scores, found, strict=True))
 
     @property
     def model(self) -> TransformerBridge:
@@ -133,7 +148,7 @@ class Asked:
         effects: dict[Pair, Effect] = {}
         for (_, pair), index in place.items():
             log_probs, gradients = by_question[pair[0]]
-            moved = (log_probs[1 + index] - log_probs[0]).double().numpy()
+            moved = log_probs[index].double().numpy() - self.scores[pair[0]]
             own = gradients[index, :, 0].double().numpy()
             effects[pair] = Effect(vectors[pair], moved, own)
         return effects
@@ -145,8 +160,8 @@ class Asked:
         by_question = dict(zip(self.scores, found, strict=True))
         moved: list[dict[Pair, OptionValues]] = [{} for _ in vectors]
         for (number, pair), index in place.items():
-            scores = by_question[pair[0]].double().numpy()
-            moved[number][pair] = scores[1 + index] - scores[0]
+            scores = by_question[pair[0]][index].double().numpy()
+            moved[number][pair] = scores - self.scores[pair[0]]
         return moved
 
     def _placed(
@@ -172,8 +187,19 @@ def ask(
     readout: ReadoutConfig,
     positions: str,
     report: Report,
+    *,
+    reader: Reader | None = None,
 ) -> Asked:
     """Run the questions of the feedback as far as vectors at a site leave them alone.
+
+    Args:
+        model: The language model.
+        rows: The feedback.
+        hook_name: The site.
+        readout: How options are read.
+        positions: Where vectors will be written; see `saepd.models.positions`.
+        report: Told what is being done.
+        reader: What gates that will be learned are to see of the questions.
 
     Raises:
         InputError: rows without an answer among options, one item in two wordings, an option
@@ -207,6 +233,7 @@ def ask(
         hook_name,
         positions=positions,
         continuations=[item.options for item in items.values()],
+        gates=() if reader is None else [reader],
         progress=partial(report, "running questions"),
     )
     scores = {
@@ -219,4 +246,4 @@ def ask(
                 f"item {id_!r}: the model gives an option no probability: leave the item out"
             )
     wordings = {id_: question_key(item.prompt) for id_, item in items.items()}
-    return Asked(hook_name, positions, answers, wordings, scores, captured)
+    return Asked(hook_name, positions, answers, wordings, scores, captured, reader)

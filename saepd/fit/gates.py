@@ -27,6 +27,7 @@ from scipy.linalg import orth
 
 from saepd.directions.gate import Gate
 from saepd.fit.asked import Asked, Effect, Pair, Report, Vector
+from saepd.fit.gauss_newton import ENOUGH, MAX_ROUNDS, line_search
 from saepd.fit.penalised import (
     Part,
     Ridge,
@@ -50,11 +51,6 @@ Amounts: TypeAlias = Mapping[Pair, float]
 # `Ridge`.
 _SHARED = (0.0005, 0.002, 0.008, 0.03, 0.12)
 _OWN = (0.002, 0.01, 0.04, 0.16, 1.0, None)
-# Shares of the way to new amounts that are tried at once.
-_STEPS = (1.0, 0.5, 0.25)
-_MAX_ROUNDS = 3
-# Nats of an answer's mean loss: a round that gains less is the last.
-_ENOUGH = 2e-3
 # How far beyond the amounts of the feedback a gate may go, as a share of their range.
 _MARGIN = 0.5
 
@@ -130,7 +126,6 @@ def contrast(around: Mapping[Pair, Effect], asked: Asked) -> Vector:
 
 def learn_gates(
     asked: Asked,
-    readings: Readings,
     written: Written,
     around: Mapping[Pair, Effect],
     ridge: Ridge,
@@ -140,8 +135,7 @@ def learn_gates(
     """Learn one gate for each perspective, and cross-validate them with real runs.
 
     Args:
-        asked: The feedback.
-        readings: Question -> what a gate reads of it.
+        asked: The feedback, with readings.
         written: What the gates decide about.
         around: What a little more does around what is written at the start: around nothing, or
             around each perspective's vector.
@@ -149,6 +143,7 @@ def learn_gates(
         parts: The questions that are held out together; see `saepd.fit.validate.folds`.
         report: Told what is being done.
     """
+    readings = asked.readings
     seen = np.stack([readings[row.question] for row in asked.answers])
     mean = seen.mean(0)
     # A ridge over all readings never leaves the span of those it is fitted on, so it is the same
@@ -255,26 +250,14 @@ class _Learner:
         """Gates as they run: fitted anew around what they write, where that helps."""
         best: dict[str, Part] = {}
         least = np.inf
-        for number in range(_MAX_ROUNDS):
+        for number in range(MAX_ROUNDS):
             found = fit_both(rows, ridge, size)
-            foretold_loss = float(losses(rows, found).mean())
-            tried = [self.amounts(found, share) for share in _STEPS]
-            moved = self.asked.moved(*(self.vectors(amounts) for amounts in tried))
-            real = []
-            for share, own in zip(_STEPS, moved, strict=True):
-                plain = self._real_rows(own)
-                readouts = fit_readouts(plain, ridge)
-                loss = float(losses(plain, readouts).mean())
-                parts = {
-                    name: Part(readouts[name].readout, share * part.values)
-                    for name, part in found.items()
-                }
-                real.append((loss, parts))
-            loss, parts = min(real, key=lambda pair: pair[0])
-            if loss > least - _ENOUGH:
+            run = partial(self._run, found, ridge)
+            (loss, parts), agrees = line_search(run, float(losses(rows, found).mean()))
+            if loss > least - ENOUGH:
                 break
             best, least = parts, loss
-            if number + 1 == _MAX_ROUNDS or abs(real[0][0] - foretold_loss) < _ENOUGH:
+            if number + 1 == MAX_ROUNDS or agrees:
                 break
             amounts = self.amounts(best)
             around = self.asked.effects(
@@ -282,6 +265,23 @@ class _Learner:
             )
             rows = self.rows(around, amounts)
         return best
+
+    def _run(
+        self, found: Mapping[str, Part], ridge: Ridge, shares: Sequence[float]
+    ) -> list[tuple[float, dict[str, Part]]]:
+        """Loss and parts where shares of what readings add are written, in nats."""
+        tried = [self.amounts(found, share) for share in shares]
+        real = []
+        moved = self.asked.moved(*map(self.vectors, tried))
+        for share, own in zip(shares, moved, strict=True):
+            plain = self._real_rows(own)
+            readouts = fit_readouts(plain, ridge)
+            parts = {
+                name: Part(readouts[name].readout, share * part.values)
+                for name, part in found.items()
+            }
+            real.append((float(losses(plain, readouts).mean()), parts))
+        return real
 
     def really_foretold(
         self, fits: Sequence[Mapping[str, Part]], parts: Sequence[set[str]]

@@ -16,10 +16,9 @@ import torch
 
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector
-from saepd.directions.gate import read_prompts
 from saepd.fit.asked import Asked, Report
 from saepd.fit.candidates import Kind
-from saepd.fit.gates import LearnedGates, Readings, Written, contrast, learn_gates
+from saepd.fit.gates import LearnedGates, Written, contrast, learn_gates
 from saepd.fit.gauss_newton import Around
 from saepd.fit.kinds import LearnedKinds, gains, is_gain
 from saepd.fit.penalised import Ridge
@@ -45,7 +44,6 @@ class Gated(NamedTuple):
 def learn_gated(
     learned: LearnedKinds,
     kind: Kind,
-    sae: SAE[Any],
     n_folds: int,
     *,
     same_options: bool,
@@ -56,7 +54,6 @@ def learn_gated(
     Args:
         learned: What was learned without gates.
         kind: Which of its kinds the directions are of.
-        sae: The dictionary whose latents gates read.
         n_folds: Folds of the cross-validation.
         same_options: Whether all questions have the same options.
         report: Told what is being done.
@@ -64,15 +61,15 @@ def learn_gated(
     asked, ridge, solution = learned.asked, learned.ridge, learned.solutions[kind]
     found = []
     if same_options:
-        found.append(contrast_gates(asked, sae, learned.around, ridge, n_folds, report))
+        found.append(contrast_gates(asked, learned.around, ridge, n_folds, report))
     if any(vector.any() for vector in solution.vectors.values()):
         written = Written(solution.vectors, 1.0)
         around = asked.effects(
             asked.pairs(solution.vectors),
             lambda done, of: report("gradients of questions", done, of),
         )
-        parts, readings = folds(asked, n_folds), _readings(asked, sae, report)
-        found.append(learn_gates(asked, readings, written, around, ridge, parts, report))
+        parts = folds(asked, n_folds)
+        found.append(learn_gates(asked, written, around, ridge, parts, report))
     if not found:
         return None
     without = learned.losses[kind] if solution.supported else learned.unsteered
@@ -82,21 +79,19 @@ def learn_gated(
 
 
 def contrast_gates(
-    asked: Asked, sae: SAE[Any], around: Around, ridge: Ridge, n_folds: int, report: Report
+    asked: Asked, around: Around, ridge: Ridge, n_folds: int, report: Report
 ) -> LearnedGates:
     """Gates that write alone what moves the options apart, which all questions share.
 
     Args:
         asked: The feedback.
-        sae: The dictionary whose latents gates read.
         around: What a little of each axis would do without steering.
         ridge: Penalties of the readout.
         n_folds: Folds of the cross-validation.
         report: Told what is being done.
     """
     written = Written(dict.fromkeys(asked.perspectives, contrast(around, asked)), 0.0)
-    parts, readings = folds(asked, n_folds), _readings(asked, sae, report)
-    return learn_gates(asked, readings, written, around, ridge, parts, report)
+    return learn_gates(asked, written, around, ridge, folds(asked, n_folds), report)
 
 
 def with_gates(
@@ -119,9 +114,3 @@ def with_gates(
         gate = gates.gate(name, direction.hook_name, sae)
         found.append(replace(direction, edit=edit, gate=gate, readout=readout))
     return found
-
-
-def _readings(asked: Asked, sae: SAE[Any], report: Report) -> Readings:
-    report("reading latents of questions", 0, 1)
-    found = read_prompts(asked.model, asked.captured.rows, asked.hook_name, sae)
-    return dict(zip(asked.scores, found.double().numpy(), strict=True))

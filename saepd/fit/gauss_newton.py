@@ -8,7 +8,8 @@ share is learned, from nothing; then each perspective's own part, from there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -29,12 +30,13 @@ from saepd.fit.penalised import (
 from saepd.readout.softmax import OptionValues
 
 Around = Mapping[Pair, Effect]
+_Tried = TypeVar("_Tried")
 
-# Shares of a step that are tried at once.
-_STEPS = (1.0, 0.5, 0.25)
-_MAX_ROUNDS = 3
+# Shares of a step; the shorter are tried, at once, where the whole does not do what it should.
+_WHOLE, _SHORTER = 1.0, (0.5, 0.25)
+MAX_ROUNDS = 3
 # Nats of an answer's mean loss: a round that gains less is the last.
-_ENOUGH = 2e-3
+ENOUGH = 2e-3
 
 
 def around_nothing(asked: Asked, width: int, report: Report) -> Around:
@@ -82,22 +84,25 @@ def learn_shared(asked: Asked, ridge: Ridge, size: float, first: Around, report:
         report: Told what is being done.
     """
     around, before = first, np.inf
-    for _ in range(_MAX_ROUNDS):
+    for _ in range(MAX_ROUNDS):
         rows = linear_rows(asked, around)
         there = fit_shared(rows, ridge, size).values
         foretold = _read(written(rows, there), ridge) + penalty_of(there, ridge, size)
-        tried = [step * there for step in _STEPS]
-        runs = asked.moved(*(asked.everywhere(vector) for vector in tried))
-        whole = [
-            _read(real_rows(asked, moved), ridge) + penalty_of(vector, ridge, size)
-            for moved, vector in zip(runs, tried, strict=True)
-        ]
-        best = int(np.argmin(whole))
-        if whole[best] > before - _ENOUGH:
+
+        def run(steps: Sequence[float], there: Vector = there) -> list[tuple[float, Vector]]:
+            vectors = [step * there for step in steps]
+            moved = asked.moved(*(asked.everywhere(vector) for vector in vectors))
+            return [
+                (_read(real_rows(asked, own), ridge) + penalty_of(vector, ridge, size), vector)
+                for own, vector in zip(moved, vectors, strict=True)
+            ]
+
+        (loss, vector), agrees = line_search(run, foretold)
+        if loss > before - ENOUGH:
             break
-        before = whole[best]
-        around = _effects(asked, asked.everywhere(tried[best]), report)
-        if best == 0 and abs(before - foretold) < _ENOUGH:
+        before = loss
+        around = _effects(asked, asked.everywhere(vector), report)
+        if agrees:
             break
     return around
 
@@ -125,30 +130,53 @@ def learn_own(
         report: Told what is being done.
     """
     best, as_run, least = found, [], np.inf
-    for number in range(_MAX_ROUNDS):
+    for number in range(MAX_ROUNDS):
         rows = in_units(linear_rows(asked, around), found.units)
         as_written = [
             row
             for name, mine in by_perspective(rows).items()
             for row in written(mine, found.parts[name].values)
         ]
-        foretold = _read(as_written, ridge)
-        tried = [found.shrunk(step) for step in _STEPS]
-        runs = [
-            real_rows(asked, moved)
-            for moved in asked.moved(*(asked.pairs(own.vectors) for own in tried))
-        ]
-        real = [_read(run, ridge) for run in runs]
-        chosen = int(np.argmin(real))
-        if real[chosen] < least or not as_run:
-            best, as_run, least = tried[chosen], runs[chosen], real[chosen]
-        agrees = chosen == 0 and abs(real[0] - foretold) < _ENOUGH
-        if agrees or number + 1 == _MAX_ROUNDS or ridge.own is None:
+
+        def run(
+            steps: Sequence[float], found: Candidates = found
+        ) -> list[tuple[float, tuple[Candidates, list[Row]]]]:
+            tried = [found.shrunk(step) for step in steps]
+            moved = asked.moved(*(asked.pairs(own.vectors) for own in tried))
+            rows = [real_rows(asked, own) for own in moved]
+            return [
+                (_read(own, ridge), (candidates, own))
+                for own, candidates in zip(rows, tried, strict=True)
+            ]
+
+        (loss, (tried, its_rows)), agrees = line_search(run, _read(as_written, ridge))
+        if loss < least or not as_run:
+            best, as_run, least = tried, its_rows, loss
+        if agrees or number + 1 == MAX_ROUNDS or ridge.own is None:
             break
         around = _effects(asked, asked.pairs(best.vectors), report)
         rows = in_units(linear_rows(asked, around), found.units)
         found = found._replace(parts=fit_both(rows, ridge, size)).within(max_norm)
     return best, as_run
+
+
+def line_search(
+    run: Callable[[Sequence[float]], list[tuple[float, _Tried]]], foretold: float
+) -> tuple[tuple[float, _Tried], bool]:
+    """The share of a step that loses least as it runs.
+
+    Args:
+        run: Runs shares of the step; gives the loss of each, in nats, and what it was.
+        foretold: The loss that the whole step should have.
+
+    Returns:
+        Loss and share of the best, and whether it is the whole step, which did what it should;
+        shorter ones are then not run.
+    """
+    [whole] = run((_WHOLE,))
+    if abs(whole[0] - foretold) < ENOUGH:
+        return whole, True
+    return min([whole, *run(_SHORTER)], key=lambda tried: tried[0]), False
 
 
 def _read(rows: Sequence[Row], ridge: Ridge) -> float:

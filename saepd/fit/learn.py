@@ -14,6 +14,7 @@ from saepd.common.messages import shortlist
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector, EditLatents, decoder_rows, scales_with_activation
 from saepd.directions.fitted_readout import FittedReadout
+from saepd.directions.gate import Reader
 from saepd.feedback.accepting import FeedbackLike, as_feedback
 from saepd.feedback.schema import Feedback
 from saepd.fit.asked import Report, ask
@@ -99,7 +100,8 @@ def learn_directions(
     rows = as_feedback(feedback)
     report: Callable[[str, int, int], None] = progress or (lambda *_: None)
     place, positions = sae_hook_name(sae), config.direction.positions
-    asked = ask(model, rows, place, config.readout, positions, report)
+    reader = None if learning.gate == "never" else Reader(place, sae)
+    asked = ask(model, rows, place, config.readout, positions, report, reader=reader)
     dictionary, norms = unit_rows(sae)
     kind: Kind = "latents" if learning.n_latents else "vector"
     controls: tuple[Kind, ...] = ("vector", "random", "shuffled")
@@ -110,7 +112,7 @@ def learn_directions(
     directions = made_of(learned, kind, sae, norms, config.readout, story)
     gates = None
     if learning.gate != "never":
-        gates = _gates(learned, sae, learning, rows, report)
+        gates = _gates(learned, learning, rows, report)
     if gates is not None:
         directions = with_gates(directions, gates.gates, sae)
     directions = scaled_to_config(model, directions, config.direction)
@@ -122,7 +124,6 @@ def learn_directions(
 
 def _gates(
     learned: LearnedKinds,
-    sae: SAE[Any],
     learning: LearningConfig,
     rows: Sequence[Feedback],
     report: Report,
@@ -132,7 +133,6 @@ def _gates(
     gates = learn_gated(
         learned,
         kind,
-        sae,
         learning.n_folds,
         same_options=len({row.options for row in rows}) == 1,
         report=report,

@@ -14,7 +14,6 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
-from scipy.linalg import orth
 from scipy.special import log_softmax
 
 from saepd.readout.softmax import OptionValues, SoftmaxWeights, fit_softmax
@@ -178,7 +177,7 @@ def _fit(rows: Sequence[Row], penalty: SoftmaxWeights, size: float, start: Part 
         centre = np.concatenate([start.readout, np.zeros(len(start.values))])
     if sum(map(len, effects)) < effects[0].shape[1]:
         # A ridge never leaves the span of what it is fitted on, which few answers leave small.
-        axes = orth(np.concatenate(effects).T)
+        axes = np.linalg.qr(np.concatenate(effects).T).Q
         effects = [own @ axes for own in effects]
         penalty = penalty[: n_readout + axes.shape[1]]
         centre = None if centre is None else centre[: len(penalty)]

@@ -29,7 +29,7 @@ def test_gradients_are_what_small_directions_do(tiny_bridge, architecture, posit
         ]
         scored = score_continuations(model, PROMPTS, OPTIONS, pushed)
         for (log_probs, gradients), (scores, _) in zip(found, scored, strict=True):
-            assert torch.allclose(log_probs, scores[[0, 0]], atol=1e-4)
+            assert torch.allclose(log_probs, scores[:1], atol=1e-4)
             slope = (scores[1] - scores[2]) / (2 * step)
             assert torch.allclose(gradients[0, :, 0] @ vector, slope, atol=0.02, rtol=0.02)
             assert slope.abs().max() > 0.05
@@ -66,7 +66,7 @@ def test_gradients_at_a_vector_are_what_a_little_more_of_it_does(
     step = 2e-2 * torch.randn(2, D_MODEL, generator=generator)
     for row, own in enumerate(vectors):
         log_probs, gradients = found[row]
-        assert log_probs.shape == (1 + len(own), len(OPTIONS[row]))
+        assert log_probs.shape == (len(own), len(OPTIONS[row]))
         assert torch.allclose(scored[row], log_probs, atol=1e-4)
         branches = [
             [
@@ -78,7 +78,7 @@ def test_gradients_at_a_vector_are_what_a_little_more_of_it_does(
         ]
         [(scores, _)] = score_continuations(model, [PROMPTS[row]], [OPTIONS[row]], branches)
         at, up, down = scores[1:].unflatten(0, (-1, 3)).unbind(1)
-        assert torch.allclose(log_probs, torch.cat([scores[:1], at]), atol=1e-4)
+        assert torch.allclose(log_probs, at, atol=1e-4)
         slope = (gradients * step).sum((-1, -2))
         assert torch.allclose(slope, (up - down) / 2, atol=2e-3, rtol=0.05)
         assert slope.abs().max() > 0.004
@@ -136,16 +136,29 @@ def test_a_vector_that_breaks_the_model_leaves_the_others_their_gradients(llama)
     right = gradients_at(captured, [vectors] * 2, [SITE])
     broken = torch.cat([vectors[:1], torch.full((1, 1, D_MODEL), torch.inf), vectors[1:]])
     found = gradients_at(captured, [broken, vectors], [SITE])
-    assert found[0].log_probs[2].isnan().all()
-    assert torch.allclose(found[0].log_probs[[0, 1, 3, 4]], right[0].log_probs, atol=1e-4)
+    assert found[0].log_probs[1].isnan().all()
+    assert torch.allclose(found[0].log_probs[[0, 2, 3]], right[0].log_probs, atol=1e-4)
     assert torch.allclose(found[0].gradients[[0, 2, 3]], right[0].gradients, atol=1e-4)
     assert torch.allclose(found[1].gradients, right[1].gradients, atol=1e-4)
 
 
-def test_a_prompt_without_vectors_has_its_scores(llama):
+def test_a_prompt_without_vectors_has_no_gradients(llama):
     vectors = [torch.ones(1, 1, D_MODEL), torch.zeros(0, 1, D_MODEL)]
     captured = capture_prompts(llama, PROMPTS, SITE, continuations=OPTIONS)
-    found = gradients_at(captured, vectors, [SITE])[1]
-    [_, (scores, _)] = score_continuations(llama, PROMPTS, OPTIONS, [])
-    assert torch.allclose(found.log_probs, scores, atol=1e-4)
-    assert found.gradients.shape == (0, len(OPTIONS[1]), 1, D_MODEL)
+    for captures in (captured, as_reference(captured, "answer")):
+        found = gradients_at(captures, vectors, [SITE])[1]
+        assert found.log_probs.shape == (0, len(OPTIONS[1]))
+        assert found.gradients.shape == (0, len(OPTIONS[1]), 1, D_MODEL)
+
+
+def test_prompts_with_many_and_few_vectors_run_as_they_do_alone(llama, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    prompts = [f"Is it {'so ' * i}now" for i in range(6)]
+    options = [["yes", "no"], ["a", "b c d", "b c"]] * 3
+    vectors = [torch.randn(n, 1, D_MODEL, generator=generator) for n in (1, 7, 0, 2, 1, 12)]
+    captured = capture_prompts(llama, prompts, SITE, continuations=options)
+    right = scores_at(as_reference(captured, "answer"), vectors, [SITE])
+    for budget in (4096, 40, 5):
+        monkeypatch.setattr(turns, "token_budget", lambda _, budget=budget: budget)
+        for scores, alone in zip(scores_at(captured, vectors, [SITE]), right, strict=True):
+            assert torch.allclose(scores, alone, atol=1e-4)

@@ -241,7 +241,7 @@ def test_more_branches_than_fit_side_by_side_run_in_turns(
     expected = branch(model, prompts, edits)
     scores = score_continuations(model, prompts, texts, edits)
     # Four columns behind the last one: 1 + 2 texts' first tokens + 1 second one, twice two fit.
-    monkeypatch.setattr(pack, "_MAX_COPIED", 12)
+    monkeypatch.setattr(pack, "MAX_COPIED", 12)
     turns = count_calls(monkeypatch, pack, "resume_in_columns")
     close(branch(model, prompts, edits), expected)
     got = score_continuations(model, prompts, texts, edits)

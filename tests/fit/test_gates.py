@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,7 @@ from tiny import SITE
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector
 from saepd.directions.fitted_readout import FittedReadout
-from saepd.directions.gate import read_prompts
+from saepd.directions.gate import Reader, read_amounts
 from saepd.feedback.schema import Feedback
 from saepd.fit.asked import ask
 from saepd.fit.gates import Written, contrast, learn_gates
@@ -38,23 +40,29 @@ ROWS = [row(k, thing, p) for p in ("left", "right") for thing in THINGS for k in
 
 
 @pytest.fixture(scope="module")
-def asked(llama):
-    return ask(llama, ROWS, SITE, ReadoutConfig(), "answer", report)
-
-
-@pytest.fixture(scope="module")
 def sae(random_sae):
     return random_sae()
 
 
 @pytest.fixture(scope="module")
+def asked(llama, sae):
+    reader = Reader(SITE, sae)
+    return ask(llama, ROWS, SITE, ReadoutConfig(), "answer", report, reader=reader)
+
+
+def test_what_gates_read_is_the_same_alone_as_while_questions_run(asked, llama):
+    alone = read_amounts(llama, asked.captured.rows, [asked.reader])[asked.reader]
+    together = np.stack(list(asked.readings.values()))
+    assert together == pytest.approx(alone.double().numpy(), abs=1e-4)
+    assert together.any()
+
+
+@pytest.fixture(scope="module")
 def learned(llama, sae, asked):
-    found = read_prompts(llama, asked.captured.rows, SITE, sae).double().numpy()
-    readings = dict(zip(asked.scores, found, strict=True))
     around = around_nothing(asked, int(llama.cfg.d_model), report)
     vector = contrast(around, asked)
     written = Written(dict.fromkeys(asked.perspectives, vector), 0.0)
-    return learn_gates(asked, readings, written, around, RIDGE, folds(asked, 5), report)
+    return learn_gates(asked, written, around, RIDGE, folds(asked, 5), report)
 
 
 def directions(learned, sae):
@@ -107,13 +115,10 @@ def test_answers_to_others_items_depend_on_what_they_hold(llama, sae, learned):
 
 
 def test_a_gate_may_weigh_directions_that_are_there_already(llama, sae, asked, learned):
-    found = read_prompts(llama, asked.captured.rows, SITE).double().numpy()
-    readings = dict(zip(asked.scores, found, strict=True))
+    asked = replace(asked, reader=Reader(SITE))
     vectors = {name: (i + 1) * v for i, (name, v) in enumerate(learned.written.vectors.items())}
     around = asked.effects(asked.pairs(vectors))
-    gated = learn_gates(
-        asked, readings, Written(vectors, 1.0), around, RIDGE, folds(asked, 5), report
-    )
+    gated = learn_gates(asked, Written(vectors, 1.0), around, RIDGE, folds(asked, 5), report)
     assert gated.gate("left", SITE, None).bias == 1.0
     assert gated.losses.mean() < 0.5
     for low, high in gated.limits.values():

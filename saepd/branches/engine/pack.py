@@ -27,7 +27,7 @@ from saepd.branches.engine.reference import Texts
 from saepd.branches.engine.texts import TextTree, text_tree
 from saepd.branches.engine.widening import Masks, gated
 from saepd.common.errors import InputError
-from saepd.directions.gate import Gate
+from saepd.directions.gate import Gate, Reader
 from saepd.models.batching import logit_cost
 from saepd.models.position_specs import parse_positions
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 # Columns of a row see each other in one square of attention scores. Beyond this many copied ones,
 # branches run in turns, or as rows.
-_MAX_COPIED = 1024
+MAX_COPIED = 1024
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Pack:
         specs: Sequence[str],
         *,
         n_branches: int | None = None,
-        gates: Sequence[Gate] = (),
+        gates: Sequence[Gate | Reader] = (),
     ) -> Pack:
         """Run what branches share that edit at some positions, from a block on.
 
@@ -91,12 +91,12 @@ class Pack:
         at_least = 2 if n_branches is None else min(2, n_branches)
         as_copies = (
             first >= MIN_SHARED
-            and at_least * n_tail <= _MAX_COPIED
+            and at_least * n_tail <= MAX_COPIED
             and fits_columns(model, n_longest)
         )
         if as_copies and n_behind:
             columns = prompt_columns(model, rows, trees)
-        at_once = n_branches is not None and n_branches * n_tail <= _MAX_COPIED
+        at_once = n_branches is not None and n_branches * n_tail <= MAX_COPIED
         prefix = capture(
             model,
             columns,
@@ -159,7 +159,7 @@ class Pack:
         """What ``reduce`` makes of the logits from the prompts' last column on."""
         columns, first = self.prefix.columns, self.prefix.first
         read = torch.arange(n_read, device=columns.tokens.device) + columns.n_prompt - 1 - first
-        per_turn = max(1, _MAX_COPIED // (columns.tokens.shape[1] - first) - 1)
+        per_turn = max(1, MAX_COPIED // (columns.tokens.shape[1] - first) - 1)
         results = []
         # Without branches the base still runs, and it runs beside those of each turn.
         for start in range(0, max(1, len(plan.branches)), per_turn):

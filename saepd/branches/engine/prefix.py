@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,7 +23,7 @@ from saepd.branches.engine.native import native_modules
 from saepd.branches.engine.plan import Plan
 from saepd.branches.engine.reading import reading
 from saepd.branches.engine.widening import Copies, Masks, WideRows, widening
-from saepd.directions.gate import Amounts, Gate
+from saepd.directions.gate import Amounts, Gate, Reader
 from saepd.models.positions import generated_mask, prompt_mask
 
 if TYPE_CHECKING:
@@ -61,6 +61,35 @@ class Prefix:
     amounts: Amounts
 
 
+def chosen_rows(prefix: Prefix, rows: Sequence[int]) -> Prefix:
+    """What some of the prompts of a batch share, in the order of ``rows``."""
+    if list(rows) == list(range(len(prefix.columns.tokens))):
+        return prefix
+    index = torch.tensor(rows, device=prefix.columns.tokens.device)
+    before = prefix.columns
+    return replace(
+        prefix,
+        columns=Columns(
+            before.tokens[index], before.real[index], before.until[index], before.n_prompt
+        ),
+        hidden=None if prefix.hidden is None else prefix.hidden[index.to(prefix.hidden.device)],
+        before=_chosen_of_layers(prefix.before, index),
+        after=_chosen_of_layers(prefix.after, index),
+        amounts={gate: own[index.to(own.device)] for gate, own in prefix.amounts.items()},
+    )
+
+
+def _chosen_of_layers(
+    layers: Sequence[Any] | None, index: Int[Tensor, " rows"]
+) -> list[Any] | None:
+    if layers is None:
+        return None
+    chosen = [copy.copy(layer) for layer in layers]
+    for layer in chosen:
+        layer.batch_select_indices(index)
+    return chosen
+
+
 def edit_masks(model: TransformerBridge, columns: Columns, specs: Sequence[str]) -> Masks:
     """The columns that each position spec selects.
 
@@ -90,7 +119,7 @@ def capture(
     *,
     cached: bool = False,
     keep_cache: bool = False,
-    gates: Sequence[Gate] = (),
+    gates: Sequence[Gate | Reader] = (),
 ) -> Prefix:
     """Run what all branches share.
 

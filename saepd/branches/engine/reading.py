@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from saepd.branches.engine.columns import Columns
-from saepd.directions.gate import Amounts, Gate, read_amounts
+from saepd.directions.gate import Amounts, Gate, Reader, read_amounts
 from saepd.directions.sites import hook_point
 from saepd.models.sites import SiteBatch
 from saepd.models.tokens import PromptBatch
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def reading(
-    model: TransformerBridge, columns: Columns, gates: Sequence[Gate], block: int
+    model: TransformerBridge, columns: Columns, gates: Sequence[Gate | Reader], block: int
 ) -> Iterator[Amounts]:
     """Let gates read what passes their sites inside the block of this context.
 
@@ -56,7 +56,9 @@ def reading(
     amounts |= amounts_of(model, columns, [gate for gate in gates if gate not in amounts])
 
 
-def amounts_of(model: TransformerBridge, columns: Columns, gates: Sequence[Gate]) -> Amounts:
+def amounts_of(
+    model: TransformerBridge, columns: Columns, gates: Sequence[Gate | Reader]
+) -> Amounts:
     """What gates say of each prompt of a batch, which runs for them up to their sites."""
     prompts = columns.tokens[:, : columns.n_prompt]
     pairs = zip(prompts, columns.attention, strict=True) if gates else ()

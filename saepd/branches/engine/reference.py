@@ -19,7 +19,7 @@ from torch import Tensor
 from saepd.branches.engine.plan import Plan
 from saepd.branches.engine.widening import Masks, gated, share_of
 from saepd.common.errors import InputError
-from saepd.directions.gate import Gate, read_amounts
+from saepd.directions.gate import Gate, Reader, read_amounts
 from saepd.models.batching import token_budget
 from saepd.models.positions import generated_mask, prompt_mask
 
@@ -56,7 +56,7 @@ class ReferencePack:
         specs: Sequence[str],
         *,
         n_branches: int | None = None,
-        gates: Sequence[Gate] = (),
+        gates: Sequence[Gate | Reader] = (),
     ) -> ReferencePack:
         """As `saepd.branches.engine.pack.Pack.capture`; a marker that is missing is found here.
 

@@ -1,8 +1,11 @@
-"""Gradients of all texts of a pack, from copies that run as many at a time as memory holds."""
+"""Scores and gradients of all texts of a pack, from copies that run as many at a time as fit.
+
+Prompts run together whose copies are about as wide, so little of what runs is padding.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
@@ -10,13 +13,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from saepd.branches.engine.forest import Copy, Forest
-from saepd.branches.engine.pack import Pack
+from saepd.branches.engine.pack import MAX_COPIED, Pack
+from saepd.branches.engine.prefix import chosen_rows
 from saepd.branches.engine.texts import TextTree
+from saepd.models.batching import logit_cost, packs, token_budget
 
 if TYPE_CHECKING:
     from transformer_lens.hook_points import HookPoint
     from transformer_lens.model_bridge import TransformerBridge
 
+Vectors: TypeAlias = Float[Tensor, "vectors sites d_model"]
+Mask: TypeAlias = Bool[Tensor, "batch columns"]
 ScoresAndGradients: TypeAlias = tuple[
     Float[Tensor, "vectors texts"], Float[Tensor, "vectors texts sites d_model"]
 ]
@@ -38,60 +45,127 @@ def gradients_of_scores(
 
 
 def pack_gradients(
-    pack: Pack,
-    vectors: Float[Tensor, "batch vectors sites d_model"],
-    n_vectors: Sequence[int],
-    sites: Sequence[HookPoint],
-    mask: Bool[Tensor, "batch columns"],
+    pack: Pack, vectors: Sequence[Vectors], sites: Sequence[HookPoint], mask: Mask
 ) -> list[ScoresAndGradients]:
     """Scores of each prompt's texts under its vectors, and their gradients by these.
 
     Args:
         pack: Prompts whose branches are copies of columns, with texts.
-        vectors: Of each prompt, those of prompts with fewer padded.
-        n_vectors: How many of them each prompt has.
+        vectors: Of each prompt; prompts may have different numbers of them.
         sites: Where they are added.
         mask: The columns that they are added to.
     """
     assert pack.trees is not None
-    n_tail = pack.prefix.columns.n_prompt - pack.prefix.first
-    copies = copies_for_least_work(n_tail, pack.trees, n_vectors)
-    most = max(map(len, copies))
-    n_columns = len(copies) * max(_widths(n_tail, pack.trees, copies))
-    n_turns = min(most, -(-n_columns // _columns_at_once(pack.prefix.model)))
-    found = _run(pack, vectors, n_vectors, copies, n_turns, sites, mask)
-    if n_turns < most and any(bool(scores.isnan().any()) for scores, _ in found):
-        # A masked key weighs zero, but zero times NaN is NaN: each copy runs alone.
-        found = _run(pack, vectors, n_vectors, copies, most, sites, mask)
-    return found
+    copies = copies_for_least_work(_n_tail(pack), pack.trees, list(map(len, vectors)))
+    return _run(pack, vectors, copies, sites, mask, with_gradients=True)
+
+
+def pack_scores(
+    pack: Pack, vectors: Sequence[Vectors], sites: Sequence[HookPoint], mask: Mask
+) -> list[Float[Tensor, "vectors texts"]]:
+    """The scores of `pack_gradients`, without gradients."""
+    assert pack.texts is not None
+    copies = [
+        [Copy(vector, list(range(len(texts)))) for vector in range(len(own))]
+        for own, texts in zip(vectors, pack.texts, strict=True)
+    ]
+    with torch.inference_mode():
+        found = _run(pack, vectors, copies, sites, mask, with_gradients=False)
+    return [scores for scores, _ in found]
 
 
 def _run(
     pack: Pack,
-    vectors: Float[Tensor, "batch vectors sites d_model"],
-    n_vectors: Sequence[int],
+    vectors: Sequence[Vectors],
     copies: Sequence[Sequence[Copy]],
-    n_turns: int,
     sites: Sequence[HookPoint],
-    mask: Bool[Tensor, "batch columns"],
+    mask: Mask,
+    *,
+    with_gradients: bool,
 ) -> list[ScoresAndGradients]:
-    assert pack.trees is not None and pack.texts is not None
-    sizes = [(n, len(texts)) for n, texts in zip(n_vectors, pack.texts, strict=True)]
-    found = [(torch.empty(size), torch.empty(*size, *vectors.shape[2:])) for size in sizes]
-    rows = torch.arange(len(copies)).unsqueeze(1)
-    for turn in range(n_turns):
-        now = [own[len(own) * turn // n_turns : len(own) * (turn + 1) // n_turns] for own in copies]
-        forest = Forest.grow(pack.prefix.columns, pack.prefix.first, pack.trees, pack.texts, now)
-        index = [[c.vector for c in own] + [0] * (forest.shape[0] - len(own)) for own in now]
-        own_vectors = vectors[rows, torch.tensor(index)].detach().requires_grad_()
-        scores = forest.scores(pack.prefix, own_vectors, sites, mask)
-        gradients = gradients_of_scores(scores, own_vectors)
-        scores = scores.detach().cpu()
-        for row, own in enumerate(now):
+    """Scores of copies, and their gradients if wanted, in turns of prompts that are as wide."""
+    assert pack.texts is not None
+    sizes = [(len(own), len(texts)) for own, texts in zip(vectors, pack.texts, strict=True)]
+    found = [
+        (torch.empty(size), torch.empty(*size, *own.shape[1:]))
+        for size, own in zip(sizes, vectors, strict=True)
+    ]
+
+    def run(rows: list[int], now: list[Sequence[Copy]]) -> None:
+        scores, gradients = _turn(pack, vectors, rows, now, sites, mask, with_gradients)
+        if bool(scores.isnan().any()) and max(map(len, now)) > 1:
+            # A masked key weighs zero, but zero times NaN is NaN: each copy runs alone.
+            for number in range(max(map(len, now))):
+                some = [i for i, own in enumerate(now) if number < len(own)]
+                run([rows[i] for i in some], [now[i][number : number + 1] for i in some])
+            return
+        for i, (row, own) in enumerate(zip(rows, now, strict=True)):
             for copy, (vector, texts) in enumerate(own):
-                found[row][0][vector, texts] = scores[row, copy, : len(texts)]
-                found[row][1][vector, texts] = gradients[row, copy, : len(texts)]
+                found[row][0][vector, texts] = scores[i, copy, : len(texts)]
+                if gradients is not None:
+                    found[row][1][vector, texts] = gradients[i, copy, : len(texts)]
+
+    for rows, now in _turns(pack, copies, with_gradients):
+        run(rows, now)
     return found
+
+
+def _turns(
+    pack: Pack, copies: Sequence[Sequence[Copy]], with_gradients: bool
+) -> Iterator[tuple[list[int], list[Sequence[Copy]]]]:
+    """Prompts whose copies are about as wide, and which of these run together."""
+    assert pack.trees is not None
+    model = pack.prefix.model
+    widths = _widths(_n_tail(pack), pack.trees, copies)
+    there = [row for row, own in enumerate(copies) if own]
+    # Nearly each column of a copy is read.
+    costs = [
+        widths[row] + (0 if with_gradients else logit_cost(model, widths[row])) for row in there
+    ]
+    at_once = _columns_at_once(model) if with_gradients else token_budget(model)
+    for chosen in packs(costs, at_once):
+        rows = sorted(there[i] for i in chosen)
+        widest = max(widths[row] for row in rows)
+        dearest = max(costs[i] for i in chosen) * len(rows)
+        n_turns = max(-(-dearest // at_once), -(-widest // MAX_COPIED))
+        n_turns = min(n_turns, max(len(copies[row]) for row in rows))
+        for turn in range(n_turns):
+            now = [_share(copies[row], turn, n_turns) for row in rows]
+            some = [i for i, own in enumerate(now) if own]
+            yield [rows[i] for i in some], [now[i] for i in some]
+
+
+def _share(copies: Sequence[Copy], turn: int, n_turns: int) -> Sequence[Copy]:
+    return copies[len(copies) * turn // n_turns : len(copies) * (turn + 1) // n_turns]
+
+
+def _turn(
+    pack: Pack,
+    vectors: Sequence[Vectors],
+    rows: list[int],
+    copies: list[Sequence[Copy]],
+    sites: Sequence[HookPoint],
+    mask: Mask,
+    with_gradients: bool,
+) -> tuple[Float[Tensor, "rows copies texts"], Tensor | None]:
+    """Scores of some prompts' copies and texts, and their gradients if wanted."""
+    assert pack.trees is not None and pack.texts is not None
+    prefix = chosen_rows(pack.prefix, rows)
+    trees, texts = [pack.trees[row] for row in rows], [pack.texts[row] for row in rows]
+    forest = Forest.grow(prefix.columns, prefix.first, trees, texts, copies)
+    padded = torch.zeros(len(rows), forest.shape[0], *vectors[rows[0]].shape[1:])
+    for i, (row, own) in enumerate(zip(rows, copies, strict=True)):
+        padded[i, : len(own)] = vectors[row][[copy.vector for copy in own]]
+    own_vectors = padded.to(prefix.columns.tokens.device).requires_grad_(with_gradients)
+    scores = forest.scores(prefix, own_vectors, sites, mask[rows])
+    if not with_gradients:
+        return scores.cpu(), None
+    return scores.detach().cpu(), gradients_of_scores(scores, own_vectors)
+
+
+def _n_tail(pack: Pack) -> int:
+    """How many of a prompt's own columns are copied."""
+    return pack.prefix.columns.n_prompt - pack.prefix.first
 
 
 def copies_for_least_work(

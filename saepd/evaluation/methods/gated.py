@@ -16,6 +16,7 @@ import numpy as np
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector
 from saepd.directions.fitted_readout import FittedReadout
+from saepd.directions.gate import Reader
 from saepd.directions.modes import DEFAULT_POSITIONS
 from saepd.evaluation.fold import Fold, Options, Predictions
 from saepd.fit.asked import Pair, ask
@@ -55,9 +56,17 @@ def gated_branches(fold: Fold) -> Mapping[str, Direction]:
 def _learned(fold: Fold) -> dict[str, Direction]:
     config, readout = LearningConfig(), ReadoutConfig(template=fold.task.wording.plain)
     hook_name, ridge = fold.cache.hook_name, Ridge(biases=0.01, own_readout=0.1)
-    asked = ask(fold.model, fold.feedback, hook_name, readout, DEFAULT_POSITIONS, lambda *_: None)
+    asked = ask(
+        fold.model,
+        fold.feedback,
+        hook_name,
+        readout,
+        DEFAULT_POSITIONS,
+        lambda *_: None,
+        reader=Reader(hook_name, fold.sae),
+    )
     around = around_nothing(asked, int(fold.model.cfg.d_model), lambda *_: None)
-    gates = contrast_gates(asked, fold.sae, around, ridge, config.n_folds, lambda *_: None)
+    gates = contrast_gates(asked, around, ridge, config.n_folds, lambda *_: None)
     nothing: dict[Pair, Options] = {(q, None): 0 * own for q, own in asked.scores.items()}
     base = fit_readout(real_rows(asked, nothing), ridge).readout
     plain = [
