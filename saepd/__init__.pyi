@@ -142,6 +142,7 @@ from .pages.figures import overlap_figure as overlap_figure  # latents that pers
 from .pages.token_figures import strip_figure as strip_figure  # tokens of two texts, by KL
 from .pages.token_figures import text_figure as text_figure  # the latents of a text, by token
 from .pages.token_figures import trace_figure as trace_figure  # which branch moved which token
+from .pages.sliders import sliders as sliders  # strengths and merge by hand, in a notebook
 from .pages.report import write_report as write_report  # what a folder holds, as one page
 
 # While it takes its time
