@@ -36,6 +36,7 @@ Report: TypeAlias = Callable[[str, int, int], None]
 Vector: TypeAlias = Float[np.ndarray, " d_model"]
 # A question, and the perspective that answered it; None stands for all of them together.
 Pair: TypeAlias = tuple[str, str | None]
+ReadoutFeatures: TypeAlias = Mapping[str, Float[np.ndarray, "options features"]]
 
 
 class Answer(NamedTuple):
@@ -115,7 +116,7 @@ class Asked:
         """Options of the question that has most."""
         return max(map(len, self.scores.values()))
 
-    def readout_features(self) -> dict[str, Float[np.ndarray, "options features"]]:
+    def readout_features(self) -> ReadoutFeatures:
         """Question -> what the readout makes of its scores; see `option_features`."""
         return {q: option_features(own, self.n_positions) for q, own in self.scores.items()}
 

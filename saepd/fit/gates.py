@@ -26,8 +26,8 @@ from jaxtyping import Float
 from scipy.linalg import orth
 
 from saepd.directions.gate import Gate
-from saepd.fit.asked import Asked, Effect, Pair, Report, Vector
-from saepd.fit.gauss_newton import ENOUGH, MAX_ROUNDS, line_search
+from saepd.fit.asked import Asked, Effect, Pair, ReadoutFeatures, Report, Vector
+from saepd.fit.gauss_newton import ENOUGH, MAX_ROUNDS, line_search, real_rows
 from saepd.fit.penalised import (
     Part,
     Ridge,
@@ -38,7 +38,7 @@ from saepd.fit.penalised import (
     fit_shared,
     losses,
 )
-from saepd.fit.validate import Losses, fitted_without, foretold
+from saepd.fit.validate import Losses, fitted_without, foretold, really_foretold
 from saepd.readout.softmax import OptionValues, SoftmaxWeights, option_features
 
 if TYPE_CHECKING:
@@ -155,7 +155,8 @@ def learn_gates(
     ridge, size, tried = learner.choose(rows, ridge, parts)
     report("running gates that were learned without some of the questions", 0, 1)
     fits = fitted_without(rows, parts, lambda seen: fit_both(seen, ridge, size))
-    held_out = learner.really_foretold(fits, parts)
+    ran = [(fit, learner.vectors(learner.amounts(fit))) for fit in fits]
+    held_out = really_foretold(asked, parts, {"gates": ran}, learner.readout_features())
     found = learner.learn(rows, ridge, size, report)
     amounts = learner.amounts(found)
     limits = {}
@@ -169,7 +170,7 @@ def learn_gates(
         weights={name: axes @ part.values for name, part in found.items()},
         limits=limits,
         readout={name: part.readout for name, part in found.items()},
-        losses=held_out,
+        losses=held_out["gates"],
         tried=tried,
     )
 
@@ -211,7 +212,7 @@ class _Learner:
 
     def rows(self, around: Mapping[Pair, Effect], amounts: Amounts) -> list[Row]:
         """The answers, on what readings would do around amounts that are written already."""
-        readout, rows = self._readout_features(), []
+        readout, rows = self.readout_features(), []
         effects: dict[Pair, tuple[Float[np.ndarray, "options reading"], OptionValues]] = {}
         for question, name, target in self.asked.answers:
             pair = (question, name)
@@ -274,7 +275,7 @@ class _Learner:
         real = []
         moved = self.asked.moved(*map(self.vectors, tried))
         for share, own in zip(shares, moved, strict=True):
-            plain = self._real_rows(own)
+            plain = real_rows(self.asked, own, self.readout_features())
             readouts = fit_readouts(plain, ridge)
             parts = {
                 name: Part(readouts[name].readout, share * part.values)
@@ -283,40 +284,11 @@ class _Learner:
             real.append((float(losses(plain, readouts).mean()), parts))
         return real
 
-    def really_foretold(
-        self, fits: Sequence[Mapping[str, Part]], parts: Sequence[set[str]]
-    ) -> Losses:
-        """Loss of each answer under the gates that have not seen its question, as they run."""
-        amounts: dict[Pair, float] = {}
-        for fit, part in zip(fits, parts, strict=True):
-            amounts |= {pair: a for pair, a in self.amounts(fit).items() if pair[0] in part}
-        [moved] = self.asked.moved(self.vectors(amounts))
-        rows = self._real_rows(moved)
-        plain = [
-            {name: Part(part.readout, part.values[:0]) for name, part in fit.items()}
-            for fit in fits
-        ]
-        known = [i for i, row in enumerate(self.asked.answers) if (row[0], row[1]) in moved]
-        found = np.full(len(self.asked.answers), np.nan)
-        found[known] = foretold(rows, parts, plain)
-        return found
-
-    def _real_rows(self, moved: Mapping[Pair, OptionValues]) -> list[Row]:
-        """The answers whose questions ran, on what was written; no more is."""
-        readout, rows = self._readout_features(), []
-        for question, name, target in self.asked.answers:
-            if (question, name) in moved:
-                own = moved[question, name]
-                nothing = np.zeros((len(target), 0))
-                rows.append(
-                    Row(question, name, readout[question], nothing, own - own.mean(), target)
-                )
-        return rows
-
-    def _readout_features(self) -> dict[str, Float[np.ndarray, "options features"]]:
+    def readout_features(self) -> ReadoutFeatures:
+        """Of each question; without the model's own leaning where gates write alone."""
         if self.written.start:
             return self.asked.readout_features()
-        # The model's own leaning is left out: its weight stays at zero.
+        # What is left out weighs nothing: its weight stays at zero.
         n = self.asked.n_positions
         return {q: option_features(0 * own, n) for q, own in self.asked.scores.items()}
 

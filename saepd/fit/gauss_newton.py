@@ -8,12 +8,12 @@ share is learned, from nothing; then each perspective's own part, from there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
 
-from saepd.fit.asked import Asked, Effect, Pair, Report, Vector
+from saepd.fit.asked import Asked, Effect, Pair, ReadoutFeatures, Report, Vector
 from saepd.fit.candidates import Candidates
 from saepd.fit.penalised import (
     Ridge,
@@ -60,13 +60,18 @@ def linear_rows(asked: Asked, around: Around) -> list[Row]:
 
 
 def real_rows(
-    asked: Asked, moved: Mapping[Pair, OptionValues], chosen: Iterable[int] | None = None
+    asked: Asked, moved: Mapping[Pair, OptionValues], readout: ReadoutFeatures | None = None
 ) -> list[Row]:
-    """Answers, all or the chosen ones, on what the vectors that ran did; no more is written."""
-    readout = asked.readout_features()
+    """Answers on what the vectors that ran did; no more is written.
+
+    Args:
+        asked: The feedback.
+        moved: What ran, from `Asked.moved`, for every answer.
+        readout: Of each question; `Asked.readout_features` if None.
+    """
+    readout = readout or asked.readout_features()
     rows = []
-    for index in range(len(asked.answers)) if chosen is None else chosen:
-        question, name, target = asked.answers[index]
+    for question, name, target in asked.answers:
         own = moved[question, name] if (question, name) in moved else moved[question, None]
         nothing = np.zeros((len(target), 0))
         rows.append(Row(question, name, readout[question], nothing, own - own.mean(), target))

@@ -207,8 +207,11 @@ def learn_kinds(
     settings = {}
     for kind in (*kinds, *controls):
         fits = [learner.fit(kind, [r for r in rows if r.question not in part]) for part in parts]
-        settings[kind] = [(found.parts, found.vectors) for found in fits]
-    settings["another's"] = [(own, _anothers(vectors)) for own, vectors in settings[kinds[0]]]
+        settings[kind] = [(found.parts, asked.pairs(found.vectors)) for found in fits]
+        if kind == kinds[0]:
+            settings["another's"] = [
+                (found.parts, asked.pairs(_anothers(found.vectors))) for found in fits
+            ]
     report("running what was learned without some of the questions", 0, 1)
     losses = really_foretold(asked, parts, settings)
     solutions: dict[Kind, Solution] = {}

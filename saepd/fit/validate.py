@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float
 
 from saepd.common.errors import InputError
-from saepd.fit.asked import Asked, Pair, Vector
+from saepd.fit.asked import Asked, Pair, ReadoutFeatures, Vector
 from saepd.fit.gauss_newton import real_rows
 from saepd.fit.penalised import Part, Row, losses
 
@@ -87,7 +88,8 @@ def foretold(
 def really_foretold(
     asked: Asked,
     parts: Sequence[set[str]],
-    settings: Mapping[str, Sequence[tuple[Mapping[str, Part], Mapping[str, Vector]]]],
+    settings: Mapping[str, Sequence[tuple[Mapping[str, Part], Mapping[Pair, Vector]]]],
+    readout: ReadoutFeatures | None = None,
 ) -> dict[str, Losses]:
     """`foretold` with vectors that run, for several settings in one pass.
 
@@ -96,6 +98,7 @@ def really_foretold(
         parts: From `folds`.
         settings: Name -> of each fold, the parts (of which the readouts count), and the vectors
             that are written.
+        readout: Of each question; `Asked.readout_features` if None.
     """
     of_part = {question: i for i, part in enumerate(parts) for question in part}
     runs: list[dict[Pair, Vector]] = []
@@ -103,20 +106,21 @@ def really_foretold(
         pairs: dict[Pair, Vector] = {}
         for question, name, _ in asked.answers:
             vectors = fits[of_part[question]][1]
-            if name in vectors:
-                pairs[question, name] = vectors[name]
+            if (question, name) in vectors:
+                pairs[question, name] = vectors[question, name]
         runs.append(pairs)
     found = {}
     for (setting, fits), moved in zip(settings.items(), asked.moved(*runs), strict=True):
-        known = [
-            i for i, row in enumerate(asked.answers) if (row.question, row.perspective) in moved
-        ]
-        rows = real_rows(asked, moved, known)
+        is_known = [(row.question, row.perspective) in moved for row in asked.answers]
+        known = replace(
+            asked,
+            answers=[row for row, has_run in zip(asked.answers, is_known, strict=True) if has_run],
+        )
         plain = [
             {name: Part(part.readout, part.values[:0]) for name, part in fit.items()}
             for fit, _ in fits
         ]
         loss = np.full(len(asked.answers), np.nan)
-        loss[known] = foretold(rows, parts, plain)
+        loss[is_known] = foretold(real_rows(known, moved, readout), parts, plain)
         found[setting] = loss
     return found

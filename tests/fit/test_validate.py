@@ -93,7 +93,7 @@ def test_vectors_that_run_foretell_what_they_do(asked):
     parts, width = folds(asked, 5), int(asked.model.cfg.d_model)
     vector = np.random.default_rng(0).normal(size=width) / 4
     readout = Part(np.array([1.0, 0.1, -0.1, 0.0]), np.zeros(0))
-    fits = [({"a": readout, "b": readout}, {"a": vector, "b": 0 * vector})] * 5
+    fits = [({"a": readout, "b": readout}, asked.pairs({"a": vector, "b": 0 * vector}))] * 5
     found = really_foretold(asked, parts, {"one": fits})["one"]
     [moved] = asked.moved(asked.pairs({"a": vector, "b": 0 * vector}))
     features = asked.readout_features()
