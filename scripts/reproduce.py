@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 _SURVEY = ["uniform", "train-mean", "train-mean-pooled", "zero-shot", "temperature"]
 _SURVEY += ["position-bias", "position-bias-pooled", "position-bias-pooled-and-own"]
 _SURVEY += ["fitted-scales", "fitted-scales-random-latents", "fitted-scales-shuffled-labels"]
-_SURVEY += ["fitted-dense-vector"]
+_SURVEY += ["fitted-dense-vector", "as-fit"]
 # One answer for the whole population, beside what `_SURVEY` and `_LABELS` hold.
 _PLURAL = ["merged-learned-pluralistic", "merged-learned-mixture", "merged-learned-product"]
 _PLURAL += ["merged-learned-fitted-weights", "added-learned-sum", "added-learned-mean"]
@@ -51,7 +51,7 @@ RECORD: dict[str, tuple[str, str | None, list[str], str]] = {
         "globalopinionqa",
         "globalopinionqa.json",
         [*_SURVEY, *_PLURAL],
-        "--feedback-kind distribution --draws 2 --limit 60 --block 20",
+        "--feedback-kind distribution --draws 5 --limit 60 --block 20",
     ),
     "globalopinionqa_answers": (
         "globalopinionqa",
@@ -68,13 +68,13 @@ RECORD: dict[str, tuple[str, str | None, list[str], str]] = {
     "hs_brexit": (
         "hs-brexit",
         ".",
-        [*_LABELS, *_FEW_STEERED],
+        [*_LABELS, *_FEW_STEERED, "as-fit"],
         "--draws 5 --limit 150 --block 15",
     ),
     "hs_brexit_distributions": (
         "hs-brexit",
         ".",
-        [*_LABELS, "train-mean-pooled", "position-bias-pooled", *_PLURAL],
+        [*_LABELS, "train-mean-pooled", "position-bias-pooled", *_PLURAL, "as-fit"],
         "--feedback-kind distribution --draws 5 --limit 150 --block 15",
     ),
     "liar": (

@@ -14,15 +14,13 @@ from typing import TypeVar
 import numpy as np
 
 from saepd.fit.asked import Asked, Effect, Pair, ReadoutFeatures, Report, Vector
-from saepd.fit.candidates import Candidates
+from saepd.fit.candidates import Candidates, Kind, Learner
 from saepd.fit.penalised import (
     Ridge,
     Row,
     by_perspective,
-    fit_both,
     fit_readouts,
     fit_shared,
-    in_units,
     losses,
     penalty_of,
     written,
@@ -113,13 +111,7 @@ def learn_shared(asked: Asked, ridge: Ridge, size: float, first: Around, report:
 
 
 def learn_own(
-    asked: Asked,
-    found: Candidates,
-    ridge: Ridge,
-    size: float,
-    max_norm: float,
-    around: Around,
-    report: Report,
+    asked: Asked, learner: Learner, kind: Kind, around: Around, report: Report
 ) -> tuple[Candidates, list[Row]]:
     """Candidates as they run: shrunk, or fitted anew around what they write, where that helps.
 
@@ -127,20 +119,20 @@ def learn_own(
 
     Args:
         asked: The feedback.
-        found: What was fitted to first order.
-        ridge: Penalties.
-        size: See `effect_size`.
-        max_norm: Largest norm of what a perspective writes, in residual units.
-        around: What it was fitted around.
+        learner: What fits candidates.
+        kind: Which kind.
+        around: What they are fitted around first.
         report: Told what is being done.
     """
+    ridge = learner.ridge
+    rows = linear_rows(asked, around)
+    found = learner.fit(kind, rows)
     best, as_run, least = found, [], np.inf
     for number in range(MAX_ROUNDS):
-        rows = in_units(linear_rows(asked, around), found.units)
         as_written = [
             row
             for name, mine in by_perspective(rows).items()
-            for row in written(mine, found.parts[name].values)
+            for row in written(mine, found.vectors[name])
         ]
 
         def run(
@@ -159,9 +151,8 @@ def learn_own(
             best, as_run, least = tried, its_rows, loss
         if agrees or number + 1 == MAX_ROUNDS or ridge.own is None:
             break
-        around = _effects(asked, asked.pairs(best.vectors), report)
-        rows = in_units(linear_rows(asked, around), found.units)
-        found = found._replace(parts=fit_both(rows, ridge, size)).within(max_norm)
+        rows = linear_rows(asked, _effects(asked, asked.pairs(best.vectors), report))
+        found = learner.fit(kind, rows)
     return best, as_run
 
 

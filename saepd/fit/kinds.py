@@ -13,7 +13,7 @@ from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from saepd.branches.dose import relative_dose
 from saepd.directions.direction import Direction
@@ -39,14 +39,14 @@ from saepd.fit.penalised import (
     fit_shared,
     written,
 )
-from saepd.fit.sparse import Units
+from saepd.fit.sparse import Sparse, Units
 from saepd.fit.validate import Losses, fitted_without, folds, foretold, really_foretold
 from saepd.metrics.intervals import Interval, draw_weights, interval
 from saepd.metrics.weighted import mean
 from saepd.readout.softmax import SoftmaxWeights
 
-# Nats: smaller gains are what is left of float32 between two runs.
-_ROUNDING = 1e-4
+# Nats an answer: no smaller gain is worth a direction or a gate, however sure it is.
+_WORTH = 1e-3
 
 _Fit: TypeAlias = Callable[..., Mapping[str, Part]]
 
@@ -55,15 +55,14 @@ class Solution(NamedTuple):
     """What one kind came to.
 
     Attributes:
-        latents: Ids of the latents that it writes, in the order of their choice; None for a vector.
-        values: Perspective -> how much of each latent, or the vector itself.
+        latents: Perspective -> the latents that it writes, in the order of their choice; None for a
+            dense vector.
         vectors: Perspective -> what is written at coefficient 1, in residual units.
         readout: Perspective -> weights of its readout, fitted under what is written.
         supported: Whether it foretells answers better than the readout alone.
     """
 
-    latents: Int[np.ndarray, " latents"] | None
-    values: dict[str, Float[np.ndarray, " units"]]
+    latents: Mapping[str, Sparse] | None
     vectors: dict[str, Vector]
     readout: dict[str, SoftmaxWeights]
     supported: bool
@@ -129,8 +128,8 @@ def gains(
 
 
 def is_gain(found: Float[np.ndarray, " draws"]) -> bool:
-    """Whether the first of the gains is more than their standard error, and than rounding."""
-    return len(found) > 1 and bool(found[0] > max(found[1:].std(), _ROUNDING))
+    """Whether the first of the gains is more than their standard error, and worth having."""
+    return len(found) > 1 and bool(found[0] > max(found[1:].std(), _WORTH))
 
 
 def learn_kinds(
@@ -200,8 +199,10 @@ def learn_kinds(
     ridge = best([replace(ridge, shared=s) for s in config.shared], rows, fit_everybodys)
     around = learn_shared(asked, ridge, size, first, report)
     rows = linear_rows(asked, around)
-    ridges = [replace(ridge, own=own) for own in (*config.own, None)]
-    ridge = best(ridges, rows, partial(fit_both, size=size))
+    fit_each = partial(fit_both, size=size)
+    ridge = best([replace(ridge, own=own) for own in (*config.own, None)], rows, fit_each)
+    # Beside each perspective's own part, what they share may be held back less.
+    ridge = best([replace(ridge, shared=s) for s in config.shared], rows, fit_each)
     max_norm = config.max_dose * residual_norm(asked)
     learner = Learner(dictionary, config.n_latents, ridge, size, max_norm, seed)
     settings = {}
@@ -221,13 +222,11 @@ def learn_kinds(
         if not supported and not config.anyway:
             readouts = {name: part.readout for name, part in fit_readouts(plain, ridge).items()}
             nothing = dict.fromkeys(readouts, np.zeros(width))
-            solutions[kind] = Solution(None, nothing, nothing, readouts, supported)
+            solutions[kind] = Solution(None, nothing, readouts, supported)
             continue
-        found = learner.fit(kind, rows)
-        found, as_run = learn_own(asked, found, ridge, size, max_norm, around, report)
+        found, as_run = learn_own(asked, learner, kind, around, report)
         readouts = {name: part.readout for name, part in fit_readouts(as_run, ridge).items()}
-        values = {name: part.values for name, part in found.parts.items()}
-        solutions[kind] = Solution(found.latents, values, found.vectors, readouts, supported)
+        solutions[kind] = Solution(found.latents, found.vectors, readouts, supported)
     base = fit_readout(plain, ridge).readout
     return LearnedKinds(asked, first, base, ridge, solutions, unsteered, losses, tried)
 

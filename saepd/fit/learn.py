@@ -110,9 +110,7 @@ def learn_directions(
     learned = learn_kinds(asked, dictionary, learning, [kind], controls=controls, report=report)
     story = {**lineage(model, sae, rows, config), "learning": asdict(learning)}
     directions = made_of(learned, kind, sae, norms, config.readout, story)
-    gates = None
-    if learning.gate != "never":
-        gates = _gates(learned, learning, rows, report)
+    gates = gates_of(learned, kind, rows, learning, report)
     if gates is not None:
         directions = with_gates(directions, gates.gates, sae)
     directions = scaled_to_config(model, directions, config.direction)
@@ -122,14 +120,27 @@ def learn_directions(
     return LearnedFit(directions, found, learned)
 
 
-def _gates(
+def gates_of(
     learned: LearnedKinds,
-    learning: LearningConfig,
+    kind: Kind,
     rows: Sequence[Feedback],
+    learning: LearningConfig,
     report: Report,
 ) -> Gated | None:
-    """The gates that the directions get; None where they get none."""
-    kind, *_ = learned.solutions
+    """The gates that directions get; None where they get none.
+
+    Args:
+        learned: From `learn_kinds`, asked with a reader.
+        kind: Which of its kinds the directions are of.
+        rows: The feedback.
+        learning: Whether gates are wanted.
+        report: Told what is being done.
+
+    Raises:
+        InputError: gates are to be there always, and there is nothing for them to weigh.
+    """
+    if learning.gate == "never":
+        return None
     gates = learn_gated(
         learned,
         kind,
@@ -169,8 +180,8 @@ def made_of(
     for name, vector in solution.vectors.items():
         edit: AddVector | EditLatents = AddVector(torch.from_numpy(vector))
         if solution.latents is not None:
-            latents = solution.latents
-            edit = EditLatents(sae, latents, solution.values[name] / norms[latents])
+            latents, scales = solution.latents[name]
+            edit = EditLatents(sae, latents, scales / norms[latents])
         own = FittedReadout(readout, learned.base, solution.readout[name])
         directions.append(
             Direction(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -12,6 +13,18 @@ from saepd.fit.penalised import Part, Ridge, Row, logits
 
 Units = Float[np.ndarray, "units d_model"]
 Curvature = Float[np.ndarray, "d_model d_model"]
+
+
+class Sparse(NamedTuple):
+    """A vector that is made of latents.
+
+    Attributes:
+        ids: Of the latents.
+        scales: How much of each is written, in units of the rows that it was made of.
+    """
+
+    ids: Int[np.ndarray, " latents"]
+    scales: Float[np.ndarray, " latents"]
 
 
 def curvature(
@@ -38,41 +51,59 @@ def curvature(
     return stacked.T @ stacked / len(rows) + weight * np.eye(width)
 
 
-def select_latents(
+def in_latents(
     vectors: Float[np.ndarray, "vectors d_model"], units: Units, metric: Curvature, n: int
-) -> Int[np.ndarray, " latents"]:
-    """Latents in whose span all the vectors can be written with little loss, found one by one.
+) -> list[Sparse]:
+    """Each vector made up of latents, found one by one, so that little of the loss is lost.
 
-    Simultaneous orthogonal matching pursuit (Tropp, Gilbert and Strauss 2006, algorithm 3.1, with
-    the sum of squares in the place of the sum of moduli) in the metric of the loss: the next latent
-    is the one along which what is still missing of all vectors is largest.
+    Orthogonal matching pursuit (Pati, Rezaiifar and Krishnaprasad 1993) in the metric of the loss:
+    the next latent is the one along which what is still missing is largest, and the scales are
+    those that leave least missing.
 
     Args:
         vectors: What should be written.
         units: What one unit of each latent writes.
         metric: From `curvature`.
-        n: How many latents are taken at most.
+        n: How many latents each vector is made of at most.
 
     Returns:
-        Ids, in the order in which they were found; none where the vectors are zero.
+        Of each vector its latents, in the order in which they were found; none where it is zero.
     """
     root = np.linalg.cholesky(metric)
     atoms, targets = units @ root, vectors @ root
-    norms = np.linalg.norm(atoms, axis=1)
-    atoms = atoms / np.maximum(norms, 1e-12)[:, None]
-    enough = 1e-12 * np.square(targets).sum()
-    missing, chosen = targets.copy(), np.zeros(0, dtype=int)
-    basis = np.zeros((0, atoms.shape[1]))
-    while len(chosen) < min(n, *atoms.shape) and np.square(missing).sum() > enough:
-        along = np.square(atoms @ missing.T).sum(1)
-        along[chosen] = -1.0
-        best = int(np.argmax(along))
-        # Twice, since one projection leaves rounding errors of the size that the next step reads.
-        new = atoms[best] - atoms[best] @ basis.T @ basis
-        new = new - new @ basis.T @ basis
-        chosen = np.append(chosen, best)
-        length = np.linalg.norm(new)
-        if length > 1e-9:
-            basis = np.vstack([basis, new / length])
-            missing = targets - targets @ basis.T @ basis
-    return chosen
+    atoms = atoms / np.maximum(np.linalg.norm(atoms, axis=1), 1e-12)[:, None]
+    enough = 1e-12 * np.square(targets).sum(1)
+    missing = targets.copy()
+    chosen: list[list[int]] = [[] for _ in vectors]
+    bases = [np.zeros((0, atoms.shape[1])) for _ in vectors]
+    for _ in range(min(n, *atoms.shape)):
+        # One product for all vectors, since reading the dictionary is what takes the time.
+        along = np.abs(missing @ atoms.T)
+        for i, basis in enumerate(bases):
+            if np.square(missing[i]).sum() <= enough[i]:
+                continue
+            along[i, chosen[i]] = -1.0
+            best = int(along[i].argmax())
+            # Twice, since one projection leaves rounding errors of the size that is read next.
+            new = atoms[best] - atoms[best] @ basis.T @ basis
+            new = new - new @ basis.T @ basis
+            chosen[i].append(best)
+            length = np.linalg.norm(new)
+            if length > 1e-9:
+                bases[i] = np.vstack([basis, new / length])
+                missing[i] = targets[i] - targets[i] @ bases[i].T @ bases[i]
+    return in_these([np.array(own, dtype=int) for own in chosen], vectors, units, metric)
+
+
+def in_these(
+    ids: Sequence[Int[np.ndarray, " latents"]],
+    vectors: Float[np.ndarray, "vectors d_model"],
+    units: Units,
+    metric: Curvature,
+) -> list[Sparse]:
+    """Each vector made up of the given latents, with the scales that lose least."""
+    root = np.linalg.cholesky(metric)
+    return [
+        Sparse(own, np.linalg.lstsq((units[own] @ root).T, vector @ root)[0])
+        for own, vector in zip(ids, vectors, strict=True)
+    ]

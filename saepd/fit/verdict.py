@@ -177,7 +177,9 @@ def verdict(
         controls={TITLES[name]: learned.gain(name) for name in others}
         | ({} if gated is None else {"the same without a gate": learned.gain(kind)}),
         n_answers={name: rows[name] for name in names},
-        n_latents=0 if solution.latents is None or alone else len(solution.latents),
+        n_latents=0
+        if solution.latents is None or alone
+        else max(len(own.ids) for own in solution.latents.values()),
         gate="" if gated is None else "writes alone" if alone else "weighs the direction",
         costs=_costs(model, directions) if steers else {},
         settings=asdict(learned.ridge),

@@ -25,6 +25,7 @@ ANYWAY = LearningConfig(
     own_readout=(1.0,),
     max_dose=3.0,
     anyway=True,
+    gate="never",
 )
 OPTIONS = ("yes", "no", "not sure")
 

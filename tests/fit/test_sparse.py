@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from saepd.fit.penalised import Part, Ridge, Row, losses
-from saepd.fit.sparse import curvature, select_latents
+from saepd.fit.sparse import curvature, in_latents
 
 
 def dictionary(n=40, width=12, seed=0):
@@ -13,23 +13,27 @@ def dictionary(n=40, width=12, seed=0):
     return units / np.linalg.norm(units, axis=1, keepdims=True)
 
 
-def test_latents_that_make_up_all_vectors_are_found():
+def test_latents_that_make_up_a_vector_are_found_with_their_scales():
     units = dictionary()
     vectors = np.stack([3 * units[7] - units[21], units[7] + 2 * units[30]])
-    assert set(select_latents(vectors, units, np.eye(12), 3)) == {7, 21, 30}
-    # Nothing is missing any more, so no fourth one is taken.
-    assert len(select_latents(vectors, units, np.eye(12), 9)) == 3
+    first, second = in_latents(vectors, units, np.eye(12), 2)
+    assert dict(zip(first.ids, first.scales, strict=True)) == pytest.approx({7: 3, 21: -1})
+    assert dict(zip(second.ids, second.scales, strict=True)) == pytest.approx({7: 1, 30: 2})
+    # Nothing is missing any more, so no third one is taken.
+    assert [len(own.ids) for own in in_latents(vectors, units, np.eye(12), 9)] == [2, 2]
 
 
 def test_the_metric_decides_which_missing_part_matters():
-    units = np.eye(3)
-    vectors = np.array([[1.0, 2.0, 3.0]])
-    assert list(select_latents(vectors, units, np.eye(3), 2)) == [2, 1]
-    assert list(select_latents(vectors, units, np.diag([100.0, 1.0, 1.0]), 2)) == [0, 2]
+    units, vectors = np.eye(3), np.array([[1.0, 2.0, 3.0]])
+    assert list(in_latents(vectors, units, np.eye(3), 2)[0].ids) == [2, 1]
+    assert list(in_latents(vectors, units, np.diag([100.0, 1.0, 1.0]), 2)[0].ids) == [0, 2]
 
 
 def test_nothing_is_chosen_for_nothing():
-    assert len(select_latents(np.zeros((2, 12)), dictionary(), np.eye(12), 5)) == 0
+    vectors = np.stack([np.zeros(12), np.ones(12)])
+    nothing, something = in_latents(vectors, dictionary(), np.eye(12), 5)
+    assert len(nothing.ids) == len(nothing.scales) == 0
+    assert len(something.ids) == 5
 
 
 @given(seed=st.integers(0, 1000), n=st.integers(1, 12))
@@ -39,15 +43,15 @@ def test_more_latents_leave_less_missing(seed, n):
     root = rng.normal(size=(12, 12))
     metric = root @ root.T + np.eye(12)
 
-    def missing(chosen):
+    def missing(n_chosen):
         lower = np.linalg.cholesky(metric)
-        basis = np.linalg.qr((units[chosen] @ lower).T)[0]
-        wanted = vectors @ lower
-        return np.square(wanted - wanted @ basis @ basis.T).sum()
+        found = in_latents(vectors, units, metric, n_chosen)
+        assert all(len(set(own.ids)) == len(own.ids) == n_chosen for own in found)
+        made = np.stack([own.scales @ units[own.ids] for own in found])
+        return np.square((vectors - made) @ lower).sum(1)
 
-    chosen = select_latents(vectors, units, metric, n)
-    assert len(set(chosen)) == len(chosen) == n
-    assert missing(chosen) <= missing(chosen[:-1]) + 1e-9
+    assert (missing(n) <= missing(n - 1) + 1e-9).all()
+    assert (missing(n) < np.square(vectors @ np.linalg.cholesky(metric)).sum(1)).all()
 
 
 def test_curvature_is_how_the_loss_grows():

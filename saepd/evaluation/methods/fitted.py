@@ -7,18 +7,23 @@ coefficient 1, and read with the readouts that were fitted with them, as `saepd 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import numpy as np
 
 from saepd.directions.direction import Direction
+from saepd.directions.gate import Reader
 from saepd.directions.modes import DEFAULT_POSITIONS
 from saepd.evaluation.fold import Fold, Predictions
 from saepd.fit.asked import ask
 from saepd.fit.candidates import Kind
 from saepd.fit.config import LearningConfig
+from saepd.fit.gating import with_gates
 from saepd.fit.kinds import LearnedKinds, learn_kinds
-from saepd.fit.learn import made_of, unit_rows
+from saepd.fit.learn import gates_of, made_of, unit_rows
 from saepd.readout.options import read_options
+
+_Name = TypeVar("_Name", bound=str)
 
 KINDS: tuple[Kind, ...] = ("latents", "vector", "random", "shuffled")
 
@@ -26,6 +31,16 @@ KINDS: tuple[Kind, ...] = ("latents", "vector", "random", "shuffled")
 def predict_fitted(fold: Fold, kind: Kind) -> Predictions:
     """The learned directions' answers to the test items."""
     return fold.once("fitted predictions", lambda: _predictions(fold))[kind]
+
+
+def predict_as_fit(fold: Fold) -> Predictions:
+    """The answers to the test items of what `saepd.learn_directions` gives."""
+    return _read(fold, {"as fit": as_fit(fold)})["as fit"]
+
+
+def as_fit(fold: Fold) -> Mapping[str, Direction]:
+    """Perspective -> its direction of chosen latents, gated where that is supported."""
+    return fold.once("as fit", lambda: _gated(fold))
 
 
 def fitted_directions(fold: Fold, kind: Kind) -> Mapping[str, Direction]:
@@ -44,6 +59,7 @@ def learned(fold: Fold) -> LearnedKinds:
             fold.readout,
             DEFAULT_POSITIONS,
             lambda *_: None,
+            reader=Reader(fold.cache.hook_name, fold.sae),
         )
         dictionary, _ = unit_rows(fold.sae)
         return learn_kinds(
@@ -62,16 +78,32 @@ def _directions(fold: Fold) -> dict[Kind, dict[str, Direction]]:
     return found
 
 
-def _predictions(fold: Fold) -> dict[Kind, dict[tuple[str, str], np.ndarray]]:
-    """Read each test item under the directions of the perspectives that it is asked for."""
-    found: dict[Kind, dict[tuple[str, str], np.ndarray]] = {kind: {} for kind in KINDS}
+def _gated(fold: Fold) -> Mapping[str, Direction]:
+    plain = fitted_directions(fold, "latents")
+    gates = gates_of(learned(fold), "latents", fold.feedback, LearningConfig(), lambda *_: None)
+    if gates is None:
+        return plain
+    directions = with_gates(list(plain.values()), gates.gates, fold.sae)
+    return {direction.perspective: direction for direction in directions}
+
+
+def _predictions(fold: Fold) -> Mapping[Kind, Predictions]:
+    sets: dict[Kind, Mapping[str, Direction]] = {k: fitted_directions(fold, k) for k in KINDS}
+    return _read(fold, sets)
+
+
+def _read(
+    fold: Fold, sets: Mapping[_Name, Mapping[str, Direction]]
+) -> Mapping[_Name, Predictions]:
+    """Each test item under the directions of the perspectives that it is asked for."""
+    found: dict[_Name, dict[tuple[str, str], np.ndarray]] = {one: {} for one in sets}
     for names in dict.fromkeys(fold.population_of.values()):
-        pairs: list[tuple[Kind, str]] = [(kind, name) for kind in KINDS for name in names]
-        branches = [fitted_directions(fold, kind)[name] for kind, name in pairs]
+        pairs = [(one, name) for one in sets for name in names]
+        branches = [sets[one][name] for one, name in pairs]
         items = [fold.task.by_id[id_] for id_, own in fold.population_of.items() if own == names]
         for item, read in zip(
             items, read_options(fold.model, items, branches, fold.readout), strict=True
         ):
-            for (kind, name), row in zip(pairs, read.log_probs()[1:], strict=True):
-                found[kind][item.id, name] = row.exp().double().cpu().numpy()
+            for (one, name), row in zip(pairs, read.log_probs()[1:], strict=True):
+                found[one][item.id, name] = row.exp().double().cpu().numpy()
     return found

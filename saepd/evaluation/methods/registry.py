@@ -217,10 +217,19 @@ METHODS: dict[str, Method] = {
         )
         for operator in merged.COMPARED_OPERATORS
     },
+    "as-fit": Method(
+        "learned, gated where supported",
+        fitted.predict_as_fit,
+        "saepd fit as it is: directions of few chosen latents, learned as they run, with gates "
+        "where cross-validation supports them",
+        null=False,
+        branches=fitted.as_fit,
+        controls=("fitted-scales",),
+    ),
     "fitted-scales": Method(
         "learned latents",
         partial(fitted.predict_fitted, kind="latents"),
-        "saepd fit: directions of few chosen latents, learned as they run",
+        "saepd fit --gate never: directions of few chosen latents, learned as they run",
         null=False,
         branches=partial(fitted.fitted_directions, kind="latents"),
         controls=(

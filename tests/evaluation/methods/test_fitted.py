@@ -23,15 +23,24 @@ def fold(opinion_fold, monkeypatch):
 def test_what_is_measured_is_what_a_user_fits_and_reads(fold):
     config = FitConfig(readout=ReadoutConfig(template=fold.task.wording.plain))
     fit = learn_directions(fold.model, fold.sae, fold.feedback, config, FEW)
-    for kind, directions in (("latents", fit.directions),):
-        found = fitted.predict_fitted(fold, kind)
-        assert found.keys() == set(fold.asked)
-        items = [fold.task.by_id[id_] for id_, _ in fold.asked]
-        read = read_options(fold.model, items, directions, config.readout)
-        names = [direction.perspective for direction in directions]
-        for (id_, name), row in zip(fold.asked, read, strict=True):
-            p = row.log_probs()[1 + names.index(name)].exp()
-            np.testing.assert_allclose(found[id_, name], p, atol=1e-4)
+    found = fitted.predict_as_fit(fold)
+    assert found.keys() == set(fold.asked)
+    items = [fold.task.by_id[id_] for id_, _ in fold.asked]
+    read = read_options(fold.model, items, fit.directions, config.readout)
+    names = [direction.perspective for direction in fit.directions]
+    for (id_, name), row in zip(fold.asked, read, strict=True):
+        p = row.log_probs()[1 + names.index(name)].exp()
+        np.testing.assert_allclose(found[id_, name], p, atol=1e-4)
+
+
+@pytest.mark.parametrize("gate", ["always", "never"])
+def test_gates_make_the_difference_between_what_is_fitted_and_what_fit_writes(
+    fold, monkeypatch, gate
+):
+    monkeypatch.setattr(fitted, "LearningConfig", lambda: replace(FEW, gate=gate))
+    as_fit, plain = fitted.predict_as_fit(fold), fitted.predict_fitted(fold, "latents")
+    gap = max(np.abs(as_fit[pair] - plain[pair]).max() for pair in fold.asked)
+    assert (gap > 1e-4) == (gate == "always")
 
 
 def test_controls_write_something_else(fold):
