@@ -92,9 +92,7 @@ def _predictions(fold: Fold) -> Mapping[Kind, Predictions]:
     return _read(fold, sets)
 
 
-def _read(
-    fold: Fold, sets: Mapping[_Name, Mapping[str, Direction]]
-) -> Mapping[_Name, Predictions]:
+def _read(fold: Fold, sets: Mapping[_Name, Mapping[str, Direction]]) -> Mapping[_Name, Predictions]:
     """Each test item under the directions of the perspectives that it is asked for."""
     found: dict[_Name, dict[tuple[str, str], np.ndarray]] = {one: {} for one in sets}
     for names in dict.fromkeys(fold.population_of.values()):
