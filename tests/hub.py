@@ -16,7 +16,8 @@ class Hub:
 
     Attributes:
         requests: Paths that were asked for.
-        cuts: Files whose transfer breaks off in the middle, by name, and how often it still does.
+        cuts: Files whose transfer breaks off in the middle, by repository and name, and how often
+            it still does.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -109,10 +110,12 @@ class _Handler(BaseHTTPRequestHandler):
         }
         status, start = 200, 0
         if with_body and (asked := self.headers.get("Range")):
-            start = int(asked.removeprefix("bytes=").split("-")[0])
+            first, last = asked.removeprefix("bytes=").split("-")
+            whole, start = len(payload), int(first)
+            payload = payload[: int(last) + 1] if last else payload
             status = 206
-            headers["Content-Range"] = f"bytes {start}-{len(payload) - 1}/{len(payload)}"
-        return self.send(status, payload[start:], headers, with_body, name=name)
+            headers["Content-Range"] = f"bytes {start}-{len(payload) - 1}/{whole}"
+        return self.send(status, payload[start:], headers, with_body, name=f"{repo}/{name}")
 
     def missing(self, repo, with_body):
         there = (self.hub.folder / repo).is_dir()

@@ -24,7 +24,10 @@ from saepd.directions.direction import Direction
 
 DRIVER = Path(__file__).parent / "on_the_hub.py"
 AT_ONCE = 5.0
+CUT = "somebody/cut/model.safetensors"
 GEMMA_ID = "layer_1/width_16k/average_l0_102"
+TRANSCODER = "layer_12_width_16k_l0_big_affine"
+TRANSCODER_SAE = ["gemma-scope-2-270m-it-transcoders", f"transcoder/{TRANSCODER}"]
 OLD_ID = "blocks.1.hook_resid_pre"
 
 
@@ -62,6 +65,23 @@ def jumprelu_sae(folder):
     )
 
 
+def transcoder(folder):
+    """As Gemma Scope 2 was published: safetensors, and sites by their names in transformers."""
+    folder.mkdir(parents=True)
+    n = 2 * D_MODEL
+    shapes = {"w_enc": (D_MODEL, n), "w_dec": (n, D_MODEL), "b_enc": n, "b_dec": D_MODEL}
+    shapes |= {"threshold": n, "affine_skip_connection": (D_MODEL, D_MODEL)}
+    save_file({name: torch.randn(s) for name, s in shapes.items()}, folder / "params.safetensors")
+    told = {
+        "architecture": "jump_relu",
+        "model_name": "google/gemma-3-270m-it",
+        "hf_hook_point_in": "model.layers.12.pre_feedforward_layernorm.output",
+        "hf_hook_point_out": "model.layers.12.post_feedforward_layernorm.output",
+        "affine_connection": True,
+    }
+    (folder / "config.json").write_text(json.dumps(told))
+
+
 def steering_folder(folder, model_folder, norm):
     model = saepd.load_model(model_folder, device="cpu")
     vector = torch.full((D_MODEL,), norm / D_MODEL**0.5)
@@ -90,6 +110,7 @@ def hub_folder(tmp_path_factory):
     assert len(list(sharded.glob("model-*.safetensors"))) > 1
     old_sae(root / "jbloom" / "GPT2-Small-SAEs-Reformatted" / "main" / OLD_ID)
     jumprelu_sae(root / "google" / "gemma-scope-2b-pt-res" / "main" / GEMMA_ID)
+    transcoder(root / "google" / "gemma-scope-2-270m-it" / "main" / "transcoder" / TRANSCODER)
     save_tiny_sae(root / "somebody" / "saes" / "main" / "site", "topk")
     steering_folder(root / "somebody" / "steering" / "main", tiny / "main", 1.0)
     steering_folder(root / "somebody" / "steering" / "v2", tiny / "main", 2.0)
@@ -124,10 +145,13 @@ def online(hub_folder, tmp_path_factory):
         ("revision", "model", ["somebody/tiny"], {"revision": "v2"}),
         ("sharded", "model", ["somebody/sharded"]),
         ("cut once", "model", ["somebody/cut"]),
+        ("cut always", "model", ["somebody/broken"]),
         ("no model", "model", ["somebody/none"]),
         ("no revision", "model", ["somebody/tiny"], {"revision": "v3"}),
         ("old sae", "sae", ["gpt2-small-res-jb", OLD_ID]),
         ("npz sae", "sae", ["gemma-scope-2b-pt-res", GEMMA_ID]),
+        ("transcoder", "sae", TRANSCODER_SAE),
+        ("cross-layer", "sae", ["mntss-gemma-2-2b-2.5m-clt-as-per-layer", "layer_0"]),
         ("repository of saes", "sae", ["somebody/saes", "site", "somebody/tiny"]),
         ("no sae", "sae", ["somebody/saes", "nowhere"]),
         ("steering", "steering", ["hf://somebody/steering", "somebody/tiny"]),
@@ -136,11 +160,9 @@ def online(hub_folder, tmp_path_factory):
         ("no address", "steering", ["hf://steering", "somebody/tiny"]),
     ]
     with serving(hub_folder) as (endpoint, hub):
-        hub.cuts["model.safetensors"] = 0
-        done = in_a_process(steps[:4], endpoint, home)
-        hub.cuts["model.safetensors"] = 1
-        done |= in_a_process(steps[4:], endpoint, home)
-        done["cuts left"] = hub.cuts["model.safetensors"]
+        hub.cuts = {CUT: 1, "somebody/broken/model.safetensors": 1000}
+        done = in_a_process(steps, endpoint, home)
+        done["cuts left"] = hub.cuts[CUT]
     return done, home
 
 
@@ -151,6 +173,8 @@ def offline(online):
     steps = [
         ("model", "model", ["somebody/tiny"]),
         ("sae", "sae", ["gemma-scope-2b-pt-res", GEMMA_ID]),
+        ("transcoder", "sae", TRANSCODER_SAE),
+        ("other transcoder", "sae", [TRANSCODER_SAE[0], "transcoder/layer_12_width_16k_l0_big"]),
         ("steering", "steering", ["hf://somebody/steering", "somebody/tiny"]),
         ("other model", "model", ["somebody/other"]),
         ("other sae", "sae", ["gemma-scope-2b-pt-res", "layer_2/width_16k/average_l0_141"]),
@@ -183,6 +207,13 @@ def test_an_interrupted_download_goes_on(online, hub_folder):
     assert done["cut once"]["gave"] == pytest.approx(spread(hub_folder / "somebody/cut/main"))
 
 
+def test_a_download_that_never_ends_well_is_one_sentence(online):
+    # huggingface_hub tries again five times, a second apart.
+    done, _ = online
+    assert "cannot load the model 'somebody/broken'" in done["cut always"]["refused"]
+    assert "\n" not in done["cut always"]["refused"]
+
+
 @pytest.mark.parametrize(
     ("step", "said"),
     [
@@ -191,6 +222,7 @@ def test_an_interrupted_download_goes_on(online, hub_folder):
         ("no sae", "cannot load the SAE 'nowhere' of release 'somebody/saes'"),
         ("no steering", "cannot load the steering folder 'hf://somebody/none'"),
         ("no address", "is no address on the hub: write hf://user/name"),
+        ("cross-layer", "is a cross-layer transcoder, whose latents write to every later block"),
     ],
 )
 def test_what_is_not_there_is_said_at_once(online, step, said):
@@ -207,20 +239,27 @@ def test_dictionaries_load_in_the_layouts_of_their_releases(online):
     assert done["repository of saes"]["gave"][0] == "topk"
 
 
+def test_a_transcoder_is_read_where_it_was_trained(online):
+    # SAELens calls it hook_mlp_in, by which TransformerLens means the residual before the norm.
+    done, _ = online
+    expected = ["jumprelu_skip_transcoder", "blocks.12.mlp.hook_in", 2 * D_MODEL]
+    assert done["transcoder"]["gave"] == expected
+
+
 def test_a_steering_folder_is_a_repository_with_revisions(online):
     done, _ = online
     assert done["steering"]["gave"] == [["north"], pytest.approx(1.0)]
     assert done["steering v2"]["gave"] == [["north"], pytest.approx(2.0)]
 
 
-@pytest.mark.parametrize("step", ["model", "sae", "steering"])
+@pytest.mark.parametrize("step", ["model", "sae", "transcoder", "steering"])
 def test_what_was_fetched_once_needs_no_network(online, offline, step):
     done, _ = online
-    before = {"model": "by id", "sae": "npz sae", "steering": "steering"}[step]
+    before = {"model": "by id", "sae": "npz sae"}.get(step, step)
     assert offline[step]["gave"] == done[before]["gave"]
 
 
-@pytest.mark.parametrize("step", ["other model", "other sae", "other steering"])
+@pytest.mark.parametrize("step", ["other model", "other sae", "other transcoder", "other steering"])
 def test_without_a_network_what_is_missing_is_one_sentence_within_seconds(offline, step):
     assert "not in the local cache, and the hub cannot be reached" in offline[step]["refused"]
     assert "\n" not in offline[step]["refused"]

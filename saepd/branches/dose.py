@@ -53,7 +53,7 @@ def relative_dose(
         norms = []
         for direction in directions:
             h = batch.held[direction.hook_name].float()
-            written = direction.delta(h).norm(dim=-1)
+            written = direction.delta(batch.held[direction.reads].float()).norm(dim=-1)
             if (gate := direction.gate) is not None:
                 written = written * gate.amount(gate.reading(batch)).abs().unsqueeze(-1)
             norms += [written, h.norm(dim=-1)]
@@ -63,7 +63,8 @@ def relative_dose(
         return list(torch.stack([*sums, counted.sum(-1).float()], -1).double().cpu())
 
     gates = [direction.gate for direction in directions if direction.gate is not None]
-    sites = list(dict.fromkeys(one.hook_name for one in [*directions, *gates]))
+    sites = [name for one in directions for name in (one.hook_name, one.reads)]
+    sites = list(dict.fromkeys([*sites, *(gate.hook_name for gate in gates)]))
     total = torch.stack(read_site(model, sites, rows, collect)).sum(0)
     if not total[-1]:
         raise InputError("the prompts have no position to measure a dose at: give longer texts")

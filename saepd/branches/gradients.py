@@ -65,7 +65,8 @@ class _Probe:
     def __init__(
         self, perspective: str, hook_name: str, positions: str, vectors: Float[Tensor, "batch d"]
     ) -> None:
-        self.perspective, self.hook_name, self.positions = perspective, hook_name, positions
+        self.perspective, self.positions = perspective, positions
+        self.hook_name = self.reads = hook_name
         self.block, self.vectors = int(hook_name.split(".")[1]), vectors
 
     def delta(self, h: Float[Tensor, "batch columns d"]) -> Float[Tensor, "batch columns d"]:

@@ -38,13 +38,16 @@ def diagnose_sae(source: str, sae_id: str | None) -> list[Check]:
 
 
 def _checks(config: dict[str, Any]) -> Iterator[Check]:
-    from saepd.saes.abilities import abilities_of
+    from saepd.saes.abilities import TRANSCODERS, abilities_of
 
     able = abilities_of(config)
     metadata = config.get("metadata") or {}
     kind, site = config["architecture"], metadata.get("hook_name")
     yield Check("architecture", able.reads, f"{kind}, {config['d_in']} to {config['d_sae']}")
-    yield Check("site", bool(site), str(site or "not said"), "" if site else "saepd needs one")
+    told = str(site or "not said")
+    if kind in TRANSCODERS:
+        told = f"read at {told}, written at {metadata.get('hook_name_out') or 'not said'}"
+    yield Check("site", bool(site), told, "" if site else "saepd needs one")
     yield Check(
         "steering",
         able.writes,
@@ -62,7 +65,8 @@ def _memory(config: dict[str, Any]) -> Check:
     import psutil
 
     # Encoder and decoder; biases and thresholds are a thousandth of them.
-    needed = 2 * int(config["d_in"]) * int(config["d_sae"]) * _FLOAT32 / _GB
+    width = int(config["d_in"]) + int(config.get("d_out") or config["d_in"])
+    needed = width * int(config["d_sae"]) * _FLOAT32 / _GB
     free = psutil.virtual_memory().available / _GB
     return Check(
         "memory",

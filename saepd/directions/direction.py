@@ -27,13 +27,19 @@ from saepd.directions.fitted_readout import FittedReadout
 from saepd.directions.forward_step import ForwardStep
 from saepd.directions.gate import Gate
 from saepd.directions.modes import DEFAULT_POSITIONS
-from saepd.directions.sites import check_site, hook_point, same_site
+from saepd.directions.sites import (
+    activation_read,
+    check_site,
+    check_there,
+    hook_point,
+    same_site,
+)
 from saepd.feedback.schema import perspective_name
 from saepd.models.identity import same_model
 from saepd.models.in_use import steering
 from saepd.models.position_specs import parse_positions
 from saepd.saes.abilities import WRITABLE_SITE
-from saepd.saes.load import sae_hook_name
+from saepd.saes.load import written_site
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,7 +112,7 @@ class Direction:
                 f"{self.hook_name}: let it read that block or one before it"
             )
         if not isinstance(self.edit, AddVector):
-            site = sae_hook_name(self.edit.sae)
+            site = written_site(self.edit.sae)
             if not same_site(site, self.hook_name):
                 raise InputError(
                     f"{where}: its SAE was trained at {site}, and cannot edit {self.hook_name}: "
@@ -174,6 +180,11 @@ class Direction:
         """Index of the block whose site this is."""
         return int(self.hook_name.split(".")[1])
 
+    @property
+    def reads(self) -> str:
+        """The site whose activation `delta` is given: its own, or that of a transcoder's input."""
+        return self.edit.reads or self.hook_name
+
     @cached_property
     def constant(self) -> Float[Tensor, " d_model"] | None:
         """The vector it adds wherever it acts, or None where that depends on the activation.
@@ -183,8 +194,8 @@ class Direction:
         constant = self.edit.constant
         return None if constant is None else self.coefficient * constant
 
-    def delta(self, h: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        """The difference this direction makes to an activation, at every position of it.
+    def delta(self, h: Float[Tensor, "*batch d_read"]) -> Float[Tensor, "*batch d_model"]:
+        """The difference this direction makes, at every position of the activation it reads.
 
         A gate decides how much of it each item gets.
         """
@@ -289,8 +300,9 @@ def check_fits(model: TransformerBridge, directions: Sequence[Direction]) -> Non
         own = direction.edit.width
         if own != width:
             raise InputError(f"{where} has width {own}, but the model's residual has {width}")
+        check_there(model, direction.reads, where)
         if direction.gate is not None:
-            check_site(model, direction.gate.hook_name, f"the gate of {where}")
+            check_there(model, direction.gate.hook_name, f"the gate of {where}")
             if direction.gate.width != width:
                 raise InputError(
                     f"the gate of {where} has width {direction.gate.width}, but the model's "
@@ -334,6 +346,7 @@ def apply_all(
         stack.enter_context(steering(model))
         stack.enter_context(step.watching())
         points = [hook_point(model, d.hook_name) for d in directions]
+        held: dict[str, torch.Tensor] = {}
         # By hook point, because one may have several names.
         for point in dict.fromkeys(points):
             here = [d for d, its in zip(directions, points, strict=True) if its is point]
@@ -343,8 +356,19 @@ def apply_all(
             ) -> torch.Tensor:
                 if step.is_off:
                     return h
-                return h + sum(d.delta(h) * _share(step, d).unsqueeze(-1).to(h) for d in here)
+                return h + sum(
+                    d.delta(activation_read(d.reads, d.hook_name, h, held))
+                    * _share(step, d).unsqueeze(-1).to(h)
+                    for d in here
+                )
 
             stack.callback(point.register_forward_hook(edit).remove)
             stack.enter_context(step.checking(point, here[0].hook_name))
+        for name in {d.reads for d in directions if d.reads != d.hook_name}:
+
+            def hold(_module: object, _args: object, h: torch.Tensor, name: str = name) -> None:
+                if not step.is_off:
+                    held[name] = h
+
+            stack.callback(hook_point(model, name).register_forward_hook(hold).remove)
         yield model

@@ -4,9 +4,10 @@ For an activation h with latents f = encode(h), every edit of latents is
 ``h + decode(edit(f)) - decode(f)``: the reconstruction error of the SAE cancels. Because every
 supported decoder is linear at a position, the difference needs only the edited latents.
 
-All edits answer the same three questions: the ``width`` of the activations they edit, the
-``constant`` vector that they add (None where it depends on the activation), and the ``delta`` that
-they make to an activation.
+All edits answer the same four questions: the ``width`` of the activations they edit, the
+``constant`` vector that they add (None where it depends on an activation), the site whose
+activation they read if it is not the one they edit (``reads``: a transcoder's does), and the
+``delta`` that they make.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from torch import Tensor
 
 from saepd.common.errors import InputError
 from saepd.directions.modes import EDIT_MODES, EditMode
-from saepd.saes.abilities import check_writes
+from saepd.saes.abilities import TRANSCODERS, check_writes
+from saepd.saes.load import sae_hook_name
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -33,15 +35,19 @@ if TYPE_CHECKING:
 Numbers: TypeAlias = Tensor | np.ndarray | Sequence[float]
 
 # Latents of these can be computed one by one; of the others only together.
-_PER_LATENT = ("standard", "gated", "jumprelu")
+_PER_LATENT = ("standard", "gated", "jumprelu", *TRANSCODERS)
+# What a narrow SAE keeps as it is: no axis of these is one of latents.
+_OF_NO_LATENT = {"b_dec", "W_skip"}
 
 
 def scales_with_activation(sae: SAE[Any]) -> bool:
     """Whether an SAE normalises each activation, so that what a latent writes depends on it."""
-    return sae.cfg.normalize_activations in ("constant_norm_rescale", "layer_norm")
+    # What a transcoder gives is no activation of the site that it normalises.
+    normalises = sae.cfg.normalize_activations in ("constant_norm_rescale", "layer_norm")
+    return normalises and sae.cfg.architecture() not in TRANSCODERS
 
 
-def decoder_rows(sae: SAE[Any], latents: Int[Tensor, " k"]) -> Float[Tensor, "k d_in"]:
+def decoder_rows(sae: SAE[Any], latents: Int[Tensor, " k"]) -> Float[Tensor, "k d_model"]:
     """What one unit of each latent adds to the reconstruction, before run-time rescaling."""
     rows = sae.W_dec.detach()[latents].float()
     if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
@@ -54,12 +60,12 @@ def runtime_scale(
     sae: SAE[Any], h: Float[Tensor, "*batch d_in"]
 ) -> Float[Tensor, "*batch 1"] | float:
     """Factor by which the SAE rescales its output at each position; 1 without normalisation."""
+    if not scales_with_activation(sae):
+        return 1.0
     kind = sae.cfg.normalize_activations
     if kind == "constant_norm_rescale":
         return h.norm(dim=-1, keepdim=True) / sae.cfg.d_in**0.5
-    if kind == "layer_norm":
-        return (h - h.mean(dim=-1, keepdim=True)).std(dim=-1, keepdim=True)
-    return 1.0
+    return (h - h.mean(dim=-1, keepdim=True)).std(dim=-1, keepdim=True)
 
 
 def narrow(sae: SAE[Any], latents: Int[Tensor, " k"]) -> SAE[Any]:
@@ -67,10 +73,9 @@ def narrow(sae: SAE[Any], latents: Int[Tensor, " k"]) -> SAE[Any]:
     cfg = copy.deepcopy(sae.cfg)
     cfg.d_sae = len(latents)
     small = type(sae)(cfg)
-    state = {
-        name: value if name == "b_dec" else value.index_select(int(name == "W_enc"), latents)
-        for name, value in sae.state_dict().items()
-    }
+    state = sae.state_dict()
+    for name in state.keys() - _OF_NO_LATENT:
+        state[name] = state[name].index_select(int(name == "W_enc"), latents)
     small.load_state_dict(state)
     return small.eval()
 
@@ -103,6 +108,11 @@ class AddVector:
     def constant(self) -> Float[Tensor, " d_model"]:
         """The vector itself."""
         return self.vector
+
+    @property
+    def reads(self) -> None:
+        """None: it reads no activation."""
+        return None
 
     def delta(self, h: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         """The vector at every position, in the dtype of h."""
@@ -161,6 +171,13 @@ class EditLatents:
         """The vector it adds wherever it acts, or None where that depends on the activation."""
         return None if scales_with_activation(self.sae) else self._added
 
+    @property
+    def reads(self) -> str | None:
+        """The site whose activation a transcoder's edit reads; None of every other edit."""
+        if self.constant is not None or self.sae.cfg.architecture() not in TRANSCODERS:
+            return None
+        return sae_hook_name(self.sae)
+
     @cached_property
     def _added(self) -> Float[Tensor, " d_model"] | None:
         """What ``add`` writes before run-time rescaling; None in the other modes."""
@@ -183,12 +200,12 @@ class EditLatents:
             return self._narrow.encode(h).float()
         return self.sae.encode(h)[..., self.latents].float()
 
-    def delta(self, h: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
+    def delta(self, h: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_model"]:
         """decode(edit(encode(h))) - decode(encode(h)), in the dtype of h."""
         with torch.no_grad():
             x = h.float()
             if self._added is not None:
-                written = self._added.expand_as(x)
+                written = self._added.expand(*x.shape[:-1], -1)
             else:
                 written = self._change(self.encode(x)) @ self._rows
             return (written * runtime_scale(self.sae, x)).to(h.dtype)
@@ -208,13 +225,18 @@ class Reconstruct:
         sae: An inference SAE; see `saepd.saes.abilities`.
 
     Raises:
-        InputError: an SAE that cannot steer.
+        InputError: an SAE that cannot steer, or a transcoder.
     """
 
     sae: SAE[Any]
 
     def __post_init__(self) -> None:
         check_writes(self.sae)
+        if self.sae.cfg.architecture() in TRANSCODERS:
+            raise InputError(
+                "a transcoder reconstructs another activation than it reads, so none is replaced "
+                "by its reconstruction: leave this control out"
+            )
 
     def __repr__(self) -> str:
         return f"Reconstruct({self.sae.cfg.metadata.hook_name})"
@@ -227,6 +249,11 @@ class Reconstruct:
     @property
     def constant(self) -> None:
         """None: what it adds depends on the activation."""
+        return None
+
+    @property
+    def reads(self) -> None:
+        """None: it reads the activation that it replaces."""
         return None
 
     def delta(self, h: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:

@@ -46,7 +46,8 @@ class Gate:
     2409.05907), whose condition is a similarity to one vector.
 
     Attributes:
-        hook_name: The site that is read; its block may not be above the direction's.
+        hook_name: The site that is read, where directions may act or where the SAE reads; its
+            block may not be above the direction's.
         weights: Of each axis of the residual, or of each latent of the SAE.
         mean: What is taken off the reading first; zero if not given.
         scale: What the reading is divided by then, positive; one if not given.
@@ -76,7 +77,7 @@ class Gate:
     limits: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.hook_name, str) or not WRITABLE_SITE.fullmatch(self.hook_name):
+        if not isinstance(self.hook_name, str) or not self._can_read():
             raise InputError(
                 f"a gate's hook_name is {shortened(self.hook_name)}: it must be a site of a block, "
                 "such as blocks.10.hook_resid_post"
@@ -113,6 +114,12 @@ class Gate:
                     f"a gate has {len(weights)} weights, but its SAE has {self.sae.cfg.d_sae} "
                     "latents: give each of them one"
                 )
+
+    def _can_read(self) -> bool:
+        """Whether it reads where directions may act, or where its SAE does within a block."""
+        is_its_own = self.sae is not None and self.hook_name == sae_hook_name(self.sae)
+        may_act = WRITABLE_SITE.fullmatch(self.hook_name) is not None
+        return may_act or (is_its_own and self.hook_name.startswith("blocks."))
 
     def _check_limits(self) -> None:
         if self.rule != "linear":

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING
+
+from jaxtyping import Float
+from torch import Tensor
 
 from saepd.common.errors import InputError
 from saepd.saes.abilities import WRITABLE_SITE, why_not_written
@@ -70,15 +74,45 @@ def check_site(model: TransformerBridge, hook_name: str, where: str = "these pro
         raise InputError(
             f"{where}: edits are not made at {hook_name!r}: {why_not_written(hook_name)}"
         )
-    if not WRITABLE_SITE.fullmatch(hook_name) or not _has_site(model, hook_name):
+    check_there(model, hook_name, where)
+
+
+def check_there(model: TransformerBridge, hook_name: str, where: str) -> None:
+    """Refuse sites that no block of the model has, to read or to write.
+
+    Raises:
+        InputError: which site, and which there are.
+    """
+    try:
+        there = hook_point(model, hook_name) is not None
+    except (AttributeError, IndexError, ValueError):
+        there = False
+    if not there:
         raise InputError(
             f"{where}: this model has no site {hook_name!r}: its blocks are "
             f"0..{len(model.blocks) - 1}, their residual sites blocks.N.hook_resid_post"
         )
 
 
-def _has_site(model: TransformerBridge, hook_name: str) -> bool:
-    try:
-        return hook_point(model, hook_name) is not None
-    except (AttributeError, IndexError):
-        return False
+def activation_read(
+    reads: str, hook_name: str, h: Float[Tensor, ...], held: Mapping[str, Float[Tensor, ...]]
+) -> Float[Tensor, ...]:
+    """The activation that an edit reads.
+
+    Args:
+        reads: The site that it reads.
+        hook_name: The site that it edits.
+        h: What passes the site that it edits.
+        held: What has passed other sites in the same run.
+
+    Raises:
+        InputError: the model has not come by the site that is read.
+    """
+    if reads == hook_name:
+        return h
+    if reads not in held:
+        raise InputError(
+            f"nothing passes {reads} before {hook_name}, so an edit there has nothing to read: use "
+            "an SAE of another site"
+        )
+    return held[reads]

@@ -26,7 +26,7 @@ from saepd.models.tokens import prompt_ids
 from saepd.models.wording import ReadoutConfig
 from saepd.readout.options import MIN_LETTER_MASS, read_options
 from saepd.saes.abilities import encode
-from saepd.saes.load import sae_hook_name
+from saepd.saes.load import sae_hook_name, written_site
 from saepd.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ class ItemCache:
 
     @property
     def hook_name(self) -> str:
-        """The SAE's site."""
-        return sae_hook_name(self.sae)
+        """The site that the SAE's latents are written at."""
+        return written_site(self.sae)
 
     @cached_property
     def text_scores(self) -> ByItem:
@@ -100,7 +100,7 @@ class ItemCache:
 
     @cached_property
     def residuals(self) -> ByItem:
-        """Residuals at the SAE's site, mean over the prompt without special tokens: [d_model]."""
+        """What the SAE reads, mean over the prompt without special tokens: [d_in]."""
         return {id_: row[: self.sae.cfg.d_in] for id_, row in self._pooled.items()}
 
     @cached_property
@@ -149,7 +149,7 @@ class ItemCache:
 
     def _pool(self, items: Sequence[Item]) -> list[Array]:
         rows = [prompt_ids(self.model.tokenizer, self.prompt(item)) for item in items]
-        hook_name, width = self.hook_name, self.sae.cfg.d_in + self.sae.cfg.d_sae
+        hook_name, width = sae_hook_name(self.sae), self.sae.cfg.d_in + self.sae.cfg.d_sae
 
         def pool(batch: SiteBatch) -> list[Array]:
             h = batch.held[hook_name].float()

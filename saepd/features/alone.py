@@ -16,7 +16,7 @@ from saepd.metrics.intervals import Interval, draw_weights, interval
 from saepd.metrics.weighted import mean
 from saepd.models.wording import ReadoutConfig
 from saepd.readout.options import read_options
-from saepd.saes.load import sae_hook_name
+from saepd.saes.load import written_site
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -72,7 +72,7 @@ def run_alone(
     chosen = list(items.values())[:: -(-len(items) // _N_QUESTIONS)] if items else []
     if not chosen:
         return {}
-    hook_name, keys, directions = sae_hook_name(sae), [], []
+    hook_name, keys, directions = written_site(sae), [], []
     for one in features:
         vectors = one.value[:n, None] * decoder_rows(sae, one.latents[:n]).cpu()
         for latent, vector in zip(one.latents[:n].tolist(), vectors, strict=True):

@@ -28,7 +28,7 @@ from saepd.models.sites import SiteBatch, read_site
 from saepd.models.tokens import prompt_ids
 from saepd.models.wording import ReadoutConfig
 from saepd.saes.abilities import encode
-from saepd.saes.load import sae_hook_name
+from saepd.saes.load import sae_hook_name, written_site
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -212,10 +212,13 @@ def encode_pairs(
 
 
 class _Encoded(NamedTuple):
-    """One text: latents and residual where it is read, and how often each latent fires in it."""
+    """One text: latents and residual where it is read, and how often each latent fires in it.
+
+    The residual is what the site holds at which latents are written.
+    """
 
     latents: Float[Tensor, " d_sae"]
-    residual: Float[Tensor, " d_in"]
+    residual: Float[Tensor, " d_model"]
     counted: Float[Tensor, " d_sae"]
     n_counted: Float[Tensor, ""]
     special: Float[Tensor, " d_sae"]
@@ -228,14 +231,14 @@ def _encode_texts(
     texts: Sequence[str],
     read_at: ReadAt,
     progress: Callable[[str, int, int], None] | None,
-) -> tuple[Float[Tensor, "texts d_sae"], Float[Tensor, "texts d_in"], Firing]:
+) -> tuple[Float[Tensor, "texts d_sae"], Float[Tensor, "texts d_model"], Firing]:
     """Latents and residuals at one position of each text, and how often each latent fires."""
-    hook_name = sae_hook_name(sae)
+    hook_name, written = sae_hook_name(sae), written_site(sae)
     n_done = 0
 
     def encode_batch(batch: SiteBatch) -> list[_Encoded]:
-        h = batch.held[hook_name].float()
-        f = encode(sae, h)
+        h = batch.held[written].float()
+        f = encode(sae, batch.held[hook_name].float())
         fires = (f > 0).float()
         counted = batch.counted.float()
         special = batch.prompts.attention - counted
@@ -256,6 +259,6 @@ def _encode_texts(
     rows = [prompt_ids(model.tokenizer, text) for text in texts]
     # The latents, whether they fire, and the encoder's own intermediate values.
     held = 16 * sae.cfg.d_sae
-    encoded = read_site(model, [hook_name], rows, encode_batch, collected_bytes=held)
+    encoded = read_site(model, [hook_name, written], rows, encode_batch, collected_bytes=held)
     latents, residuals, *firing = (torch.stack(parts) for parts in zip(*encoded, strict=True))
     return latents, residuals, Firing(*firing)

@@ -26,7 +26,7 @@ from saepd.metrics.intervals import Interval, draw_weights, interval
 from saepd.models.sites import SiteBatch, read_site
 from saepd.models.tokens import prompt_ids
 from saepd.saes.abilities import abilities
-from saepd.saes.load import sae_hook_name
+from saepd.saes.load import written_site
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -146,7 +146,7 @@ def output_scores(
     Returns:
         Scores between -1 and 1.
     """
-    hook_name = sae_hook_name(sae)
+    hook_name = written_site(sae)
     tokens = logit_lens(model, sae, latents)
     rows = decoder_rows(sae, latents)
     size = amplitude * _mean_residual_norm(model, hook_name, prompts)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from saepd.directions.edits import decoder_rows
 from saepd.saes.abilities import WRITABLE_SITE
-from saepd.saes.load import sae_hook_name
+from saepd.saes.load import written_site
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def writes_residual(sae: SAE[Any]) -> bool:
     """Whether an SAE's latents write into the residual stream, so that tokens can be read."""
-    return bool(WRITABLE_SITE.fullmatch(str(sae.cfg.metadata.hook_name_out or sae_hook_name(sae))))
+    return bool(WRITABLE_SITE.fullmatch(written_site(sae)))
 
 
 def logit_lens(

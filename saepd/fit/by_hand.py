@@ -13,7 +13,7 @@ from saepd.directions.edits import EditLatents
 from saepd.directions.saving import made_with
 from saepd.fit.budget import scale_to_kl
 from saepd.fit.config import HandConfig
-from saepd.saes.load import sae_hook_name
+from saepd.saes.load import written_site
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -53,7 +53,7 @@ def steer(
     values = list(latents.values()) if isinstance(latents, Mapping) else None
     direction = Direction(
         name,
-        sae_hook_name(sae),
+        written_site(sae),
         EditLatents(sae, list(latents), values, config.mode),
         positions=config.positions,
         lineage={**made_with(model, sae), "by_hand": asdict(config)},

@@ -23,6 +23,7 @@ from saepd.fit.gauss_newton import Around
 from saepd.fit.kinds import LearnedKinds, gains, is_gain
 from saepd.fit.penalised import Ridge
 from saepd.fit.validate import folds
+from saepd.saes.load import sae_hook_name
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -111,6 +112,6 @@ def with_gates(
             edit = AddVector(torch.from_numpy(gates.written.vectors[name]))
         assert direction.readout is not None
         readout = replace(direction.readout, own=gates.readout[name])
-        gate = gates.gate(name, direction.hook_name, sae)
+        gate = gates.gate(name, sae_hook_name(sae), sae)
         found.append(replace(direction, edit=edit, gate=gate, readout=readout))
     return found

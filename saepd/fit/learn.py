@@ -27,7 +27,7 @@ from saepd.fit.sparse import Units
 from saepd.fit.verdict import Verdict, verdict
 from saepd.models.wording import ReadoutConfig
 from saepd.saes.abilities import check_writes
-from saepd.saes.load import sae_hook_name
+from saepd.saes.load import sae_hook_name, written_site
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -99,8 +99,8 @@ def learn_directions(
         )
     rows = as_feedback(feedback)
     report: Callable[[str, int, int], None] = progress or (lambda *_: None)
-    place, positions = sae_hook_name(sae), config.direction.positions
-    reader = None if learning.gate == "never" else Reader(place, sae)
+    place, positions = written_site(sae), config.direction.positions
+    reader = None if learning.gate == "never" else Reader(sae_hook_name(sae), sae)
     asked = ask(model, rows, place, config.readout, positions, report, reader=reader)
     dictionary, norms = unit_rows(sae)
     kind: Kind = "latents" if learning.n_latents else "vector"

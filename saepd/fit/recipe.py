@@ -22,7 +22,7 @@ from saepd.feedback.schema import Feedback
 from saepd.fit.budget import fit_kl_budget
 from saepd.fit.config import DirectionConfig, FitConfig
 from saepd.saes.abilities import check_writes
-from saepd.saes.load import sae_hook_name
+from saepd.saes.load import written_site
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,7 +148,7 @@ def _direction(
         values = torch.full((len(features.latents),), config.direction.factor)
     return Direction(
         perspective=features.perspective,
-        hook_name=sae_hook_name(sae),
+        hook_name=written_site(sae),
         edit=EditLatents(sae, features.latents, values, mode),
         positions=config.direction.positions,
         lineage=story,

@@ -1,8 +1,11 @@
 """What an SAE can be used for: to read latents, and to write edits of them.
 
-Every dictionary that SAELens loads is one of three kinds. Those on a site at which saepd writes
-can do both. Those on other sites, and transcoders, can be read: features work, directions do not.
-The rest is refused when it is loaded.
+Every dictionary that SAELens loads is one of three kinds. Those whose latents are written at a site
+of the residual stream can do both. Those on other sites can be read: features work, directions do
+not. The rest is refused when it is loaded.
+
+A transcoder reads one site and writes another: its latents are of what a block's MLP is given, say,
+and their decoder rows are part of what it gives. A skip connection is no matter of latents.
 """
 
 from __future__ import annotations
@@ -27,8 +30,18 @@ WRITABLE_SITE = re.compile(
 # TransformerBridge computes these only when it is told to.
 _OFF = re.compile(r".*(attn\.hook_result|hook_[qkv]_input|mlp_in|attn_in)")
 
+# What a transcoder may write. It is the last that a block adds, so all it may read is there before.
+_MLP_OUTPUT = re.compile(r"blocks\.(\d+)\.(hook_mlp_out|mlp\.hook_out)")
+_AFTER_MLP = ("hook_mlp_out", "mlp.hook_out", "hook_resid_post", "hook_out")
+
+TRANSCODERS = (
+    "transcoder",
+    "skip_transcoder",
+    "jumprelu_transcoder",
+    "jumprelu_skip_transcoder",
+)
 # Their decoders are linear at one position, so that an edit is a sum of decoder rows.
-_LINEAR = ("standard", "gated", "jumprelu", "topk", "abstopk", "matching_pursuit")
+_LINEAR = ("standard", "gated", "jumprelu", "topk", "abstopk", "matching_pursuit", *TRANSCODERS)
 
 
 @dataclass(frozen=True)
@@ -66,9 +79,10 @@ def abilities_of(config: Mapping[str, Any]) -> Abilities:
         return Abilities(False, False, "it reads a single attention head")
     if _OFF.fullmatch(site):
         return Abilities(False, False, f"TransformerBridge does not compute {site} by itself")
+    written = str(metadata.get("hook_name_out") or "") if architecture in TRANSCODERS else site
     why = ""
-    if "transcoder" in architecture:
-        why = f"a transcoder reads one site ({site}) and writes another"
+    if written != site:
+        why = _why_not_transcoded(site, written)
     elif architecture not in _LINEAR:
         why = f"edits are made with the architectures {', '.join(_LINEAR)}, not {architecture}"
     elif config.get("normalize_activations") == "covariance_whitening":
@@ -78,6 +92,19 @@ def abilities_of(config: Mapping[str, Any]) -> Abilities:
     elif site and not WRITABLE_SITE.fullmatch(site):
         why = f"it is on {site}: {why_not_written(site)}"
     return Abilities(True, not why, why)
+
+
+def _why_not_transcoded(site: str, written: str) -> str:
+    """Why edits of a transcoder's latents are not made; empty if they are."""
+    if not written:
+        return "it does not say where it writes: a transcoder needs hook_name_out"
+    output = _MLP_OUTPUT.fullmatch(written)
+    if output is None:
+        return f"it writes {written}, and a transcoder's edits are made at its block's hook_mlp_out"
+    block, _, name = site.removeprefix("blocks.").partition(".")
+    if block != output[1] or name in _AFTER_MLP:
+        return f"it reads {site} and writes {written}: both must be in one block, in this order"
+    return ""
 
 
 def why_not_written(site: str) -> str:

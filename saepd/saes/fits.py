@@ -18,7 +18,7 @@ from saepd.common.errors import InputError
 from saepd.models.identity import same_name, weights_fingerprint
 from saepd.models.sites import SiteBatch, read_site
 from saepd.models.tokens import prompt_ids
-from saepd.saes.abilities import WRITABLE_SITE, reconstruct
+from saepd.saes.abilities import TRANSCODERS, WRITABLE_SITE, reconstruct
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -57,21 +57,22 @@ def check_config(
     site, name = metadata.get("hook_name"), str(model.cfg.model_name)
     if not site:
         raise InputError("the SAE names no site: its cfg.json needs hook_name in metadata")
-    sites = [site]
-    if "transcoder" in config["architecture"]:
+    widths = {site: config["d_in"]}
+    if config["architecture"] in TRANSCODERS:
         if not metadata.get("hook_name_out"):
             raise InputError("the transcoder names no site to write: it needs hook_name_out")
-        sites.append(metadata["hook_name_out"])
-    for each in sites:
+        widths[metadata["hook_name_out"]] = config["d_out"]
+    for each in widths:
         if each not in model.hook_dict:
             raise InputError(
                 f"the SAE reads {each}, which {name} does not have: it has {model.cfg.n_layers} "
                 "blocks, so residual sites go up to "
                 f"blocks.{model.cfg.n_layers - 1}.hook_resid_post"
             )
-    width = _width(model, site)
-    if width is not None and config["d_in"] != width:
-        raise _wrong_width(config["d_in"], site, name, width)
+    for each, own in widths.items():
+        width = _width(model, each)
+        if width is not None and own != width:
+            raise _wrong_width(own, each, name, width)
     made_for = metadata.get("model_name")
     if any_model or not made_for or same_name(made_for, name):
         return

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from saepd.common.errors import InputError, first_line
-from saepd.saes.abilities import check_reads
+from saepd.saes.abilities import TRANSCODERS, check_reads
 from saepd.saes.fits import check_config, check_measured, process_alike
 from saepd.saes.releases import check_release, load_release, release_config
 
@@ -145,6 +145,20 @@ def sae_hook_name(sae: SAE[Any]) -> str:
     name = sae.cfg.metadata.hook_name
     if not name:
         raise InputError("the SAE names no site: its cfg.json needs hook_name in metadata")
+    return str(name)
+
+
+def written_site(sae: SAE[Any]) -> str:
+    """The site that an SAE's latents are written at: the one it reads, but for a transcoder.
+
+    Raises:
+        InputError: the SAE does not say.
+    """
+    if sae.cfg.architecture() not in TRANSCODERS:
+        return sae_hook_name(sae)
+    name = sae.cfg.metadata.hook_name_out
+    if not name:
+        raise InputError("the transcoder names no site to write: it needs hook_name_out")
     return str(name)
 
 

@@ -43,3 +43,35 @@ def test_a_release_lists_its_saes_without_a_network(run):
 )
 def test_wrong_names_and_combinations_are_refused(run, arguments, said):
     refused(run("doctor", *arguments), said)
+
+
+def rewritten(folder, metadata, **settings):
+    path = folder / "cfg.json"
+    config = json.loads(path.read_text())
+    config |= settings
+    config["metadata"] |= metadata
+    path.write_text(json.dumps(config))
+    return folder
+
+
+def test_a_transcoder_is_told_with_both_its_sites(run, tmp_path):
+    folder = rewritten(
+        save_tiny_sae(tmp_path / "sae"),
+        {"hook_name": "blocks.1.mlp.hook_in", "hook_name_out": "blocks.1.hook_mlp_out"},
+        architecture="skip_transcoder",
+        apply_b_dec_to_input=False,
+        d_out=D_MODEL,
+    )
+    done = run("doctor", "--sae", folder, "--json")
+    assert done.code == 0, done.err
+    found = {check["name"]: check for check in json.loads(done.out)}
+    told = "read at blocks.1.mlp.hook_in, written at blocks.1.hook_mlp_out"
+    assert found["site"]["detail"] == told
+    assert found["steering"]["ok"]
+
+
+def test_crosscoders_are_refused_in_one_sentence(run, tmp_path):
+    folder = rewritten(save_tiny_sae(tmp_path / "sae"), {}, architecture="crosscoder")
+    refused(run("doctor", "--sae", folder), "unknown architecture 'crosscoder'; SAELens has")
+    clt = ["--sae", "mntss-gemma-2-2b-2.5m-clt-as-per-layer", "--sae-id", "layer_0"]
+    refused(run("doctor", *clt), "is a cross-layer transcoder, whose latents write to every later")

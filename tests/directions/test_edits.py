@@ -224,9 +224,9 @@ def refused(sae, match):
 
 
 @pytest.mark.parametrize("architecture", ["transcoder", "skip_transcoder", "jumprelu_transcoder"])
-def test_a_transcoder_is_refused(random_sae, architecture):
+def test_a_transcoder_that_does_not_say_where_it_writes_is_refused(random_sae, architecture):
     sae = random_sae(architecture, d_out=D_MODEL, apply_b_dec_to_input=False)
-    refused(sae, "cannot steer: a transcoder reads one site")
+    refused(sae, "cannot steer: it does not say where it writes")
 
 
 def test_a_temporal_sae_is_refused():

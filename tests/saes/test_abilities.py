@@ -154,14 +154,23 @@ def test_a_transcoder_is_measured_where_it_writes_and_read_where_it_reads(llama,
     found = sae.cfg.metadata.probe_explained_variance
     assert found == pytest.approx(float(expected), abs=1e-4)
     able = abilities(sae)
-    assert (able.reads, able.writes) == (True, False)
-    assert f"reads one site ({IN}) and writes another" in able.why_not
+    assert (able.reads, able.writes, able.why_not) == (True, True, "")
     pairs = encode_pairs(llama, sae, ROWS, CONFIG, ReadoutConfig())
     evidence = explain(llama, sae, pairs, select_features(pairs, "A", CONFIG), n=2)
     # What it writes is added to the residual stream, and so can be read as tokens.
     assert [len(e.tokens) for e in evidence] == [10, 10]
-    with pytest.raises(InputError, match="cannot steer: a transcoder reads one site"):
-        fit_directions(llama, sae, ROWS)
+    # Residuals, which a dense vector is made of, are those of the site that is written.
+    tokens = torch.tensor([prompt_ids(llama.tokenizer, pairs.positive_texts[0])])
+    _, cache = llama.run_with_cache(tokens)
+    torch.testing.assert_close(
+        pairs.positive_latents[0], sae.encode(cache[IN])[0, -1], atol=1e-5, rtol=1e-4
+    )
+    assert pairs.residuals.shape == (len(ROWS), D_MODEL)
+    fitted = fit_directions(llama, sae, ROWS, FitConfig(features=CONFIG))
+    assert {d.hook_name for d in fitted.directions} == {OUT}
+    learned = learn_directions(llama, sae, ROWS)
+    assert {d.hook_name for d in learned.directions} == {OUT}
+    assert all(d.gate is None or d.gate.hook_name == IN for d in learned.directions)
 
 
 def test_a_transcoder_that_does_not_say_where_it_writes_is_refused(llama, transcoder):

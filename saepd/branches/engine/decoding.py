@@ -16,6 +16,7 @@ from saepd.branches.engine.plan import Plan
 from saepd.branches.engine.prefix import capture, edit_masks, first_edited, forward, resume_in_rows
 from saepd.branches.engine.widening import Masks, WideRows, gated, share_of, widening
 from saepd.directions.gate import Amounts
+from saepd.directions.sites import activation_read
 from saepd.models.positions import generated_mask
 
 if TYPE_CHECKING:
@@ -217,17 +218,21 @@ def separate(state: State) -> Separate:
 def _editing(state: Separate, masks: Masks) -> Iterator[None]:
     """Edit every site of the plan in the rows of the branches that edit it."""
 
+    held: dict[str, Tensor] = {}
+
     def edit_site(site: Any, _args: object, h: Tensor) -> Float[Tensor, "rows columns d_model"]:
         out = h.clone()
-        for index, direction in state.plan.edits[site]:
+        for index, direction in state.plan.edits.get(site, []):
             if index in state.rows_of:
                 rows = state.rows_of[index].to(h.device)
-                own = h[rows]
+                read = activation_read(direction.reads, direction.hook_name, h, held)[rows]
                 share = share_of(masks, direction).to(h.device)[rows].to(h)
-                out[rows] += direction.delta(own) * share
+                out[rows] += direction.delta(read) * share
+        if (name := state.plan.read_elsewhere.get(site)) is not None:
+            held[name] = out
         return out
 
     with ExitStack() as stack:
-        for site in state.plan.edits:
+        for site in dict.fromkeys([*state.plan.edits, *state.plan.read_elsewhere]):
             stack.callback(site.register_forward_hook(edit_site).remove)
         yield

@@ -52,10 +52,15 @@ class PositionedEdit(Protocol):
         """What says how much of it each item gets; None where each gets all of it."""
         ...
 
+    @property
+    def reads(self) -> str:
+        """The site whose activation `delta` is given."""
+        ...
+
     def delta(
-        self, h: Float[Tensor, "batch columns d_model"]
+        self, h: Float[Tensor, "batch columns d_read"]
     ) -> Float[Tensor, "batch columns d_model"]:
-        """What is added to an activation."""
+        """What is added at its site."""
         ...
 
 
@@ -67,6 +72,7 @@ class Plan:
         model: The language model.
         branches: Each branch's directions, or probes of them; the base is not among them.
         edits: At each site, the index of every branch (from 1) that edits it, with its direction.
+        read_elsewhere: At each site that edits of another one read, its name.
         widened_at: The site whose output splits into branches; None if a block's input does.
         first_wide_block: The first block that runs on all branches.
     """
@@ -76,6 +82,7 @@ class Plan:
     edits: dict[HookPoint, list[tuple[int, PositionedEdit]]] = field(
         init=False, default_factory=dict
     )
+    read_elsewhere: dict[HookPoint, str] = field(init=False, default_factory=dict)
     widened_at: HookPoint | None = field(init=False)
     first_wide_block: int = field(init=False)
 
@@ -86,8 +93,12 @@ class Plan:
             for direction in branch:
                 point = hook_point(self.model, direction.hook_name)
                 self.edits.setdefault(point, []).append((index, direction))
+                if direction.reads != direction.hook_name:
+                    point = hook_point(self.model, direction.reads)
+                    self.read_elsewhere[point] = direction.reads
+        # What is read must be each branch's own as well.
         self.first_wide_block, self.widened_at = split_at(
-            self.model, [direction.hook_name for direction in flat]
+            self.model, [name for edit in flat for name in (edit.hook_name, edit.reads)]
         )
 
     @property

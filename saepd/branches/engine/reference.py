@@ -20,6 +20,7 @@ from saepd.branches.engine.plan import Plan
 from saepd.branches.engine.widening import Masks, gated, share_of
 from saepd.common.errors import InputError
 from saepd.directions.gate import Gate, Reader, read_amounts
+from saepd.directions.sites import activation_read
 from saepd.models.batching import token_budget
 from saepd.models.positions import generated_mask, prompt_mask
 
@@ -186,18 +187,24 @@ def whole(
 def hooked_rows(plan: Plan, rows: list[int], masks: Masks) -> Iterator[None]:
     """Edit every site of the plan in a batch that holds these branches, one a row."""
 
+    held: dict[str, Tensor] = {}
+
     def edit_site(site: Any, _args: object, h: Tensor) -> Float[Tensor, "rows columns d_model"]:
         out = list(h.unbind(0))
         for row, branch in enumerate(rows):
-            for index, edit in plan.edits[site]:
+            for index, edit in plan.edits.get(site, []):
                 if index == branch:
                     share = share_of(masks, edit).to(h)
-                    # Every edit sees the site as it was before any of them.
-                    out[row] = out[row] + (edit.delta(h[row : row + 1]) * share)[0]
-        return torch.stack(out)
+                    # Every edit sees its site as it was before any of them.
+                    read = activation_read(edit.reads, edit.hook_name, h, held)[row : row + 1]
+                    out[row] = out[row] + (edit.delta(read) * share)[0]
+        joined = torch.stack(out)
+        if (name := plan.read_elsewhere.get(site)) is not None:
+            held[name] = joined
+        return joined
 
     with ExitStack() as stack:
-        for site in plan.edits:
+        for site in dict.fromkeys([*plan.edits, *plan.read_elsewhere]):
             stack.callback(site.register_forward_hook(edit_site).remove)
         yield
 

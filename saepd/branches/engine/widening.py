@@ -20,6 +20,7 @@ from torch import Tensor
 from saepd.branches.engine.columns import Columns, Tails, additive
 from saepd.branches.engine.plan import Plan, PositionedEdit
 from saepd.directions.gate import Amounts, Gate
+from saepd.directions.sites import activation_read
 
 # The columns that each position spec edits; and under a spec with a gate, how much of a direction
 # with both is written in each column.
@@ -137,11 +138,19 @@ def widening(plan: Plan, layout: WideRows | Copies, masks: Masks) -> Iterator[No
         others = {name: layout.other(value) for name, value in kwargs.items()}
         return (widen(args[0]), *map(layout.other, args[1:])), others
 
-    def edit_site(site: Any, _args: object, h: Tensor) -> Float[Tensor, "rows columns d_model"]:
-        wide = layout.widened(h) if site is plan.widened_at else h
-        return layout.edited(wide, lambda own: _added(plan.edits.get(site, []), own, masks))
+    held: dict[str, Tensor] = {}
 
-    sites = dict.fromkeys(plan.edits)
+    def edit_site(site: Any, _args: object, h: Tensor) -> Float[Tensor, "rows columns d_model"]:
+        def edited(own: Tensor) -> Tensor:
+            added = _added(plan.edits.get(site, []), own, masks, held)
+            if (name := plan.read_elsewhere.get(site)) is not None:
+                held[name] = added
+            return added
+
+        wide = layout.widened(h) if site is plan.widened_at else h
+        return layout.edited(wide, edited)
+
+    sites = dict.fromkeys([*plan.edits, *plan.read_elsewhere])
     if plan.widened_at is not None:
         sites[plan.widened_at] = None
     with ExitStack() as stack:
@@ -157,12 +166,14 @@ def _added(
     edits: list[tuple[int, PositionedEdit]],
     own: Float[Tensor, "batch branches columns d_model"],
     masks: Masks,
+    held: dict[str, Tensor],
 ) -> Float[Tensor, "batch branches columns d_model"]:
     """Each branch's columns with its own directions at a site added."""
     out = own.clone()
     for index, direction in edits:
         share = share_of(masks, direction).to(own)
-        out[:, index] += direction.delta(own[:, index]) * share
+        read = activation_read(direction.reads, direction.hook_name, own, held)[:, index]
+        out[:, index] += direction.delta(read) * share
     return out
 
 

@@ -26,6 +26,7 @@ from saepd.fit.gauss_newton import around_nothing, real_rows
 from saepd.fit.penalised import Ridge, fit_readout
 from saepd.models.wording import ReadoutConfig
 from saepd.readout.options import read_options
+from saepd.saes.load import sae_hook_name
 
 
 def gated_directions(fold: Fold) -> Predictions:
@@ -63,7 +64,7 @@ def _learned(fold: Fold) -> dict[str, Direction]:
         readout,
         DEFAULT_POSITIONS,
         lambda *_: None,
-        reader=Reader(hook_name, fold.sae),
+        reader=Reader(sae_hook_name(fold.sae), fold.sae),
     )
     around = around_nothing(asked, int(fold.model.cfg.d_model), lambda *_: None)
     gates = contrast_gates(asked, around, ridge, config.n_folds, lambda *_: None)

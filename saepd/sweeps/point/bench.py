@@ -14,7 +14,7 @@ from saepd.feedback.schema import Item
 from saepd.models.choice import ModelConfig
 from saepd.models.identity import weights_fingerprint
 from saepd.models.load import load_model
-from saepd.saes.load import load_sae, sae_fingerprint, sae_hook_name, sae_settings
+from saepd.saes.load import load_sae, sae_fingerprint, sae_settings, written_site
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -67,7 +67,7 @@ class Bench:
         sae = load_sae(config.sae_source, config.sae_id, model=model, any_model=config.any_model)
         self._config = config
         of_sae = f"{sae_fingerprint(sae)} {sae_settings(sae)}"
-        self._loaded = LoadedModel(model, sae, fingerprint, of_sae, sae_hook_name(sae))
+        self._loaded = LoadedModel(model, sae, fingerprint, of_sae, written_site(sae))
         return self._loaded
 
     def prefix(
