@@ -93,10 +93,14 @@ from .branches.run import capture_prompts as capture_prompts  # prompts run once
 from .branches.run import score_continuations as score_continuations  # log-likelihoods of texts
 from .branches.writing.compare import Compared as Compared  # the base's text beside the steered one
 from .branches.writing.compare import compare as compare  # where steering parts from the base, by token
+from .branches.writing.config import OvertonConfig as OvertonConfig  # how distinct answers are found
 from .branches.writing.config import SamplingConfig as SamplingConfig  # how tokens are drawn
 from .branches.writing.generate import generate as generate  # a merged text, streamed
 from .branches.writing.generate import generate_batch as generate_batch  # merged texts of many prompts
 from .branches.writing.generate import generate_branches as generate_branches  # each branch's own text
+from .branches.writing.overton import DistinctAnswer as DistinctAnswer  # one answer, and who gives it
+from .branches.writing.overton import DistinctAnswers as DistinctAnswers  # all answers to a prompt
+from .branches.writing.overton import distinct_answers as distinct_answers  # what the branches' texts come to
 from .branches.writing.trace import Generated as Generated  # a text that was written
 from .branches.writing.trace import Step as Step  # how one of its tokens came about
 

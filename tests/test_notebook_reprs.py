@@ -10,6 +10,7 @@ from saepd.branches.dose_response import dose_response
 from saepd.branches.writing.compare import compare
 from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.generate import generate_batch
+from saepd.branches.writing.overton import DistinctAnswer, DistinctAnswers
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector, EditLatents
@@ -168,3 +169,16 @@ def test_what_no_evaluation_wrote_is_refused(tmp_path, text):
         read_evaluation(tmp_path)
     with pytest.raises(InputError, match="cannot read"):
         read_evaluation(tmp_path / "nowhere")
+
+
+def test_distinct_answers_show_their_shares_and_who_gives_them():
+    answers = (
+        DistinctAnswer(HOSTILE, 0.75, {"base": 0.0, "left": 1.0, "right": 0.5}, {HOSTILE: 3}),
+        DistinctAnswer("No.", 0.25, {"base": 1.0, "left": 0.0, "right": 0.5}, {"No.": 3}),
+    )
+    found = DistinctAnswers("So?", answers, 2, 1)
+    page = checked(found, "No.", "0.75", "left", "1 more said nothing")
+    assert page.index("0.75") < page.index("No.")
+    assert found.frame()["part"].tolist() == [0.0, 1.0, 0.5, 1.0, 0.0, 0.5]
+    assert repr(found).splitlines()[2] == "  0.25 'No.')"
+    assert json.loads(json.dumps(found.as_json()))["answers"][1]["texts"] == {"No.": 3}

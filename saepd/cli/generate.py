@@ -1,14 +1,14 @@
-"""``saepd generate``: text from the merged perspectives, or from each of them."""
+"""``saepd generate``: text from the merged perspectives, from each, or their distinct answers."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from saepd.branches.writing.config import SamplingConfig
+from saepd.branches.writing.config import DRAWN_AT, OvertonConfig, SamplingConfig
 from saepd.cli.fields import argument
 from saepd.cli.options import as_asked, print_json
 from saepd.cli.steering import SteeringOptions
@@ -28,9 +28,10 @@ EXAMPLES = """\
   saepd generate "My town is" --style plain --steering steering
   saepd generate "Taxes?" --steering steering --temperature 0.8 --seed 3
   saepd generate "Taxes?" --steering steering --per-perspective
+  saepd generate "Taxes?" --steering steering --overton --shares 0.3 0.4 0.3
   saepd generate --prompts prompts.txt --steering steering --trace trace.jsonl"""
 
-FIRST = ("prompt", "steering", "strength", "max_new_tokens", "temperature", "operator")
+FIRST = ("prompt", "steering", "strength", "max_new_tokens", "temperature", "operator", "overton")
 
 
 @dataclass(kw_only=True)
@@ -41,6 +42,9 @@ class Options:
         prompt: Text that is continued, or the user's turn that is answered.
         prompts: File of several prompts, one a line.
         per_perspective: Write one text as the base model and one as each perspective, unmerged.
+        overton: Lay out the distinct answers instead of merging them: the base model and each
+            perspective write several texts (at temperature 0.9 if none is given), and each answer
+            is told with its share and with who gives it.
         trace: JSONL file that will say of every token how it came about.
         style: How a prompt is put to the model: as a user's turn in its chat template, or as
             plain text; if not given, in the template if the model has one.
@@ -50,6 +54,7 @@ class Options:
     prompt: str | None = argument(None)
     prompts: Path | None = None
     per_perspective: bool = False
+    overton: bool = False
     trace: Path | None = None
     style: Style | None = None
     json: bool = False
@@ -57,21 +62,32 @@ class Options:
     where: ModelConfig = field(default_factory=ModelConfig)
     merge: MergeConfig = field(default_factory=MergeConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    distinct: OvertonConfig = field(default_factory=OvertonConfig)
 
 
 def run(options: Options) -> None:
     """Generate and print, a single merged text as it comes."""
-    if options.trace is not None and options.per_perspective:
-        raise InputError("--trace says how the merged text came about: drop --per-perspective")
-    if options.per_perspective and options.merge != MergeConfig():
-        raise InputError("--per-perspective merges nothing: drop the options of the merge")
+    if options.per_perspective and options.overton:
+        raise InputError("--per-perspective writes one text each, --overton several: drop one")
+    unmerged = "--per-perspective" if options.per_perspective else "--overton"
+    if options.per_perspective or options.overton:
+        if options.trace is not None:
+            raise InputError(f"--trace says how the merged text came about: drop {unmerged}")
+        if options.merge != MergeConfig():
+            raise InputError(f"{unmerged} merges nothing: drop the options of the merge")
+    if not options.overton and options.distinct != OvertonConfig():
+        raise InputError(
+            "--n-samples, --similarity and --shares are for distinct answers: add --overton"
+        )
     if options.trace is not None and options.trace.is_dir():
         raise InputError(f"--trace {options.trace} is a folder: name a file")
     asked = _prompts(options)
     options.directions.check(options.merge)
     model, directions = options.directions.load(options.where)
     prompts = as_asked(model, asked, options.style)
-    if options.per_perspective:
+    if options.overton:
+        _lay_out(model, prompts, directions, options)
+    elif options.per_perspective:
         _write_apart(model, prompts, directions, options)
     elif options.prompts is None and options.trace is None:
         write(model, prompts[0], directions, options.merge, options.sampling, as_json=options.json)
@@ -166,6 +182,39 @@ def _write_apart(
             print(f"> {one['prompt']}")
         for name, text in one["texts"].items():
             print(f"[{name}] {text}")
+
+
+def _lay_out(
+    model: TransformerBridge,
+    prompts: list[str],
+    directions: Sequence[Direction],
+    options: Options,
+) -> None:
+    from saepd.branches.writing.overton import distinct_answers
+
+    sampling = options.sampling
+    if "temperature" not in options.directions.given:
+        sampling = replace(sampling, temperature=DRAWN_AT)
+    with progress("writing") as report:
+        found = distinct_answers(
+            model,
+            prompts,
+            directions,
+            sampling,
+            options.distinct,
+            progress=partial(report, "writing"),
+        )
+    if options.json:
+        _print_found([one.as_json() for one in found], options)
+        return
+    for one in found:
+        if options.prompts is not None:
+            print(f"> {one.prompt}")
+        for answer in one.answers:
+            held = ", ".join(f"{name} {part:.0%}" for name, part in answer.held_by.items() if part)
+            print(f"[{answer.share:.0%}] {answer.text}\n      {held}")
+        if one.n_empty:
+            print(f"{one.n_empty} texts said nothing")
 
 
 def _print_found(found: list[dict[str, Any]], options: Options) -> None:

@@ -2,7 +2,7 @@
 
 An item's answers are its options. Where it has none, they are what the model writes: samples of the
 base model and a text of every perspective, clustered by the rule of
-`saepd.uncertainty.epistemic`; a cluster is as probable as its texts together, among all
+`saepd.metrics.same_answer`; a cluster is as probable as its texts together, among all
 that were written. From there on both are one.
 """
 
@@ -26,6 +26,7 @@ from saepd.directions.direction import Direction
 from saepd.feedback.accepting import FeedbackLike, as_feedback
 from saepd.feedback.schema import Item
 from saepd.feedback.targets import answered
+from saepd.metrics.same_answer import cluster_by_f1
 from saepd.models.prompts import item_prompt, letters
 from saepd.models.wording import ReadoutConfig
 from saepd.readout.fitted import as_fitted, fitted_weights
@@ -38,7 +39,6 @@ from saepd.uncertainty.asking_again import (
     uncertainty_over_options,
 )
 from saepd.uncertainty.config import EpistemicConfig
-from saepd.uncertainty.epistemic import cluster_by_f1
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -22,11 +22,11 @@ from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.generate import generate_branches
 from saepd.common.errors import InputError
 from saepd.feedback.schema import Item
+from saepd.metrics.same_answer import cluster_by_f1
 from saepd.models.prompts import item_prompt, letters
 from saepd.models.wording import ReadoutConfig
 from saepd.uncertainty.config import EpistemicConfig
 from saepd.uncertainty.epistemic import (
-    cluster_by_f1,
     epistemic_uncertainty,
     sampled_epistemic_uncertainty,
 )

@@ -58,6 +58,30 @@ def test_generate_writes_as_each_perspective_on_its_own(run, where, steering, pr
     assert run("generate", "--prompts", prompts, *asked).out.startswith(f"> So what\n{printed}> ")
 
 
+def test_generate_lays_out_distinct_answers(run, where, steering, prompts):
+    shared = ("--style", "plain", "--steering", steering, *where, "--max-new-tokens", 8)
+    asked = ("--overton", "--n-samples", 3, "--shares", 0.25, 0.75, *shared)
+    done = run("generate", "So what", *asked, "--json")
+    assert done.code == 0, done.err
+    one = json.loads(done.out)
+    assert one["n_samples"] == 3
+    assert sum(answer["share"] for answer in one["answers"]) == pytest.approx(1)
+    for answer in one["answers"]:
+        held = answer["held_by"]
+        assert list(held) == ["base", "left", "right"]
+        expected = 0.25 * held["left"] + 0.75 * held["right"]
+        assert answer["share"] == pytest.approx(expected)
+    several = json.loads(run("generate", "--prompts", prompts, *asked, "--json").out)
+    assert several[0] == one
+    printed = run("generate", "So what", *asked).out
+    assert all(answer["text"] in printed for answer in one["answers"])
+    # The temperature is the one that is given, and 0.9 else.
+    again = run("generate", "So what", *asked, "--json", "--temperature", 0.9)
+    assert json.loads(again.out) == one
+    hot = run("generate", "So what", *asked, "--json", "--temperature", 5)
+    assert json.loads(hot.out) != one
+
+
 def test_generate_traces_what_it_writes(run, where, steering, prompts, tmp_path):
     trace = tmp_path / "deep" / "trace.jsonl"
     shared = ("--style", "plain", "--steering", steering, *where, "--max-new-tokens", 5)
@@ -88,6 +112,12 @@ def test_generate_traces_what_it_writes(run, where, steering, prompts, tmp_path)
         (("--prompts", "BYTES"), "BYTES is not UTF-8"),
         (("So?", "--per-perspective", "--trace", "t"), "--trace says how the merged text came"),
         (("So?", "--per-perspective", "--alpha", "2"), "--per-perspective merges nothing"),
+        (("So?", "--overton", "--trace", "t"), "drop --overton"),
+        (("So?", "--overton", "--alpha", "2"), "--overton merges nothing"),
+        (("So?", "--overton", "--per-perspective"), "drop one"),
+        (("So?", "--overton", "--temperature", "0"), "at temperature 0 all 4 samples"),
+        (("So?", "--overton", "--shares", "1"), "1 shares for 2 perspectives (left, right)"),
+        (("So?", "--n-samples", "3"), "are for distinct answers: add --overton"),
         (("So?", "--trace", "."), "is a folder: name a file"),
         (("So?", "--top-k", "5"), "top_k would do nothing at temperature 0"),
         (("So?", "--stop", ""), "stop is ('',): give a list of texts"),

@@ -9,12 +9,7 @@ from sklearn.metrics import mutual_info_score
 
 from saepd.common.errors import InputError
 from saepd.uncertainty.config import EpistemicConfig
-from saepd.uncertainty.epistemic import (
-    cluster_by_f1,
-    epistemic_uncertainty,
-    sampled_epistemic_uncertainty,
-    token_f1,
-)
+from saepd.uncertainty.epistemic import epistemic_uncertainty, sampled_epistemic_uncertainty
 
 
 @st.composite
@@ -115,53 +110,6 @@ def test_what_are_no_answers_to_options():
             epistemic_uncertainty([0.5, 0.5], bad)
 
 
-# --- matching texts ---
-
-
-def test_token_f1_by_hand():
-    assert token_f1("London", "London, UK") == pytest.approx(2 / 3)
-    assert token_f1("London", "Paris") == 0
-    assert token_f1("The harp", "a HARP!") == 1
-    # Two of three tokens on each side, the repeated one counted once: 2 * 2 / (3 + 3).
-    assert token_f1("no no yes", "no yes maybe") == pytest.approx(2 / 3)
-
-
-def test_articles_and_punctuation_alone_are_still_texts():
-    assert token_f1("The", "the") == 1
-    assert token_f1("?!", "?!") == 1
-    assert token_f1("The", "cat") == 0
-
-
-@everything
-@given(
-    st.lists(st.sampled_from(["red", "blue", "the", "x"]), min_size=1, max_size=5),
-    st.lists(st.sampled_from(["red", "blue", "the", "x"]), min_size=1, max_size=5),
-    st.randoms(use_true_random=False),
-)
-def test_token_f1_is_symmetric_bounded_and_blind_to_word_order(a, b, random):
-    found = token_f1(" ".join(a), " ".join(b))
-    assert 0 <= found <= 1
-    assert token_f1(" ".join(b), " ".join(a)) == found
-    assert token_f1(" ".join(a), " ".join(a)) == 1
-    assert token_f1(" ".join(random.sample(a, len(a))), " ".join(b)) == found
-
-
-def test_clusters_of_the_papers_example():
-    # Appendix on algorithm 3: the centres are London, Paris and Berlin.
-    responses = ["London", "London", "London, UK", "Paris", "Berlin"]
-    assert cluster_by_f1(responses) == [0, 0, 0, 3, 4]
-
-
-def test_a_response_between_two_centres_joins_the_first():
-    assert cluster_by_f1(["red", "blue", "red blue"]) == [0, 1, 0]
-    assert cluster_by_f1(["red blue", "red", "blue"]) == [0, 0, 0]
-    assert cluster_by_f1(["red", "red blue"], similarity=0.9) == [0, 1]
-    # The threshold itself is a match.
-    eight = "red " + " ".join("bcdefg")
-    assert token_f1("red", eight) == 0.25
-    assert cluster_by_f1(["red", eight], similarity=0.25) == [0, 0]
-
-
 # --- sampled responses ---
 
 
@@ -252,10 +200,6 @@ def test_what_are_no_samples():
     for bad in ([0.5, 0.5], [math.nan, -1.0]):
         with pytest.raises(InputError, match=r"^log_probs is"):
             sampled_epistemic_uncertainty(names, bad, flat)
-    with pytest.raises(InputError, match="a text to compare is empty"):
-        token_f1("red", "")
-    with pytest.raises(InputError, match="similarity"):
-        cluster_by_f1(names, similarity=0.0)
 
 
 @pytest.mark.parametrize(

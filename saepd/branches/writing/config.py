@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from saepd.common.checks import check_number, check_numbers
 from saepd.common.errors import InputError
+from saepd.merge.config import PROBABILITY_TOLERANCE
 
 # Below this, dividing by the temperature leaves the range of float32.
 MIN_TEMPERATURE = 1e-6
+# Of several texts unless told otherwise, as Abbasi Yadkori et al. (2024) draw answers.
+DRAWN_AT = 0.9
 
 
 @dataclass(frozen=True)
@@ -63,3 +67,30 @@ class SamplingConfig:
             raise InputError(
                 f"stop is {self.stop!r}: give a list of texts, each of at least one character"
             )
+
+
+@dataclass(frozen=True)
+class OvertonConfig:
+    """How the distinct answers of a population are found.
+
+    Attributes:
+        n_samples: Number of texts that the base and each perspective write.
+        similarity: Token F1 from which two texts count as the same answer.
+        shares: Share of each perspective in the population, in the order of the directions; 0 or
+            more, summing to 1. All count alike if none are given.
+
+    Raises:
+        InputError: a number is out of range.
+    """
+
+    n_samples: int = 4
+    similarity: float = 0.4
+    shares: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_number("n_samples", self.n_samples, at_least=1, whole=True)
+        check_number("the similarity", self.similarity, above=0, at_most=1)
+        if self.shares:
+            check_numbers("shares", self.shares, at_least=0)
+            if abs(sum(self.shares) - 1) > PROBABILITY_TOLERANCE:
+                raise InputError(f"shares are {self.shares}: their sum must be 1")

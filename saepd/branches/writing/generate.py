@@ -118,6 +118,7 @@ def generate_branches(
     directions: Sequence[Branch],
     sampling: SamplingConfig | None = None,
     *,
+    seeds: Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> list[list[Generated]]:
     """The texts that the base and every branch write on their own, unmerged, from one run.
@@ -130,15 +131,20 @@ def generate_branches(
         prompts: Texts of any lengths.
         directions: One entry a branch; an entry of several directions applies them together.
         sampling: How tokens are drawn, and where a text ends.
+        seeds: Seed of the draws of each prompt, in the place of the sampling's; with it the same
+            prompt may be continued in several ways.
         progress: Told now and then how many prompts are done, and of how many.
 
     Returns:
         For each prompt the base's text, then one for each entry of ``directions``.
 
     Raises:
-        InputError: as `generate`, but for directions, of which there may be none.
+        InputError: as `generate`, but for directions, of which there may be none; or another number
+            of seeds than of prompts.
     """
     sampling = sampling or SamplingConfig()
+    if seeds is not None and len(seeds) != len(prompts):
+        raise InputError(f"{len(seeds)} seeds for {len(prompts)} prompts: give one for each")
     plan, rows = checked_prompts(model, prompts, directions, sampling)
     blanks = [left_blanks(model.tokenizer, prompt) for prompt in prompts]
 
@@ -147,7 +153,11 @@ def generate_branches(
         apart = started(plan, chosen, None, sampling)
         wide = [i for i in indices for _ in range(plan.n_branches)]
         texts, sampler = new_texts(
-            plan, [rows[i] for i in wide], [blanks[i] for i in wide], sampling
+            plan,
+            [rows[i] for i in wide],
+            [blanks[i] for i in wide],
+            sampling,
+            None if seeds is None else [seeds[i] for i in wide],
         )
         for _ in turns(apart, texts, sampler):
             pass
@@ -206,13 +216,17 @@ def started(
 
 
 def new_texts(
-    plan: Plan, rows: list[list[int]], blanks: Sequence[str], sampling: SamplingConfig
+    plan: Plan,
+    rows: list[list[int]],
+    blanks: Sequence[str],
+    sampling: SamplingConfig,
+    seeds: Sequence[int] | None = None,
 ) -> tuple[list[GrowingText], Sampler]:
     """For every row an empty text behind its prompt's blanks, and what draws its tokens."""
     ends = ends_of(plan.model, sampling)
     texts = [GrowingText(plan.model.tokenizer, ends, own) for own in blanks]
     device = next(plan.model.original_model.parameters()).device
-    return texts, Sampler(sampling, rows, device)
+    return texts, Sampler(sampling, rows, device, seeds)
 
 
 def _generated(text: GrowingText, steps: Sequence[Step] = ()) -> Generated:

@@ -20,15 +20,27 @@ class Sampler:
     """
 
     def __init__(
-        self, config: SamplingConfig, prompts: Sequence[list[int]], device: torch.device
+        self,
+        config: SamplingConfig,
+        prompts: Sequence[list[int]],
+        device: torch.device,
+        seeds: Sequence[int] | None = None,
     ) -> None:
-        """Prepare for texts behind some prompts, given as token ids."""
+        """Prepare for texts behind some prompts, given as token ids.
+
+        Args:
+            config: How tokens are drawn.
+            prompts: Token ids of each text's prompt.
+            device: Where log-probs are.
+            seeds: Of each text; that of the config for all if None.
+        """
+        seeds = [config.seed] * len(prompts) if seeds is None else seeds
         self._warpers = _warpers(config)
         self._generators: list[torch.Generator] | None = None
         if config.temperature > 0:
             self._generators = [
-                torch.Generator(device=device).manual_seed(_seed(config.seed, prompt))
-                for prompt in prompts
+                torch.Generator(device=device).manual_seed(_seed(seed, prompt))
+                for seed, prompt in zip(seeds, prompts, strict=True)
             ]
 
     def luck(

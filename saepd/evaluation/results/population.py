@@ -1,6 +1,6 @@
 """The same predictions against the population's answers: is one distribution right for everybody?
 
-Distributional pluralism (Sorensen et al. 2024, arXiv 2402.05070, section 2.3): a model's one answer
+Distributional pluralism (Sorensen et al. 2024, arXiv 2402.05070): a model's one answer
 should be spread as the population's answers are. The population's gold of a question is the mean of
 the groups' gold, weighted by their shares in the population. A method that answers for each group
 is taken by the mean of these answers with the same weights, which is a linear opinion pool; one

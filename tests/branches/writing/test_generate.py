@@ -1,5 +1,5 @@
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -490,6 +490,19 @@ def test_branches_share_their_luck(llama):
         llama, PROMPT, [dense(1)], STEERED_ALONE, max_new_tokens=16, temperature=2, seed=5
     )
     assert merged == one.text
+
+
+def test_a_prompt_is_continued_by_each_seed_as_by_a_run_with_that_seed(llama):
+    sampling = SamplingConfig(max_new_tokens=8, temperature=2.0, seed=5)
+    seeds = (3, 5, 8)
+    apart = [
+        generate_branches(llama, [PROMPT], [dense(1)], replace(sampling, seed=seed))[0]
+        for seed in seeds
+    ]
+    assert generate_branches(llama, [PROMPT] * 3, [dense(1)], sampling, seeds=seeds) == apart
+    assert len({own[0].text for own in apart}) == 3
+    with pytest.raises(InputError, match="3 seeds for 1 prompts: give one for each"):
+        generate_branches(llama, [PROMPT], [dense(1)], sampling, seeds=seeds)
 
 
 # --- the trace ---
