@@ -195,14 +195,9 @@ def _lay_out(
     sampling = options.sampling
     if "temperature" not in options.directions.given:
         sampling = replace(sampling, temperature=DRAWN_AT)
-    with progress("writing") as report:
+    with progress_bar("writing") as report:
         found = distinct_answers(
-            model,
-            prompts,
-            directions,
-            sampling,
-            options.distinct,
-            progress=partial(report, "writing"),
+            model, prompts, directions, sampling, options.distinct, progress=report
         )
     if options.json:
         _print_found([one.as_json() for one in found], options)
