@@ -17,8 +17,8 @@ EXAMPLES = """\
   saepd search "money and taxes" --index index
 
 The same command continues an interrupted run. An index in the folder "index" of
-an SAE's own folder is found without being named. With --labels, the same command
-adds labels to an index that is there already."""
+an SAE's own folder is found without being named. With --labels, the same
+command adds labels to an index that is there already."""
 
 FIRST = ("texts", "out", "about", "labels", "max_tokens", "model", "sae")
 
