@@ -36,6 +36,7 @@ from saepd.directions.edits import AddVector
 from saepd.directions.sites import check_blocks
 from saepd.models.batching import is_out_of_memory
 from saepd.models.cache import cache_dir
+from saepd.models.device import computing_dtype
 from saepd.models.identity import weights_fingerprint
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _code() -> str:
 
 def _difference(model: TransformerBridge, kind: str) -> str:
     """Run the probes both ways; says how they differ, or nothing."""
-    tolerance = _TOLERANCE.get(next(model.original_model.parameters()).dtype, 1e-4)
+    tolerance = _TOLERANCE.get(computing_dtype(model.original_model), 1e-4)
     if kind == "short":
         _check_causal(model)
     probes = _short_probes(model) if kind == "short" else _long_probes(model)
@@ -148,7 +149,7 @@ def _check_causal(model: TransformerBridge) -> None:
         InputError: what such a model says of a prompt depends on what is written behind it.
     """
     tokens, plan = _tokens(model, 24), Plan(model, [])
-    tolerance = _TOLERANCE.get(next(model.original_model.parameters()).dtype, 1e-4)
+    tolerance = _TOLERANCE.get(computing_dtype(model.original_model), 1e-4)
 
     def both() -> list[Tensor]:
         with torch.inference_mode():

@@ -55,11 +55,19 @@ def torch_device(device: str | None) -> torch.device:
     return found
 
 
+def computing_dtype(hf_model: Any) -> torch.dtype:
+    """The precision that a model computes in; quantised weights are integers beside it."""
+    if getattr(hf_model, "is_loaded_in_8bit", False):
+        # bitsandbytes casts what goes into such weights, whatever the model's precision is.
+        return torch.float16
+    return next(p.dtype for p in hf_model.parameters() if p.is_floating_point())
+
+
 def quantisation_config(quantize: str, dtype: torch.dtype) -> Any:
     """How transformers is told to quantise weights as it loads them; None if it shall not.
 
     Raises:
-        InputError: an unknown name, or no bitsandbytes or CUDA to do it with.
+        InputError: an unknown name, or no bitsandbytes to do it with.
     """
     if quantize == "none":
         return None
@@ -67,8 +75,6 @@ def quantisation_config(quantize: str, dtype: torch.dtype) -> Any:
         raise InputError(f"unknown quantisation {quantize!r}: use none, 4bit or 8bit")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise InputError(f"quantize {quantize} needs bitsandbytes: run `pip install bitsandbytes`")
-    if not torch.cuda.is_available():
-        raise InputError(f"quantize {quantize} needs a CUDA device, and there is none here")
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(

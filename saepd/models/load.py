@@ -14,8 +14,16 @@ import torch
 from saepd.common.errors import InputError, first_line
 from saepd.models.device import quantisation_config, torch_device, torch_dtype
 from saepd.models.packaged import DEFAULT_MODEL
+from saepd.models.placing import (
+    DeviceMap,
+    check_not_offloaded,
+    check_room,
+    devices_of,
+    shapes_by_config,
+    shapes_in,
+)
 from saepd.models.proof import Proof, proof_file, prove, remember, remembered, take_probe
-from saepd.models.source import find_model, read_model
+from saepd.models.source import files_of, find_model, read_model
 from saepd.models.weights import check_complete, check_unquantised
 
 if TYPE_CHECKING:
@@ -29,7 +37,7 @@ def load_model(
     *,
     device: str | None = None,
     dtype: str | torch.dtype = "float32",
-    device_map: str | dict[str, str | int] | None = None,
+    device_map: DeviceMap | None = None,
     revision: str | None = None,
     quantize: str = "none",
     trust_remote_code: bool = False,
@@ -46,10 +54,11 @@ def load_model(
             Face layout; or a hub id, which is looked for in the local cache first.
         device: Where the weights go (``"cpu"``, ``"cuda:0"``, ...); the best one there is if None.
         dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``, or a torch dtype.
-        device_map: Split over devices, as in transformers; excludes ``device``.
+        device_map: Split over devices, as in transformers; excludes ``device``. Weights that are
+            kept on the CPU or on disk for devices elsewhere are refused.
         revision: Branch, tag or commit of a hub id.
-        quantize: ``"4bit"`` or ``"8bit"`` keeps so much of each weight, by bitsandbytes on CUDA;
-            ``"none"`` keeps all.
+        quantize: ``"4bit"`` or ``"8bit"`` keeps so much of each weight, by bitsandbytes; ``"none"``
+            keeps all.
         trust_remote_code: Run code that comes with the checkpoint. Off unless asked for.
         trust_bridge: Go on where the bridge does not compute what transformers does.
 
@@ -60,7 +69,8 @@ def load_model(
 
     Raises:
         InputError: no such model, unreadable or incomplete files, options that exclude each other,
-            or a bridge that computes something else than the model.
+            weights that memory has no room for, or a bridge that computes something else than the
+            model.
     """
     model, proof = load_proved(
         name,
@@ -88,7 +98,7 @@ def load_proved(
     *,
     device: str | None = None,
     dtype: str | torch.dtype = "float32",
-    device_map: str | dict[str, str | int] | None = None,
+    device_map: DeviceMap | None = None,
     revision: str | None = None,
     quantize: str = "none",
     trust_remote_code: bool = False,
@@ -103,11 +113,8 @@ def load_proved(
     name = str(name) if name is not None else DEFAULT_MODEL
     precision = torch_dtype(dtype)
     quantisation = quantisation_config(quantize, precision)
-    if quantisation is not None:
-        # transformers puts quantised weights where they run and refuses to move them.
-        device_map = device_map or {"": device or "cuda"}
-    # device moves the wrapped model, so for a dispatched one it must stay unset.
-    place = None if device_map is not None else torch_device(device)
+    placed: DeviceMap = device_map if device_map is not None else {"": str(torch_device(device))}
+    devices = devices_of(placed)
     source, label = find_model(name)
 
     from transformer_lens.model_bridge import TransformerBridge
@@ -121,11 +128,14 @@ def load_proved(
         }
         config = AutoConfig.from_pretrained(source, **options)
         check_unquantised(Path(source), config, name)
+        here = shapes_in(files_of(source, revision)) if here_only else {}
+        shapes = here or shapes_by_config(config, trust_remote_code=trust_remote_code)
+        check_room(name, shapes, precision, quantize, devices)
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=precision,
-            device_map=device_map,
+            device_map=placed,
             quantization_config=quantisation,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
@@ -135,8 +145,7 @@ def load_proved(
 
     tokenizer, model, info = read_model(source, name, read)
     check_complete(info, name)
-    if place is not None:
-        model.to(place)
+    check_not_offloaded(model)
     model.eval()
     model.requires_grad_(False)
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
@@ -147,7 +156,12 @@ def load_proved(
     try:
         with _nothing_installed():
             bridge = TransformerBridge.boot_transformers(
-                source, hf_model=model, tokenizer=_no_tokenizer(), dtype=precision, device=place
+                source,
+                hf_model=model,
+                tokenizer=_no_tokenizer(),
+                dtype=precision,
+                # Where it takes tokens to; nothing of what is loaded is moved any more.
+                device=devices[0],
             )
     except Exception as error:
         # The adapters of some hundred architectures raise unrelated classes.

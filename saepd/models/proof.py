@@ -22,6 +22,7 @@ from torch import Tensor
 from saepd.common.errors import InputError
 from saepd.common.files import write_json
 from saepd.models.cache import cache_dir
+from saepd.models.device import computing_dtype
 from saepd.models.identity import weights_fingerprint
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def take_probe(hf_model: Any, tokenizer: Any, name: str) -> Probe:
         for row in rows:
             logits = hf_model(input_ids=torch.tensor([row], device=device), use_cache=False).logits
             if not bool(torch.isfinite(logits).all()):
-                dtype = str(_dtype(hf_model)).removeprefix("torch.")
+                dtype = str(computing_dtype(hf_model)).removeprefix("torch.")
                 raise InputError(
                     f"{name} computes infinity or not-a-number in {dtype} on a plain text: load it "
                     "in float32 or bfloat16"
@@ -154,7 +155,7 @@ def prove(model: TransformerBridge, probe: Probe) -> Proof:
                 difference = max(_difference(a, b) for a, b in pairs)
             length = len(short) if what.endswith("short text") else len(long)
             comparisons.append(Comparison(what, length, difference))
-    dtype = _dtype(model.original_model)
+    dtype = computing_dtype(model.original_model)
     return Proof(
         tuple(comparisons),
         TOLERANCE.get(dtype, TOLERANCE[torch.bfloat16]),
@@ -170,7 +171,7 @@ def proof_file(hf_model: Any) -> Path:
     made_of = [
         weights_fingerprint(hf_model),
         hf_model.config.to_json_string(),
-        str(_dtype(hf_model)),
+        str(computing_dtype(hf_model)),
         parameter.device.type,
         *(metadata.version(p) for p in ("torch", "transformers", "transformer-lens", "saepd")),
     ]
@@ -213,11 +214,6 @@ def _probe_rows(hf_model: Any, tokenizer: Any) -> tuple[list[list[int]], str]:
     while len(long) < length:
         long = long + tokenizer(" " + LONG_TEXT, add_special_tokens=False).input_ids
     return [short[:length], long[:length]], untested
-
-
-def _dtype(module: Any) -> torch.dtype:
-    """The precision that a model computes in; quantised weights are integers beside it."""
-    return next(p.dtype for p in module.parameters() if p.is_floating_point())
 
 
 def _log_probs(logits: Float[Tensor, "seq vocab"]) -> Float[Tensor, "seq vocab"]:

@@ -39,6 +39,16 @@ def find_model(name: str) -> tuple[str, str]:
     return name, name
 
 
+def files_of(source: str, revision: str | None) -> Path | None:
+    """The folder on this machine that holds a model's files; None if there is none."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if Path(source).is_dir():
+        return Path(source)
+    config = try_to_load_from_cache(source, "config.json", revision=revision)
+    return Path(config).parent if isinstance(config, str) else None
+
+
 def read_model(source: str, name: str, read: Callable[[bool], T], what: str = "model") -> T:
     """Read a model's files from this machine if they are there, else from the hub.
 

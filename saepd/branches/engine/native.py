@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from saepd.models.device import computing_dtype
+
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
@@ -79,5 +81,5 @@ def _is_equal(model: TransformerBridge) -> bool:
     except Exception:
         # A module that cannot run without its wrapper raises whatever it stumbles over.
         return False
-    tolerance = _TOLERANCE.get(str(weight.dtype), 0.0)
+    tolerance = _TOLERANCE.get(str(computing_dtype(hf_model)), 0.0)
     return bool(((wrapped - unwrapped).abs() <= tolerance * (1 + wrapped.abs())).all())
