@@ -54,6 +54,24 @@ def test_only_some_perspectives_leaves_their_items_golds_and_rows():
         whole.only(["Nrth"])
 
 
+def test_shares_are_of_those_who_are_asked_about():
+    three = task([item("a", North=(1, 0), South=(1, 0), West=(0, 1))])
+    assert three.shares() == pytest.approx(dict.fromkeys(("North", "South", "West"), 1 / 3))
+    counted = replace(three, population={"North": 30, "South": 10, "West": 60})
+    assert counted.shares() == pytest.approx({"North": 0.3, "South": 0.1, "West": 0.6})
+    assert counted.shares(["South", "North"]) == pytest.approx({"South": 0.25, "North": 0.75})
+    assert counted.only(["South", "West"]).shares() == pytest.approx(
+        {"South": 1 / 7, "West": 6 / 7}
+    )
+    with pytest.raises(InputError, match="has nobody of perspective 'West': say how many"):
+        replace(three, population={"North": 1, "South": 1, "West": 0}).shares()
+
+
+def test_the_packaged_surveys_population_are_its_respondents():
+    respondents = {"Democrat": 731, "Independent": 980, "Republican": 527}
+    assert load_task(PACKAGED_TASK).population == respondents
+
+
 @pytest.mark.parametrize(
     ("items", "changes", "message"),
     [

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from saepd.branches.neutral import SideEffects
 from saepd.evaluation.results.parts import Prediction
@@ -77,7 +78,7 @@ def _of_population(predictions: Sequence[Prediction], task: Task) -> list[Predic
     ]
 
 
-def _mean(distributions: Mapping[str, Sequence[float]], task: Task) -> tuple[float, ...]:
+def _mean(distributions: Mapping[str, ArrayLike], task: Task) -> tuple[float, ...]:
     shares = task.shares(list(distributions))
     total = np.sum([share * np.asarray(distributions[n]) for n, share in shares.items()], axis=0)
     return tuple((total / total.sum()).tolist())
