@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from saepd.branches.engine.plan import check_prompts
 from saepd.branches.writing.config import DRAWN_AT, OvertonConfig, SamplingConfig
 from saepd.branches.writing.generate import generate_branches
 from saepd.common.errors import InputError
@@ -130,7 +131,7 @@ def distinct_answers(
 
     Raises:
         InputError: as `saepd.generate_branches`, no directions, a temperature of 0 with several
-            samples, or another number of shares than of branches.
+            samples, two branches of one name, or another number of shares than of branches.
     """
     sampling, config = sampling or SamplingConfig(temperature=DRAWN_AT), config or OvertonConfig()
     branches = as_branches(directions)
@@ -141,7 +142,13 @@ def distinct_answers(
             f"at temperature 0 all {config.n_samples} samples of a branch are the same text: give "
             "a temperature such as 0.9, or n_samples 1"
         )
+    check_prompts(model, prompts)
     names = [" + ".join(direction.perspective for direction in branch) for branch in branches]
+    if twice := [name for name in names if names.count(name) > 1 or name == "base"]:
+        raise InputError(
+            f"several branches are called {twice[0]!r}, and answers are told by the name of who "
+            "gives them: give each its own"
+        )
     if config.shares and len(config.shares) != len(names):
         raise InputError(
             f"{len(config.shares)} shares for {len(names)} perspectives ({', '.join(names)}): give "

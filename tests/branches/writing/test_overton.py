@@ -134,6 +134,10 @@ def test_settings_that_are_none_are_refused(setting, match):
 def test_what_cannot_be_laid_out_is_refused(llama):
     with pytest.raises(InputError, match="no directions: give at least one"):
         distinct_answers(llama, [PROMPT], [])
+    with pytest.raises(InputError, match="several branches are called 'north'"):
+        distinct_answers(llama, [PROMPT], [dense("north"), dense("north", 1)])
+    with pytest.raises(InputError, match="give a list of at least one prompt"):
+        distinct_answers(llama, PROMPT, [dense("north")])
     with pytest.raises(InputError, match="at temperature 0 all 4 samples"):
         distinct_answers(llama, [PROMPT], [dense("north")], SamplingConfig())
     with pytest.raises(InputError, match="2 shares for 1 perspectives"):
