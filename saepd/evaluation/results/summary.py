@@ -68,8 +68,10 @@ def summary_rows(
         effects: Method -> of each draw, perspective -> what its branch does to neutral text. The
             rows tell their mean, over draws and (for everybody) perspectives.
     """
+    # Bootstrap weights are by place, so all methods' rows have to stand in one order.
+    place = {pair: i for i, pair in enumerate(dict.fromkeys(map(_asked, predictions)))}
     table: dict[tuple[str, str], list[Prediction]] = {}
-    for row in predictions:
+    for row in sorted(predictions, key=lambda row: place[_asked(row)]):
         for name in {EVERYBODY, row.perspective}:
             table.setdefault((row.method, name), []).append(row)
     nulls = {id_ for id_, method in methods.items() if method.null}
@@ -110,6 +112,10 @@ def summary_rows(
             {id_: table[id_, EVERYBODY] for id_ in methods}, methods, task
         )
     return [{key: _rounded(value) for key, value in row.items()} for row in rows]
+
+
+def _asked(row: Prediction) -> tuple[int, str, str]:
+    return row.draw, row.item, row.perspective
 
 
 def _primary(metric: str, rows: Sequence[Prediction], task: Task, weights: DrawWeights) -> PerDraw:

@@ -80,6 +80,22 @@ def test_a_method_is_compared_with_its_own_controls(opinions):
     assert line.startswith("| Ours | Uniform | -0.")
 
 
+def test_differences_are_paired_in_whatever_order_methods_answer(opinions):
+    found = predictions(opinions, PULLS)
+    rows = summary_rows(found, METHODS_OF, opinions, 0)
+    ours = [row for row in found if row.method == "ours"]
+    others = [row for row in found if row.method != "ours"]
+    assert summary_rows(others + ours[::-1], METHODS_OF, opinions, 0) == rows
+    # What answers as another does differs from it by nothing, in every draw.
+    same = [row._replace(method="ours") for row in others if row.method == "train-mean"]
+    [overall, *_] = [
+        row
+        for row in summary_rows(others + same[::-1], METHODS_OF, opinions, 0)
+        if row["method"] == "ours"
+    ]
+    assert overall["js_minus_train_mean"] == [0, 0, 0]
+
+
 def test_the_controls_of_methods_are_methods():
     for method in METHODS.values():
         assert set(method.controls) <= set(METHODS)
