@@ -11,10 +11,10 @@ RUN_READY := $(VENV)/.ready-to-run
 DEV_READY := $(VENV)/.ready-to-develop
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check clean
+.PHONY: help setup demo test newlens check clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(DEV_READY) ## install saepd and its development tools into .venv
 
@@ -23,6 +23,9 @@ demo: $(RUN_READY) ## run the demonstration; what it makes is in out/demo
 
 test: check ## check, then run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+newlens: $(DEV_READY) ## run the tests that need no SAE on TransformerLens 4
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/transformer_lens_4.py
 
 check: $(DEV_READY) ## lint, formatting, types, and that no room imports one above it
 	$(BIN)/ruff check

@@ -47,6 +47,8 @@ def llama(tiny_bridge: Callable[[str], Any]) -> Any:
 def random_sae() -> Callable[..., Any]:
     """Factory of inference SAEs whose every weight is random, decoder norms included."""
 
+    pytest.importorskip("sae_lens", reason="SAELens is not beside this TransformerLens")
+
     def make(
         architecture: str = "standard",
         *,

@@ -68,6 +68,16 @@ def test_names_survive_the_import_of_their_module():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_every_public_name_is_there_without_saelens():
+    code = """
+import sys
+sys.modules["sae_lens"] = None
+import saepd
+assert all(getattr(saepd, name) for name in saepd.__all__)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
 def test_a_name_that_is_none_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'saepd' has no attribute 'mrege'"):
         _ = saepd.mrege

@@ -19,6 +19,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from saepd.common.errors import InputError, first_line
 from saepd.common.files import file_sha256
@@ -31,6 +32,8 @@ MIN_MEMORY_GB = 2.0
 MIN_DISK_GB = 0.6
 
 _GB = 1e9
+# From this version of TransformerLens on, SAELens refuses to be installed beside it.
+_WITHOUT_SAELENS = 4
 _SAE_FILES = ("cfg.json", "sae_weights.safetensors", "card.json")
 
 
@@ -97,6 +100,8 @@ def _package(requirement: Requirement) -> Check:
         return Check(name, False, f"not installed (needs {wanted})", f"pip install '{requirement}'")
     fits = wanted.contains(found, prereleases=True)
     advice = "" if fits else f"pip install '{requirement}'"
+    if name == "transformer-lens" and Version(found).major >= _WITHOUT_SAELENS:
+        advice += ", since SAELens allows no version 4: there saepd steers with vectors alone"
     return Check(name, fits, f"{found} (needs {wanted})", advice)
 
 

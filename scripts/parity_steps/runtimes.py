@@ -7,7 +7,11 @@ ImportError where its tool is not installed.
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -110,19 +114,33 @@ def by_rule(setting: Setting, vectors: list[dict[int, torch.Tensor]]) -> LogProb
         setting: What is compared.
         vectors: Of each perspective, what the tool reads out of its file, by block.
     """
+    return by_edits(
+        setting, [{i: partial(torch.add, v) for i, v in own.items()} for own in vectors]
+    )
+
+
+def by_edits(
+    setting: Setting, edits: list[dict[int, Callable[[torch.Tensor], torch.Tensor]]]
+) -> LogProbs:
+    """Let a tool's own functions edit the outputs of blocks.
+
+    Args:
+        setting: What is compared.
+        edits: Of each perspective, what is done to a block's output, by block.
+    """
     model, found = setting.hf_model(), []
     blocks = model.get_submodule("model.layers")
-    for own in vectors:
+    for own in edits:
 
-        def adding(vector: torch.Tensor) -> Callable[..., Any]:
-            def add(_module: Any, _args: Any, output: Any) -> Any:
+        def editing(edit: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., Any]:
+            def after(_module: Any, _args: Any, output: Any) -> Any:
                 if isinstance(output, tuple):
-                    return (output[0] + vector, *output[1:])
-                return output + vector
+                    return (edit(output[0]), *output[1:])
+                return edit(output)
 
-            return add
+            return after
 
-        handles = [blocks[i].register_forward_hook(adding(v)) for i, v in own.items()]
+        handles = [blocks[i].register_forward_hook(editing(e)) for i, e in own.items()]
         found.append(_last(model, setting.rows))
         for handle in handles:
             handle.remove()
@@ -160,34 +178,76 @@ def aisteer360(setting: Setting) -> tuple[LogProbs, str]:
 
 
 def transformer_lens(setting: Setting) -> tuple[LogProbs, str]:
-    """By its description: each value added at the hook of its name."""
-    vectors = []
-    for written in setting.export("transformer-lens"):
-        specs = _json(written.files[0])
-        vectors.append(
-            {int(hook.split(".")[1]): torch.tensor(s["value"]) for hook, s in specs.items()}
-        )
+    """Its own bridge and specs, of the folder that TRANSFORMER_LENS_4 names; else by description:
+    each value added at the hook of its name.
+    """
+    perspectives = [_json(w.files[0]) for w in setting.export("transformer-lens")]
+    if folder := os.environ.get("TRANSFORMER_LENS_4"):
+        return _in_transformer_lens_4(setting, perspectives, folder)
+    vectors = [
+        {int(hook.split(".")[1]): torch.tensor(s["value"]) for hook, s in specs.items()}
+        for specs in perspectives
+    ]
     return by_rule(setting, vectors), "by its description (4.x cannot be beside SAELens)"
 
 
-def hotwire(setting: Setting) -> tuple[LogProbs, str]:
-    """Its own loader where it is installed; adding needs vLLM and a GPU, and is by description."""
-    vectors, runtime = [], "by its description"
-    for written in setting.export("hotwire"):
-        path, asked = written.files
-        name, rows = path.stem, torch.load(path, weights_only=True)
-        try:
-            from hotwire._state import SteerState  # pyright: ignore[reportMissingImports]
+def _in_transformer_lens_4(
+    setting: Setting, perspectives: list[dict[str, Any]], folder: str
+) -> tuple[LogProbs, str]:
+    out = setting.folder / "transformer_lens_4.safetensors"
+    script = Path(__file__).with_name("transformer_lens_4.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(setting.checkpoint), str(out)],
+        input=json.dumps({"rows": setting.rows, "perspectives": perspectives}),
+        env={**os.environ, "PYTHONPATH": folder},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    found = [list(own) for own in load_file(out)["log_probs"]]
+    return found, f"transformer-lens {done.stdout.split()[-1]}, its eager bridge"
 
-            state = SteerState(*rows.shape, 1, torch.device("cpu"), torch.float32, 4)
-            state.load_store(str(path))
-            rows = state.store[name][0]
-            runtime = f"hotwire-vllm {version('hotwire-vllm')} reads it; added by its description"
-        except ImportError:
-            pass
-        request = json.loads(_json(asked)["hotwire"])
-        vectors.append({one["layer"]: one["scale"] * rows[one["layer"]] for one in request})
-    return by_rule(setting, vectors), runtime
+
+def hotwire(setting: Setting) -> tuple[LogProbs, str]:
+    """Its reader, its bank of vectors and its kernel, in triton's interpreter, where these are
+    installed; else by its description.
+    """
+    requests = [
+        (w.files[0], json.loads(_json(w.files[1])["hotwire"])) for w in setting.export("hotwire")
+    ]
+    os.environ["TRITON_INTERPRET"] = "1"
+    try:
+        from hotwire._kernel import steer  # pyright: ignore[reportMissingImports]
+        from hotwire._state import SteerState  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        vectors = []
+        for path, request in requests:
+            rows = torch.load(path, weights_only=True)
+            vectors.append({one["layer"]: one["scale"] * rows[one["layer"]] for one in request})
+        return by_rule(setting, vectors), "by its description"
+    perspectives = []
+    for path, request in requests:
+        rows = torch.load(path, weights_only=True)
+        state = SteerState(*rows.shape, 1, torch.device("cpu"), torch.float32, len(request))
+        state.load_store(str(path))
+        slots = {
+            one["layer"]: state.slot_for(one["id"], one["layer"], one["scale"]) for one in request
+        }
+        perspectives.append(
+            {layer: partial(_in_slot, steer, state.bank, slot) for layer, slot in slots.items()}
+        )
+    told = f"hotwire-vllm {version('hotwire-vllm')}, its kernel in triton's interpreter"
+    return by_edits(setting, perspectives), told
+
+
+def _in_slot(steer: Any, bank: Any, slot: int, h: torch.Tensor) -> torch.Tensor:
+    """A vector of hotwire's bank added to every token's row by its kernel."""
+    rows = h[0].clone()
+    slots = torch.full((len(rows),), slot, dtype=torch.int32)
+    steer(rows, bank.bank, slots, bank.scales)
+    return rows.unsqueeze(0)
 
 
 def neuronpedia(setting: Setting) -> tuple[LogProbs, str]:

@@ -110,7 +110,10 @@ def test_missing_and_unfitting_packages_are_told(monkeypatch: pytest.MonkeyPatch
     )
     assert not checks["transformer-lens"].ok
     assert checks["transformer-lens"].detail == "4.0.1 (needs <4,>=3.9)"
-    assert checks["transformer-lens"].advice == "pip install 'transformer-lens<4,>=3.9'"
+    assert checks["transformer-lens"].advice == (
+        "pip install 'transformer-lens<4,>=3.9', since SAELens allows no version 4: there saepd "
+        "steers with vectors alone"
+    )
     assert checks["torch"].ok
 
 
