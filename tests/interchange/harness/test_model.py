@@ -4,6 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import EntryPoint
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -124,3 +127,12 @@ def test_the_harness_own_command_line_finds_the_model(tasks, steering):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "|colours|" in done.stdout.replace(" ", "")
+
+
+def test_the_entry_point_names_the_model_that_the_harness_knows():
+    from lm_eval.api.registry import get_model
+
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    [(name, value)] = project["entry-points"]["lm_eval.models"].items()
+    loaded = EntryPoint(name, value, "lm_eval.models").load()
+    assert loaded is get_model("saepd")
