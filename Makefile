@@ -11,7 +11,7 @@ RUN_READY := $(VENV)/.ready-to-run
 DEV_READY := $(VENV)/.ready-to-develop
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test newlens check clean
+.PHONY: help setup demo docs test newlens check clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ setup: $(DEV_READY) ## install saepd and its development tools into .venv
 
 demo: $(RUN_READY) ## run the demonstration; what it makes is in out/demo
 	$(BIN)/saepd demo --out out/demo
+
+docs: $(DEV_READY) ## build the documentation's site; it is in out/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 test: check ## check, then run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
@@ -34,7 +37,7 @@ check: $(DEV_READY) ## lint, formatting, types, and that no room imports one abo
 	$(BIN)/lint-imports
 
 clean: ## remove caches and the demonstration's output; .venv stays
-	rm -rf out/demo dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf out/demo out/site dist .pytest_cache .ruff_cache .hypothesis
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # venv makes python first and pip later, so an environment cut short is made again.

@@ -51,7 +51,14 @@ def tiny_tokenizer(
     return fast
 
 
-def save_tiny_model(architecture: str, folder: Path, seed: int = 0) -> Path:
+def save_tiny_model(
+    architecture: str,
+    folder: Path,
+    seed: int = 0,
+    *,
+    n_layers: int = N_LAYERS,
+    n_positions: int = 256,
+) -> Path:
     """A random model of the architecture in the Hugging Face folder layout.
 
     Of the four, those whose real tokenizers put a beginning in front of texts do so here.
@@ -67,10 +74,10 @@ def save_tiny_model(architecture: str, folder: Path, seed: int = 0) -> Path:
         "vocab_size": len(tokenizer),
         "hidden_size": D_MODEL,
         "intermediate_size": 64,
-        "num_hidden_layers": N_LAYERS,
+        "num_hidden_layers": n_layers,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "max_position_embeddings": 256,
+        "max_position_embeddings": n_positions,
         **ids,
     }
     if architecture == "llama":
@@ -102,7 +109,12 @@ def save_tiny_model(architecture: str, folder: Path, seed: int = 0) -> Path:
         )
     else:
         config = transformers.GPT2Config(
-            vocab_size=len(tokenizer), n_embd=32, n_layer=N_LAYERS, n_head=4, n_positions=256, **ids
+            vocab_size=len(tokenizer),
+            n_embd=32,
+            n_layer=n_layers,
+            n_head=4,
+            n_positions=n_positions,
+            **ids,
         )
     model = transformers.AutoModelForCausalLM.from_config(config)
     # The default initialisation is so small that every next-token distribution is nearly flat.

@@ -25,10 +25,10 @@ _STYLE = """
 body{font-family:system-ui,sans-serif;line-height:1.5;margin:0 auto;padding:1em;max-width:70em;
 background:Canvas;color:CanvasText}
 h1{font-size:1.3em;margin:.2em 0}a{color:LinkText}
-form{display:flex;gap:.5em;flex-wrap:wrap;margin:.6em 0}
+form{display:flex;gap:.5em;flex-wrap:wrap;align-items:center;margin:.6em 0}
 input{flex:1 1 14em;font:inherit;padding:.3em}button{font:inherit;padding:.3em .8em}
-main{overflow-x:auto;outline:none}.lead{font-size:1.1em}
-.peak{outline:2px solid rgba(230,120,0,.9);border-radius:2px}
+main{outline:none}.saepd{max-width:none}.lead{font-size:1.1em}td:not(.n):last-child{min-width:14em}
+.peak{outline:2px solid rgba(230,120,0,.9);border-radius:2px;display:inline-block;white-space:pre}
 .bars .name{display:inline-block;width:5em;text-align:right;margin-right:.6em}
 """
 
@@ -58,9 +58,10 @@ def explorer(index: FeatureIndex, table: FeatureTable | None = None) -> bytes:
         element("title", title),
         Html(f"<style>{STYLE}{_STYLE}</style>"),
     )
+    asked = "words, or the id of a latent"
     form = element(
         "form",
-        element("input", id="query", type="search", aria_label="words, or the id of a latent"),
+        element("input", id="query", type="search", aria_label=asked, placeholder=asked),
         element("button", "Search", type="submit"),
         element("a", "Feedback", href="#table"),
         id="search",

@@ -11,6 +11,7 @@ from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector, EditLatents
 from saepd.directions.saving import load_from_disk, save_to_disk
 from saepd.feedback.schema import Item
+from saepd.pages.explorer import explorer
 from saepd.pages.live.server import LiveServer
 from saepd.pages.live.session import LiveSession
 from saepd.pages.report import write_report
@@ -27,6 +28,7 @@ SIZES = [(1200, "light"), (1200, "dark"), (420, "light"), (420, "dark")]
 
 @pytest.fixture(scope="module")
 def browser():
+    playwright.expect.set_options(timeout=30_000)
     with playwright.sync_playwright() as started:
         # A container's root has no sandbox.
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -71,6 +73,59 @@ def live(llama, random_sae):
         thread.join()
 
 
+@pytest.fixture(scope="module")
+def explored(index, table, tmp_path_factory):
+    """The explorer's file."""
+    file = tmp_path_factory.mktemp("explored") / "explore.html"
+    file.write_bytes(explorer(index, table))
+    return file.as_uri()
+
+
+def test_the_explorer_is_searched_and_followed_by_keyboard(opened, explored, table):
+    page = opened(explored)
+    assert page.inner_text(".lead") == table.sentence
+    page.keyboard.press("Tab")
+    page.focus("#query")
+    page.keyboard.type("trees")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("h2:has-text('Latents found')")
+    first = page.locator("main a").first
+    latent = first.inner_text()
+    first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f"h2:has-text('Latent {latent}:')")
+    alike = page.locator("h3:has-text('Writes like') + table a").first
+    other = alike.inner_text()
+    assert other != latent
+    alike.click()
+    page.wait_for_selector(f"h2:has-text('Latent {other}:')")
+    page.go_back()
+    page.wait_for_selector(f"h2:has-text('Latent {latent}:')")
+    page.click("text=Feedback")
+    page.wait_for_selector(".lead")
+    assert page.locator("main tbody tr").count() > len(table.rows)
+
+
+def test_what_is_typed_into_the_explorer_stays_text(opened, explored, hostile):
+    page = opened(explored)
+    for typed, shown in (
+        (hostile, "Latents found"),
+        ("javascript:alert(1)", "Latents found"),
+        ("<script>", "Latents found"),
+        ("999", "There is no latent 999"),
+        ("zebra " * 2000, "No latent has these words"),
+        ("🦓", "No latent has these words"),
+        ("שלום", "Latents found"),
+        ("%E0%A4%Q", "No latent has these words"),
+        ("", "tells"),
+    ):
+        page.fill("#query", typed)
+        page.press("#query", "Enter")
+        playwright.expect(page.locator("main"), typed[:40]).to_contain_text(shown)
+        assert page.locator("img, main script").count() == 0
+    assert page.evaluate("window.ran") is None
+
+
 def test_the_live_page_is_typed_in_moved_and_clicked(opened, live, llama, tmp_path):
     url, sae = live
     page = opened(url)
@@ -81,20 +136,18 @@ def test_the_live_page_is_typed_in_moved_and_clicked(opened, live, llama, tmp_pa
     assert "left, people" in page.inner_text("#bars")
     before = page.inner_text("#bars")
     page.locator("#strength0").evaluate("e => { e.value = 8; e.dispatchEvent(new Event('input')) }")
-    page.wait_for_timeout(1000)
-    assert page.inner_text("#bars") != before
+    playwright.expect(page.locator("#bars")).not_to_have_text(before, use_inner_text=True)
     page.fill("#tokens", "12")
     page.click("#write")
-    page.wait_for_selector("#text-3 span")
-    page.wait_for_timeout(2000)
-    page.locator("#text-3 span").first.click()
+    page.locator("#text-3 span").nth(5).wait_for()
+    page.locator("#text-3 span").first.focus()
+    page.keyboard.press("Enter")
     page.wait_for_selector("#token table")
     assert "in the merge, disagreement" in page.inner_text("#token")
     for token in page.locator("#text-3 span").all():
         # At the first token that a branch moved, its latents are named, and each has a page.
         token.click()
-        page.wait_for_timeout(200)
-        if page.locator("#token button").count():
+        if "most moved by" in page.inner_text("#token"):
             page.locator("#token button").first.click()
             page.wait_for_selector("#latent h2")
             break
@@ -137,11 +190,13 @@ def test_text_stays_text_and_what_is_wrong_is_a_sentence(opened, live):
 
 
 @pytest.mark.parametrize(("width", "scheme"), SIZES)
-def test_pages_fit_their_window_in_light_and_dark(opened, live, llama, tmp_path, width, scheme):
+def test_pages_fit_their_window_in_light_and_dark(
+    opened, live, explored, llama, tmp_path, width, scheme
+):
     direction = Direction(HOSTILE, SITE, AddVector(torch.ones(D_MODEL)))
     save_to_disk(direction, tmp_path, llama, {"sentence": f"It helps. {HOSTILE}"})
     report = write_report(tmp_path)
-    for url in (live[0], report.as_uri()):
+    for url in (live[0], explored, report.as_uri()):
         page = opened(url, width, scheme)
         page.wait_for_selector("table")
         assert not page.evaluate("document.documentElement.scrollWidth > innerWidth")
