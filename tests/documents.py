@@ -21,7 +21,7 @@ NOT_RUN = "not run in the tests"
 _FENCE = re.compile(
     r'^```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^```$', re.M | re.S
 )
-_COMMAND = re.compile(r"(?<!`)`(saepd [^`]+)`(?!`)")
+_COMMAND = re.compile(r"(?<!`)`(saepd [^`]+)`(?!`)|^    (saepd .+)$", re.M)
 
 
 class Block(NamedTuple):
@@ -60,9 +60,9 @@ def console_lines(block: Block) -> list[tuple[list[str], bool]]:
 
 
 def commands_in_text(page: Path) -> list[list[str]]:
-    """Commands that a page names between backticks, outside its blocks."""
+    """Commands that a page names between backticks or indents, outside its fenced blocks."""
     text = _FENCE.sub("", page.read_text(encoding="utf-8"))
-    return [shlex.split(command.replace("\n", " ")) for command in _COMMAND.findall(text)]
+    return [shlex.split((a or b).replace("\n", " ")) for a, b in _COMMAND.findall(text)]
 
 
 def save_small_default(folder: Path, blocks: tuple[int, ...]) -> tuple[Path, list[Path]]:

@@ -134,9 +134,7 @@ def assess(
     directions = as_directions(directions)
     report = progress or (lambda *_: None)
     report("finding the coefficients of the KL budget", 0, 3)
-    budgeted = directions
-    if directions and config.kl_budget:
-        budgeted = fit_kl_budget(model, directions, config.kl_budget)
+    budgeted = _within_budget(model, directions, config.kl_budget)
     report("reading answers", 1, 3)
     closed = [item for item in items if item.options]
     free = [item for item in items if not item.options]
@@ -151,6 +149,21 @@ def assess(
     names = ("base", *(direction.perspective for direction in directions))
     found = {own.item.id: _assessment(own, swayed.get(own.item.id), names) for own in answers}
     return [found[item.id] for item in items]
+
+
+def _within_budget(
+    model: TransformerBridge, directions: Sequence[Direction], budget: float
+) -> list[Direction]:
+    """Directions at the coefficients of a KL budget, if there is one.
+
+    What a fit writes nothing with, since the feedback did not support steering, stays as it is: no
+    coefficient makes anything of it, and it sways no answer.
+    """
+    writing = [d for d in directions if d.constant is None or bool(d.constant.any())]
+    if not writing or not budget:
+        return list(directions)
+    fitted = iter(fit_kl_budget(model, writing, budget))
+    return [next(fitted) if d in writing else d for d in directions]
 
 
 def _sway(

@@ -12,6 +12,7 @@ from tiny import D_MODEL
 from saepd.branches.run import score_continuations
 from saepd.branches.writing.trace import Generated
 from saepd.common.errors import InputError
+from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector
 from saepd.feedback.schema import Feedback, Item
 from saepd.fit.budget import fit_kl_budget
@@ -78,6 +79,19 @@ def test_a_budget_of_zero_keeps_the_directions_own_coefficients(llama):
     found = assess(llama, CLOSED, budgeted, None, AssessmentConfig(kl_budget=0.05))
     for one, other in zip(kept, found, strict=True):
         assert one.scores["sway"] == pytest.approx(other.scores["sway"], abs=1e-6)
+
+
+def test_what_writes_nothing_sways_nothing(llama):
+    # Such are the directions of feedback that does not support steering.
+    [moving, _] = directions()
+    nothing = Direction("nothing", moving.hook_name, AddVector(torch.zeros(D_MODEL)))
+    [both] = assess(llama, CLOSED[:1], [nothing, moving], None, CONFIG)
+    [alone] = assess(llama, CLOSED[:1], [moving], None, CONFIG)
+    assert both.flip["nothing"] == math.inf
+    assert both.scores["sway"] == pytest.approx(alone.scores["sway"], abs=1e-6)
+    assert both.scores["ease_of_flip"] == pytest.approx(alone.scores["ease_of_flip"])
+    [still] = assess(llama, CLOSED[:1], [nothing], None, CONFIG)
+    assert (still.scores["sway"], still.scores["ease_of_flip"]) == (0.0, 0.0)
 
 
 def test_without_perspectives_only_the_base_is_scored(llama):
