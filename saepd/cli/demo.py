@@ -20,15 +20,15 @@ EXAMPLES = """\
 # Nulls first, then what steers.
 DEMO_METHODS = (
     *("train-mean", "zero-shot", "few-shot", "position-bias-pooled"),
-    *("fitted-scales-random-latents", "fitted-dense-vector", "fitted-scales"),
+    *("fitted-scales-random-latents", "fitted-dense-vector", "as-fit"),
 )
 
 FIRST = ("out", "block", "json", "wandb")
 
 
-def _three_draws() -> EvaluationConfig:
+def _five_draws() -> EvaluationConfig:
     """Enough to predict each question about once, in under three minutes on two cores."""
-    return EvaluationConfig(DrawConfig(draws=3))
+    return EvaluationConfig(DrawConfig(draws=5))
 
 
 @dataclass(kw_only=True)
@@ -44,7 +44,7 @@ class Options:
     out: Path = Path("out/demo")
     json: bool = False
     wandb: TrackingMode = "off"
-    evaluation: EvaluationConfig = field(default_factory=_three_draws)
+    evaluation: EvaluationConfig = field(default_factory=_five_draws)
     where: ModelConfig = field(default_factory=ModelConfig)
 
 
@@ -55,7 +55,7 @@ def run(options: Options) -> None:
     from saepd.common.tracking import track
     from saepd.directions.saving import save_to_disk
     from saepd.evaluation.example import most_divided
-    from saepd.evaluation.methods.fitted import fitted_directions, learned
+    from saepd.evaluation.methods.fitted import as_fit, gates, learned
     from saepd.evaluation.methods.steered import fold_fit
     from saepd.evaluation.results.table import finding, table_cells
     from saepd.evaluation.run import evaluate, first_fold
@@ -74,8 +74,8 @@ def run(options: Options) -> None:
             fold = first_fold(model, sae, task, config, options.out)
             summary = evaluate(model, sae, task, config, options.out, DEMO_METHODS, report, fold)
             report("features, and one question in full", 0, 1)
-            directions, fit = fitted_directions(fold, "latents"), fold_fit(fold)
-            found = verdict(model, learned(fold), list(directions.values()))
+            directions, fit = as_fit(fold), fold_fit(fold)
+            found = verdict(model, learned(fold), list(directions.values()), gates(fold))
             example = most_divided(fold, directions, task, MergeConfig())
             evidence = [explain(model, sae, fit.pairs, one, n=3) for one in fit.features]
             report("done", 1, 1)

@@ -18,7 +18,7 @@ from saepd.evaluation.fold import Fold, Predictions
 from saepd.fit.asked import ask
 from saepd.fit.candidates import Kind
 from saepd.fit.config import LearningConfig
-from saepd.fit.gating import with_gates
+from saepd.fit.gating import Gated, with_gates
 from saepd.fit.kinds import LearnedKinds, learn_kinds
 from saepd.fit.learn import gates_of, made_of, unit_rows
 from saepd.readout.options import read_options
@@ -78,12 +78,21 @@ def _directions(fold: Fold) -> dict[Kind, dict[str, Direction]]:
     return found
 
 
+def gates(fold: Fold) -> Gated | None:
+    """The gates of the learned latents; None where none are supported."""
+    return fold.once(
+        "gates",
+        lambda: gates_of(
+            learned(fold), "latents", fold.feedback, LearningConfig(), lambda *_: None
+        ),
+    )
+
+
 def _gated(fold: Fold) -> Mapping[str, Direction]:
-    plain = fitted_directions(fold, "latents")
-    gates = gates_of(learned(fold), "latents", fold.feedback, LearningConfig(), lambda *_: None)
-    if gates is None:
+    plain, found = fitted_directions(fold, "latents"), gates(fold)
+    if found is None:
         return plain
-    directions = with_gates(list(plain.values()), gates.gates, fold.sae)
+    directions = with_gates(list(plain.values()), found.gates, fold.sae)
     return {direction.perspective: direction for direction in directions}
 
 
