@@ -13,7 +13,8 @@ from torch import Tensor
 
 from saepd.branches.engine.columns import NEVER, Columns
 from saepd.branches.engine.plan import Plan
-from saepd.branches.engine.prefix import capture, edit_masks, first_edited, forward, resume_in_rows
+from saepd.branches.engine.prefix import capture, edit_masks, first_edited, resume_in_rows
+from saepd.branches.engine.running import forward
 from saepd.branches.engine.widening import Masks, WideRows, gated, share_of, widening
 from saepd.directions.gate import Amounts
 from saepd.directions.sites import activation_read

@@ -18,7 +18,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from saepd.branches.engine.columns import NEVER, Columns
-from saepd.branches.engine.prefix import Prefix, bypassed, cache_of, forward
+from saepd.branches.engine.prefix import Prefix, bypassed, cache_of
+from saepd.branches.engine.running import forward
 from saepd.branches.engine.texts import TextTree
 
 if TYPE_CHECKING:

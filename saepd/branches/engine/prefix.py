@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from saepd.branches.engine.columns import Columns, Tails, additive
-from saepd.branches.engine.native import native_modules
+from saepd.branches.engine.columns import Columns, Tails
 from saepd.branches.engine.plan import Plan
 from saepd.branches.engine.reading import reading
+from saepd.branches.engine.running import forward, run_to
 from saepd.branches.engine.widening import Copies, Masks, WideRows, widening
 from saepd.directions.gate import Amounts, Gate, Reader
 from saepd.models.positions import generated_mask, prompt_mask
@@ -195,89 +195,6 @@ def resume_in_columns(
         rest = slice(prefix.done, n_columns)
         logits = forward(prefix.model, prefix.columns, rest, cache, read=index)
     return logits.unflatten(1, (plan.n_branches, len(read)))
-
-
-def forward(
-    model: TransformerBridge,
-    columns: Columns,
-    chosen: slice,
-    cache: DynamicCache | None,
-    *,
-    read: slice | Int[Tensor, " read"] | Int[Tensor, "rows read"],
-) -> Float[Tensor, "rows read vocab"]:
-    """Hugging Face's forward on some columns, with logits only at those that are read."""
-    texts_behind = columns.n_prompt < columns.tokens.shape[1]
-    attention: Any = columns.real[:, : chosen.stop].long()
-    if texts_behind or not isinstance(read, slice):
-        # What stands side by side must not see each other, which only a full mask can say.
-        dtype = next(model.original_model.parameters()).dtype
-        attention = additive(columns.visible[:, chosen, : chosen.stop], dtype)
-
-    kept: list[Tensor] = []
-
-    def keep_read(_module: object, _args: object, h: Tensor) -> Tensor:
-        if isinstance(read, Tensor) and read.ndim == 2:
-            kept.append(h.take_along_dim(read.to(h.device).unsqueeze(-1), dim=1))
-        else:
-            kept.append(h[:, read])
-        # Some models give their output the shape of their input again, whatever it was.
-        return h[:, : chosen.stop - chosen.start]
-
-    def take_up_kept(_module: object, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (kept.pop(), *args[1:])
-
-    handles = [
-        model.ln_final.register_forward_hook(keep_read),
-        model.unembed.register_forward_pre_hook(take_up_kept),
-    ]
-    try:
-        with native_modules(model):
-            output = model.original_model(
-                input_ids=columns.tokens[:, chosen],
-                attention_mask=attention,
-                position_ids=columns.position_ids[:, chosen],
-                past_key_values=cache,
-                use_cache=cache is not None,
-            )
-    finally:
-        for handle in handles:
-            handle.remove()
-    return output.logits
-
-
-class _Reached(Exception):  # noqa: N818
-    """The forward pass has come as far as it is needed."""
-
-
-def run_to(
-    model: TransformerBridge,
-    columns: Columns,
-    chosen: slice,
-    cache: DynamicCache | None,
-    block: int,
-) -> tuple[Float[Tensor, "batch columns d_model"], bool]:
-    """Run the blocks below ``block`` on some columns.
-
-    Returns:
-        What the last of them gave, before its output's own hooks; and whether it was in a tuple.
-    """
-    last = model.blocks[block - 1]
-    found: list[Any] = []
-
-    def store(_module: object, args: tuple[Tensor, ...]) -> None:
-        found.append(args[0])
-
-    def stop(_module: object, _args: object, output: Any) -> None:
-        found.append(isinstance(output, tuple))
-        raise _Reached
-
-    with ExitStack() as stack:
-        stack.callback(last.hook_out.register_forward_pre_hook(store).remove)
-        stack.callback(last.register_forward_hook(stop).remove)
-        with suppress(_Reached):
-            forward(model, columns, chosen, cache, read=slice(-1, None))
-    hidden, in_tuple = found
-    return hidden, in_tuple
 
 
 @contextmanager
