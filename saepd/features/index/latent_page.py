@@ -108,7 +108,7 @@ class LatentPage(NamedTuple):
     @property
     def label(self) -> str:
         """The terms in one line; "never fires" or "no words" where there are none."""
-        return label_line(self.terms) or ("no words" if self.n_firings else "never fires")
+        return whole_label(self.terms, self.n_firings)
 
     def to_dict(self) -> dict[str, Any]:
         """The page as JSON values."""
@@ -165,6 +165,11 @@ class LatentPage(NamedTuple):
 def given_line(labels: Sequence[GivenLabel]) -> str:
     """Labels that others gave in one line, each with who says so."""
     return "; ".join(f"{label.text} ({label.source})" for label in labels)
+
+
+def whole_label(terms: Sequence[Term], n_firings: int) -> str:
+    """Terms in one line, or why there are none."""
+    return label_line(terms) or ("no words" if n_firings else "never fires")
 
 
 def label_line(terms: Sequence[Term]) -> str:

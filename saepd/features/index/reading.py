@@ -13,15 +13,23 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 
 from saepd.common.errors import InputError, first_line
+from saepd.common.frames import as_frame
 from saepd.features.index.contexts import BEFORE, DECILES, N_TOP, NONE, WIDTH
 from saepd.features.index.given_labels import kept_labels
 from saepd.features.index.labels import WHERE, Term
-from saepd.features.index.latent_page import Context, GivenLabel, LatentPage, Neighbour
+from saepd.features.index.latent_page import (
+    Context,
+    GivenLabel,
+    LatentPage,
+    Neighbour,
+    whole_label,
+)
 from saepd.features.index.passages import NO_WORD
 from saepd.features.index.statistics import PLACES, QUANTILES
 from saepd.saes.load import sae_fingerprint, sae_folder, sae_hook_name
 
 if TYPE_CHECKING:
+    import pandas as pd
     from sae_lens import SAE
 
 FORMAT = 1
@@ -95,6 +103,27 @@ class FeatureIndex:
     def largest(self) -> Float[np.ndarray, " d_sae"]:
         """The largest activation of each latent; zero for one that never fires."""
         return self.array("quantiles")[:, -1]
+
+    def frame(self) -> pd.DataFrame:
+        """One row for each latent, as a pandas frame.
+
+        Raises:
+            InputError: pandas is missing.
+        """
+        scores, firings = self.array("label_scores"), self.array("n_firings")
+        return as_frame(
+            [
+                {
+                    "latent": latent,
+                    "label": whole_label(self.terms(latent), int(firings[latent])),
+                    "label_auroc": float(scores[latent]),
+                    "n_firings": int(firings[latent]),
+                    "density": float(self.density[latent]),
+                    "largest": float(self.largest[latent]),
+                }
+                for latent in range(self.d_sae)
+            ]
+        )
 
     def terms(self, latent: int) -> list[Term]:
         """The label of a latent."""

@@ -202,6 +202,17 @@ def by_texts(index: FeatureIndex, read: ReadTexts, n_for: int, n: int) -> FoundL
     return found
 
 
+def in_text(index: FeatureIndex, read: ReadTexts, latent: int) -> FoundLatent:
+    """One latent as it is in the first of the texts, where it may be silent.
+
+    Raises:
+        InputError: the SAE has no such latent.
+    """
+    index.check(latent)
+    score = float(read.surprise[0, latent])
+    return _found(index, int(latent), score, None, read.context(latent, 0))
+
+
 def _found(
     index: FeatureIndex, latent: int, score: float, found_in: str | None, context: Context | None
 ) -> FoundLatent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from saepd.common.frames import as_frame
 from saepd.common.html import card, note, strip, table
 from saepd.features.index.by_texts import ReadTexts
 from saepd.features.index.reading import FeatureIndex, load_index
-from saepd.features.index.search import FoundLatents, by_texts
+from saepd.features.index.search import FoundLatents, by_texts, in_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +30,7 @@ class TextPage:
     Attributes:
         text: The text.
         tokens: The part of it that each token stands for.
-        latents: The latents, the most unusual first.
+        latents: The latents, the most unusual first, or as they were named.
         activations: What each does at each token, in SAE activation units.
         shares: The same over the largest activation that each latent has in the index; above 1 is
             more than was ever seen there.
@@ -90,6 +91,7 @@ def read_text(
     text: str,
     index: FeatureIndex | None = None,
     *,
+    latents: Sequence[int] | None = None,
     n: int = 10,
 ) -> TextPage:
     """Which latents fire in a text more than usual, and at which tokens.
@@ -99,18 +101,24 @@ def read_text(
         sae: A dictionary of one of its sites.
         text: Text of any kind, no longer than the model's context.
         index: What latents usually do; if None, that of the SAE's own folder.
-        n: Latents that are shown at most.
+        latents: Ids of those that are shown, whether they fire or not; if None, those that fire
+            more than usual.
+        n: Latents that are shown at most, where none are named.
 
     Raises:
-        InputError: no text, one beyond the model's context, or an SAE without an index.
+        InputError: no text, one beyond the model's context, an SAE without an index, or a latent
+            that it does not have.
     """
     check_number("the number of latents to show", n, at_least=1, whole=True)
     if not isinstance(text, str) or not text.strip():
         raise InputError("the text is empty or no text: give it some words")
     index = index or load_index(None, sae)
     read = ReadTexts(model, sae, index, [text])
-    latents = by_texts(index, read, 1, n)
-    ids = [one.latent for one in latents]
+    if latents is None:
+        found = by_texts(index, read, 1, n)
+    else:
+        found = FoundLatents(in_text(index, read, latent) for latent in latents)
+    ids = [one.latent for one in found]
     tokens = read.tokens(0)
     activations = np.array([read.activations(latent, 0) for latent in ids])
     activations = activations.reshape(len(ids), len(tokens))
@@ -118,4 +126,4 @@ def read_text(
     largest = index.largest[ids][:, None].astype(float)
     over = np.where(activations > 0, np.inf, 0.0)
     shares = np.divide(activations, largest, out=over, where=largest > 0)
-    return TextPage(text, tokens, latents, activations, shares)
+    return TextPage(text, tokens, found, activations, shares)

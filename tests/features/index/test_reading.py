@@ -32,6 +32,15 @@ def test_a_page_shows_itself(index):
     assert repr(page).startswith(f"LatentPage({page.latent}: {page.label!r}")
 
 
+def test_the_frame_has_every_latent(index):
+    frame = index.frame()
+    assert frame.latent.tolist() == list(range(48))
+    latent = int(index.density.argmax())
+    row, page = frame.loc[latent], index.page(latent)
+    assert (row.label, row.n_firings, row.density) == (page.label, page.n_firings, page.density)
+    assert row.largest == page.quantiles[1.0]
+
+
 def test_shares_of_all_windows_are_those_of_the_pages(index):
     shares = index.window_shares()
     latent = int(index.density.argmax())

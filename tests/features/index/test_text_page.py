@@ -29,6 +29,19 @@ def test_a_text_is_read_token_by_token(llama, tiny_topk, index):
     np.testing.assert_allclose(page.shares[seen], expected)
 
 
+def test_latents_that_are_named_are_shown_whether_they_fire_or_not(llama, tiny_topk, index):
+    unusual = read_text(llama, tiny_topk, TEXT, index, n=1).latents[0].latent
+    silent = next(i for i in range(48) if i not in set(
+        read_text(llama, tiny_topk, TEXT, index, n=48).frame().latent))  # fmt: skip
+    page = read_text(llama, tiny_topk, TEXT, index, latents=[silent, unusual])
+    assert [one.latent for one in page.latents] == [silent, unusual]
+    assert page.latents[0].context is None
+    assert not page.activations[0].any()
+    assert page.activations[1].any()
+    with pytest.raises(InputError, match="has latents 0 to 47"):
+        read_text(llama, tiny_topk, TEXT, index, latents=[48])
+
+
 def test_a_page_of_a_text_shows_itself(llama, tiny_topk, index):
     page = read_text(llama, tiny_topk, TEXT, index, n=6)
     html = page._repr_html_()
