@@ -51,6 +51,9 @@ class FoundLatent(NamedTuple):
     context: Context | None
     given: tuple[GivenLabel, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"FoundLatent({self.latent}: {self.label!r}, score {self.score:.2f})"
+
     def to_dict(self) -> dict[str, Any]:
         """The latent as JSON values."""
         context = None if self.context is None else self.context._asdict()
