@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import math
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -222,7 +223,11 @@ def _log_probs(logits: Float[Tensor, "seq vocab"]) -> Float[Tensor, "seq vocab"]
 
 def _difference(found: Tensor, expected: Tensor) -> float:
     """Largest difference over the likely tokens; infinity for anything that is no number."""
-    difference = (found - expected).abs()[expected.exp() >= MIN_PROBABILITY].max()
+    # Of a model that was never trained, no token is likely: then the likeliest one counts.
+    likely = expected >= min(math.log(MIN_PROBABILITY), float(expected.max()))
+    if not bool(likely.any()):
+        return float("inf")
+    difference = (found - expected).abs()[likely].max()
     return float(difference.nan_to_num(nan=float("inf")))
 
 

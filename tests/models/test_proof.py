@@ -10,7 +10,14 @@ from tiny import save_tiny_model
 from saepd.common.errors import InputError
 from saepd.models import load as loading
 from saepd.models.load import load_model, load_proved
-from saepd.models.proof import Comparison, Proof, prove, remembered, take_probe
+from saepd.models.proof import (
+    MIN_PROBABILITY,
+    Comparison,
+    Proof,
+    prove,
+    remembered,
+    take_probe,
+)
 
 
 def plain_logits(folder, tokens):
@@ -32,6 +39,19 @@ def test_a_bridge_that_is_right_is_proved(tmp_path, architecture):
         "with a cache",
         "padded in a batch",
     ]
+
+
+def test_a_model_that_was_never_trained_is_proved_though_no_token_is_likely(tmp_path):
+    folder = save_tiny_model("llama", tmp_path / "llama")
+    config = transformers.AutoConfig.from_pretrained(folder)
+    config.vocab_size = 20_000
+    torch.manual_seed(0)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    logits = plain_logits(folder, torch.tensor([[1, 5, 9]]))
+    assert float(logits.softmax(-1).max()) < MIN_PROBABILITY
+    _, proof = load_proved(folder, device="cpu")
+    assert proof.holds
+    assert proof.difference < 1e-4
 
 
 def test_a_window_is_looked_beyond(tmp_path):
