@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from saepd.common.frames import as_frame
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FeatureTable:
     """Which latents encode whose feedback, and how sure that is.
 
@@ -42,7 +42,10 @@ class FeatureTable:
     features: list[Features]
     rows: list[LatentEvidence]
     sureness: list[Sureness]
-    pairs: Pairs = field(repr=False)
+    pairs: Pairs
+
+    def __repr__(self) -> str:
+        return f"FeatureTable({self.sentence})"
 
     @property
     def sentence(self) -> str:

@@ -120,7 +120,8 @@ def overlap_figure(features: Sequence[Features]) -> Figure:
         i, j = names.index(one), names.index(other)
         shares[i, j] = shares[j, i] = share.same
     title = "share of latents that two perspectives have in common, with the same sign"
-    return _heat_map(shares, x=names, y=names, title=title)
+    figure = _heat_map(shares, x=names, y=names, title=title)
+    return figure.update_traces(zmin=0, zmax=1)
 
 
 def activations_figure(pairs: Pairs, latent: int, perspective: str) -> Figure:

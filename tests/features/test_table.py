@@ -122,6 +122,7 @@ def test_the_table_is_json_a_frame_and_html(table):
     assert frame.latent.tolist() == [r.latent for r in table.rows]
     assert {"effect/A", "effect_low/B", "gain", "answer_gain_high", "against"} <= set(frame)
     assert str(table.rows[0].latent) in table._repr_html_()
+    assert repr(table) == f"FeatureTable({table.sentence})"
 
 
 def test_effects_are_drawn_with_their_intervals(table):
