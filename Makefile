@@ -8,13 +8,14 @@ INSTALL := $(PIP) install --quiet -c constraints.txt
 PINS := pyproject.toml constraints.txt
 
 RUN_READY := $(VENV)/.ready-to-run
+BOOKS_READY := $(VENV)/.ready-for-notebooks
 DEV_READY := $(VENV)/.ready-to-develop
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo docs test newlens check clean
+.PHONY: help setup demo notebooks docs test newlens check clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(DEV_READY) ## install saepd and its development tools into .venv
 
@@ -23,6 +24,9 @@ demo: $(RUN_READY) ## run the demonstration; what it makes is in out/demo
 
 docs: $(DEV_READY) ## build the documentation's site; it is in out/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+notebooks: $(BOOKS_READY) ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
 
 test: check ## check, then run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
@@ -58,6 +62,10 @@ endef
 
 $(RUN_READY): $(PINS) | $(BIN)/pip
 	$(call install,explore)
+	@touch $@
+
+$(BOOKS_READY): $(PINS) | $(BIN)/pip
+	$(call install,notebooks)
 	@touch $@
 
 # pyright runs on node, and without this would fetch one from outside the package index.
