@@ -7,6 +7,8 @@ prompts' token ids and a list of perspectives' specs; what is written is the log
 token, [perspectives, prompts, vocabulary], in nats.
 """
 
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import json
