@@ -6,7 +6,7 @@ from tiny import ARCHITECTURES, D_MODEL, SITE, save_tiny_model, tiny_tokenizer
 from transformers import AutoModelForCausalLM, OpenAIGPTConfig
 
 from saepd.branches import proof
-from saepd.branches.engine import prefix
+from saepd.branches.engine import running
 from saepd.branches.gradients import option_gradients
 from saepd.branches.run import branch, capture_prompts, score_continuations
 from saepd.branches.writing.config import SamplingConfig
@@ -39,8 +39,8 @@ def fresh(tmp_path, cache):
 @pytest.fixture
 def broken_engine(monkeypatch):
     """An engine that sees a column too few, as an architecture might have it."""
-    right = prefix.additive
-    monkeypatch.setattr(prefix, "additive", lambda *a: torch.roll(right(*a), 1, -1))
+    right = running.additive
+    monkeypatch.setattr(running, "additive", lambda *a: torch.roll(right(*a), 1, -1))
 
 
 def directions():
