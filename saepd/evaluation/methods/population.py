@@ -1,8 +1,8 @@
 """One answer for the whole population, made of all perspectives' learned directions.
 
 Either each direction runs in a branch of its own and the branches' answers are merged, or all are
-written into one branch, as their sum or as their mean. Directions are those of `saepd fit`: gated
-where items have labels, and else of learned latents. Branches are read with the readouts that were
+written into one branch, as their sum or as their mean. Directions are gated where items have
+labels, and else of learned latents without gates. Branches are read with the readouts that were
 fitted with them, before they are merged.
 """
 
@@ -64,7 +64,7 @@ def predict_added(fold: Fold, kind: str) -> Predictions:
 
 
 def learned_directions(fold: Fold) -> Mapping[str, Direction]:
-    """Perspective -> what `saepd fit` learns from its feedback, with its readout."""
+    """Perspective -> what is learned from its feedback, with its readout."""
     return gated_branches(fold) if fold.task.positive else fitted_directions(fold, "latents")
 
 

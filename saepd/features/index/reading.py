@@ -279,10 +279,13 @@ def load_index(folder: str | Path | None = None, sae: SAE[Any] | None = None) ->
         sae: The SAE that it must be of.
 
     Raises:
-        InputError: no index there, a damaged one, or one of another SAE.
+        InputError: neither a folder nor an SAE, no index there, a damaged one, or one of another
+            SAE.
     """
     if folder is None:
-        own = None if sae is None else own_index(sae)
+        if sae is None:
+            raise InputError("neither an index's folder nor its SAE is given: give one of them")
+        own = own_index(sae)
         if own is None:
             raise InputError(
                 "this SAE has no index beside it: build one with saepd index, and name its folder"

@@ -67,6 +67,8 @@ def test_what_is_no_index_is_refused(index, tmp_path, tiny_topk):
         load_index(tmp_path)
     with pytest.raises(InputError, match="has no index beside it"):
         load_index(None, tiny_topk)
+    with pytest.raises(InputError, match="neither an index's folder nor its SAE"):
+        load_index()
     damaged = shutil.copytree(index.folder, tmp_path / "damaged")
     (damaged / "index.safetensors").write_bytes(b"{}")
     with pytest.raises(InputError, match="damaged index"):
