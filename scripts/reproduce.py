@@ -80,13 +80,13 @@ RECORD: dict[str, tuple[str, str | None, list[str], str]] = {
     "liar": (
         "liar-binary",
         ".",
-        _LABELS,
+        [*_LABELS, "as-fit"],
         "--draws 5 --limit 60 --block 15",
     ),
     "hatecheck": (
         "hatecheck",
         "hatecheck.csv",
-        _LABELS,
+        [*_LABELS, "as-fit"],
         "--draws 5 --limit 100 --block 15",
     ),
 }

@@ -1,6 +1,7 @@
 """Ten times the rows, items or perspectives take about ten times the work, never a hundred."""
 
 import sys
+from pathlib import Path
 
 import pytest
 import scaling
@@ -17,6 +18,9 @@ COUNTED = (
     "keep a sweep's results",
     "save and load directions",
 )
+
+# Whether the kernel lets a process begin to count its peak of memory anew.
+FORGETS = Path("/proc/self/clear_refs").exists()
 
 
 def work(run):
@@ -60,11 +64,14 @@ def test_the_table_names_every_step_and_its_growth():
 @pytest.mark.parametrize("tensors", [True, False])
 def test_memory_is_that_of_the_step_alone(tensors):
     def prepare(size, folder):
-        # What is there before is not the step's.
-        before = "y" * size
+        # Neither what is there before is the step's, nor what was there and is freed.
+        freed = "x" * 6 * size if FORGETS else ""
+        del freed
+        before = "y" * 2 * size
         made = torch.ones if tensors else bytearray
         return lambda: (before, made(size))
 
     step = Step("things", 1000, prepare, tensors=tensors)
     megabytes = measured(step, 20_000_000)[1]
-    assert megabytes == pytest.approx(80 if tensors else 20, rel=0.1)
+    # What the process grows by is counted in pages, and other threads take and free some.
+    assert megabytes == pytest.approx(80 if tensors else 20, rel=0.25)
