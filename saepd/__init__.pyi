@@ -110,7 +110,7 @@ from .merge.disagreement import branch_disagreement as branch_disagreement  # sp
 from .merge.operators import merge_branches as merge_branches  # one distribution from all branches
 from .merge.weights import fit_merge_weights as fit_merge_weights  # a population's weights, from its answers
 from .readout.amounts import gate_amounts as gate_amounts  # how much each gate writes for an item
-from .readout.options import OptionScores as OptionScores  # what branches say about options
+from .readout.option_scores import OptionScores as OptionScores  # what branches say about options
 from .readout.options import read_options as read_options  # scores of every item's options
 from .uncertainty.answers import fit_reading as fit_reading  # a temperature from what people answered
 from .uncertainty.assessment import Assessment as Assessment  # what is known about one item's answers

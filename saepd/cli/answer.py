@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from saepd.directions.direction import Direction
     from saepd.feedback.schema import Item
-    from saepd.readout.options import OptionScores
+    from saepd.readout.option_scores import OptionScores
 
 EXAMPLES = """\
   saepd fit --out steering

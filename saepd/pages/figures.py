@@ -16,7 +16,7 @@ from saepd.features.index.latent_page import LatentPage
 from saepd.features.select import Features, overlap
 from saepd.features.table import FeatureTable
 from saepd.pages.curves import COLOURS
-from saepd.readout.options import OptionScores
+from saepd.readout.option_scores import OptionScores
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -10,21 +10,14 @@ that was fitted together with them, it makes the answers of these scores.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
-from torch import Tensor
 
 from saepd.branches.engine.plan import Branch
 from saepd.branches.run import Scores, next_token_log_probs, score_continuations
 from saepd.common.errors import InputError
-from saepd.common.frames import as_frame
-from saepd.common.html import bar, card, note, table
 from saepd.directions.accepting import Branches, as_branches
 from saepd.directions.direction import Direction
 from saepd.feedback.accepting import as_items
@@ -33,104 +26,14 @@ from saepd.models.prompts import item_prompt, letters
 from saepd.models.tokens import continuation_ids
 from saepd.models.wording import ReadoutConfig
 from saepd.readout.fitted import as_fitted, fitted_weights
+from saepd.readout.option_scores import OptionScores
 from saepd.readout.softmax import SoftmaxWeights
 
 if TYPE_CHECKING:
-    import pandas as pd
     from transformer_lens.model_bridge import TransformerBridge
 
 # Letters that hold less than this together say nothing about the options.
 MIN_LETTER_MASS = 0.01
-
-
-@dataclass(frozen=True, repr=False)
-class OptionScores:
-    """What every branch says about one item's options.
-
-    Attributes:
-        scores: Log-probs in nats: of the options' texts or letters, not normalised over the
-            options; or of the answers that a fitted readout makes of them.
-        mass: Probability that the options hold together, per branch.
-        n_tokens: Number of tokens that each score is a mean over: those of the option's text where
-            scores are normalised by length, else 1.
-        warning: Why the scores should not be trusted, or an empty string.
-        options: Texts of the options; empty where they are not known.
-        branches: Names of the branches, the base first; empty where they are not known.
-    """
-
-    scores: Float[Tensor, "branches options"]
-    mass: Float[Tensor, " branches"]
-    n_tokens: Int[Tensor, " options"]
-    warning: str = ""
-    options: tuple[str, ...] = ()
-    branches: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        branches, options = self._names()
-        lines = (
-            f"  {name}: " + ", ".join(f"{o} {p:.2f}" for o, p in zip(options, row, strict=True))
-            for name, row in zip(branches, self._shares(), strict=True)
-        )
-        warned = [f"  warning: {self.warning}"] if self.warning else []
-        return "\n".join(["OptionScores(", *lines, *warned]) + ")"
-
-    @property
-    def log_likelihoods(self) -> Float[Tensor, "branches options"]:
-        """Of the whole texts, or letters, of the options, nats."""
-        return self.scores * self.n_tokens
-
-    def log_probs(self, temperature: float = 1.0) -> Float[Tensor, "branches options"]:
-        """Normalised log-probs over the options, in nats.
-
-        Raises:
-            InputError: a temperature that is not positive.
-        """
-        if not temperature > 0:
-            raise InputError(f"the temperature is {temperature}: it must be positive")
-        return (self.scores / temperature).log_softmax(-1)
-
-    def frame(self) -> pd.DataFrame:
-        """One row for each branch and option, as a pandas frame.
-
-        Raises:
-            InputError: pandas is missing.
-        """
-        branches, options = self._names()
-        return as_frame(
-            [
-                {
-                    "branch": branch,
-                    "option": option,
-                    "score": float(self.scores[i, j]),
-                    "probability": float(row[j]),
-                }
-                for i, (branch, row) in enumerate(zip(branches, self._shares(), strict=True))
-                for j, option in enumerate(options)
-            ]
-        )
-
-    def _names(self) -> tuple[Sequence[str], Sequence[str]]:
-        n_branches, n_options = self.scores.shape
-        numbered = ["base", *(f"branch {i}" for i in range(1, n_branches))]
-        return (
-            self.branches or numbered,
-            self.options or [f"option {i}" for i in range(1, n_options + 1)],
-        )
-
-    def _shares(self) -> list[list[float]]:
-        return self.log_probs().exp().tolist()
-
-    def _repr_html_(self) -> str:
-        branches, options = self._names()
-        rows = [
-            [name, *map(bar, row), mass]
-            for name, row, mass in zip(branches, self._shares(), self.mass.tolist(), strict=True)
-        ]
-        return card(
-            "option probabilities",
-            table(["branch", *options, "mass"], rows),
-            note(self.warning) if self.warning else "",
-        )
 
 
 def read_options(
@@ -220,62 +123,6 @@ def _named(
 def _as_fitted(found: OptionScores, weights: Sequence[SoftmaxWeights]) -> OptionScores:
     scores = as_fitted(found.scores, weights).to(found.scores)
     return replace(found, scores=scores, n_tokens=torch.ones_like(found.n_tokens))
-
-
-def option_offsets(
-    scores: Sequence[OptionScores], items: Sequence[Item]
-) -> dict[tuple[str, ...], Float[Tensor, " options"]]:
-    """How much the base model likes each option whatever is asked: its mean score over questions.
-
-    Long or rare options score low for every question. Taking the mean off leaves what the
-    question itself does (contextual calibration, Zhao et al. 2021, with other questions in the
-    place of an empty one; no answer is needed for it). Only sets of options that at least two
-    questions share have an offset.
-    """
-    groups: dict[tuple[str, ...], list[torch.Tensor]] = {}
-    for item, row in zip(items, scores, strict=True):
-        groups.setdefault(item.options, []).append(row.scores[0])
-    return {options: torch.stack(g).mean(0) for options, g in groups.items() if len(g) > 1}
-
-
-def fit_temperature(
-    scores: Sequence[Float[Tensor, " options"]],
-    targets: Sequence[Float[np.ndarray, " options"]],
-) -> float:
-    """Temperature that minimises cross-entropy to target distributions (Guo et al. 2017, sec. 4.2).
-
-    Args:
-        scores: Unnormalised log-probs of one branch, one row an answer.
-        targets: What was answered: one-hot rows, or distributions.
-
-    Raises:
-        InputError: no rows, or rows that do not match.
-    """
-    if not scores or len(scores) != len(targets):
-        raise InputError("a temperature needs as many target rows as score rows, at least one")
-    bounds = (np.log(0.05), np.log(200.0))
-    best: Any = minimize_scalar(
-        lambda log_t: cross_entropy(scores, targets, float(np.exp(log_t))),
-        bounds=bounds,
-        method="bounded",
-    )
-    return float(np.exp(best.x))
-
-
-def cross_entropy(
-    scores: Sequence[Float[Tensor, " options"]],
-    targets: Sequence[Float[np.ndarray, " options"]],
-    temperature: float,
-) -> float:
-    """Mean cross-entropy of the temperature-scaled scores to the targets, in nats."""
-    return float(
-        np.mean(
-            [
-                -(y @ log_softmax(np.asarray(s, dtype=np.float64) / temperature))
-                for s, y in zip(scores, targets, strict=True)
-            ]
-        )
-    )
 
 
 def _read_letters(

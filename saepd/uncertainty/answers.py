@@ -29,8 +29,9 @@ from saepd.feedback.targets import answered
 from saepd.metrics.same_answer import cluster_by_f1
 from saepd.models.prompts import item_prompt, letters
 from saepd.models.wording import ReadoutConfig
+from saepd.readout.calibrate import fit_temperature, option_offsets
 from saepd.readout.fitted import as_fitted, fitted_weights
-from saepd.readout.options import fit_temperature, option_offsets, read_options
+from saepd.readout.options import read_options
 from saepd.readout.softmax import SoftmaxWeights
 from saepd.uncertainty.asking_again import (
     Repeated,
@@ -54,7 +55,7 @@ class Reading:
     Attributes:
         temperature: Of what perspectives say, of sway and of ``least_confidence_scaled``.
         offsets: Options -> what is taken off their scores, nats; see
-            `saepd.readout.options.option_offsets`.
+            `saepd.readout.calibrate.option_offsets`.
         of_fitted: Whether the temperature is one of the answers that directions' fitted readout
             gives, rather than of the model's own scores.
     """
@@ -127,7 +128,7 @@ def fit_reading(
             is 1.
         config: How options are read.
         centre: Take off what the base model gives options whatever is asked, over all questions
-            here that share them; see `saepd.readout.options.option_offsets`.
+            here that share them; see `saepd.readout.calibrate.option_offsets`.
         directions: Those that items will be assessed with.
 
     Raises:

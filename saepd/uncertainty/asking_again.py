@@ -140,7 +140,7 @@ def uncertainty_over_options(
 
     Args:
         repeated: From `iterate_over_options`.
-        offsets: Taken off every row's scores, see `saepd.readout.options.option_offsets`.
+        offsets: Taken off every row's scores, see `saepd.readout.calibrate.option_offsets`.
     """
     offset = 0.0 if offsets is None else np.asarray(offsets, dtype=float)
     rows = np.vstack([repeated.first, repeated.second]) - offset

@@ -7,7 +7,7 @@ from saepd.branches.run import score_continuations
 from saepd.evaluation import item_cache
 from saepd.evaluation.item_cache import ItemCache
 from saepd.models.tokens import prompt_ids
-from saepd.readout.options import OptionScores
+from saepd.readout.option_scores import OptionScores
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from saepd.pages.figures import (
     options_figure,
     overlap_figure,
 )
-from saepd.readout.options import OptionScores
+from saepd.readout.option_scores import OptionScores
 
 CHOICE = FeatureConfig(contrast="options", k=6, min_stability=0.2, max_density=1.0, n_bootstrap=30)
 

@@ -7,7 +7,8 @@ from scipy.special import softmax
 from saepd.feedback.reading import write_feedback
 from saepd.feedback.schema import Feedback
 from saepd.models.wording import ReadoutConfig
-from saepd.readout.options import fit_temperature, read_options
+from saepd.readout.calibrate import fit_temperature
+from saepd.readout.options import read_options
 from saepd.uncertainty.answers import (
     Reading,
     answers_over_options,

@@ -18,7 +18,9 @@ from saepd.feedback.schema import Feedback, Item
 from saepd.fit.budget import fit_kl_budget
 from saepd.models.prompts import item_prompt
 from saepd.models.wording import ReadoutConfig
-from saepd.readout.options import OptionScores, fit_temperature, read_options
+from saepd.readout.calibrate import fit_temperature
+from saepd.readout.option_scores import OptionScores
+from saepd.readout.options import read_options
 from saepd.uncertainty import answers
 from saepd.uncertainty import asking_again as iterative_prompting
 from saepd.uncertainty.answers import Reading, fit_reading

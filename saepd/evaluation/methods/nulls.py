@@ -18,7 +18,7 @@ from saepd.branches.run import score_continuations
 from saepd.evaluation.fold import Fold, Options, Predictions
 from saepd.feedback.schema import Feedback, Item
 from saepd.feedback.targets import answered
-from saepd.readout.options import fit_temperature
+from saepd.readout.calibrate import fit_temperature
 from saepd.readout.softmax import SoftmaxWeights, fit_softmax, option_features
 
 # Ridge on the biases, in nats of a row's mean loss per squared nat of bias. Chosen once, on

@@ -27,7 +27,8 @@ from saepd.models.chat import chat
 from saepd.models.prompts import item_prompt
 from saepd.models.wording import ReadoutConfig
 from saepd.pages.live.request import LiveRequest, read_request, read_strengths
-from saepd.readout.options import OptionScores, read_options, read_scored
+from saepd.readout.option_scores import OptionScores
+from saepd.readout.options import read_options, read_scored
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
