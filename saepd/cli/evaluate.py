@@ -73,7 +73,7 @@ def run(options: Options) -> None:
     """Run what is missing, and write and print what was found."""
     from saepd.common.tracking import track
     from saepd.evaluation.fold import make_draws
-    from saepd.evaluation.methods.registry import methods_of
+    from saepd.evaluation.methods.choice import methods_of
     from saepd.evaluation.results.table import finding, table_cells
     from saepd.evaluation.run import check_task, evaluate
 

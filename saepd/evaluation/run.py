@@ -20,7 +20,7 @@ from saepd.common.files import write_atomically, write_json
 from saepd.evaluation.config import EvaluationConfig
 from saepd.evaluation.fold import Draw, Fold, fold_of, make_draws
 from saepd.evaluation.item_cache import ItemCache
-from saepd.evaluation.methods.registry import methods_of
+from saepd.evaluation.methods.choice import methods_of
 from saepd.evaluation.results.parts import Parts, Prediction
 from saepd.evaluation.results.population import population_rows
 from saepd.evaluation.results.result import (

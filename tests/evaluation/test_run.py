@@ -13,7 +13,8 @@ from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector
 from saepd.evaluation import run as run_module
 from saepd.evaluation.config import DrawConfig, EvaluationConfig
-from saepd.evaluation.methods.registry import METHODS, Method
+from saepd.evaluation.methods.method import Method
+from saepd.evaluation.methods.registry import METHODS
 from saepd.evaluation.run import evaluate
 from saepd.models.identity import weights_fingerprint
 

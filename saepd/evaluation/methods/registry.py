@@ -6,14 +6,8 @@ an entry below. A method must use no more of what people said than ``fold.feedba
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
-from saepd.branches.engine.plan import Branch
-from saepd.common.errors import InputError
-from saepd.common.messages import nearest, shortened
-from saepd.evaluation.fold import Fold, Predictions
 from saepd.evaluation.methods import (
     few_shot,
     fitted,
@@ -24,41 +18,8 @@ from saepd.evaluation.methods import (
     probes,
     steered,
 )
+from saepd.evaluation.methods.method import Method
 from saepd.merge.config import MergeConfig
-from saepd.tasks.task import Task
-
-
-@dataclass(frozen=True)
-class Method:
-    """How one row of the table comes about.
-
-    Attributes:
-        title: What tables call it.
-        predict: From a fold to its predictions.
-        description: One line.
-        null: It is what others have to beat, rather than a claim of this project.
-        for_labels: It needs a task with a positive class.
-        costly: It is left out unless it is named, or all methods are asked for.
-        branches: From a fold to the branch of each perspective, where the method has any that can
-            be run on other text.
-        controls: Ids of methods that are the same but for the one thing it claims to use.
-        for_population: It gives everybody one answer, which is to be spread as the population's
-            answers are; it is compared with these, and not with those of any group.
-    """
-
-    title: str
-    predict: Callable[[Fold], Predictions]
-    description: str
-    null: bool = True
-    for_labels: bool = False
-    costly: bool = False
-    branches: Callable[[Fold], Mapping[str, Branch]] | None = None
-    controls: tuple[str, ...] = ()
-    for_population: bool = False
-
-
-# Instead of ids: every method that the task allows.
-ALL = "all"
 
 # The mean of what learned directions say for each group.
 _GROUPS_MEAN = ("fitted-scales", "gated-directions")
@@ -318,46 +279,3 @@ METHODS: dict[str, Method] = {
         for_labels=True,
     ),
 }
-
-
-def methods_of(task: Task, ids: Sequence[str] | None = None) -> dict[str, Method]:
-    """The methods with these ids, or all that the task allows and that are not costly.
-
-    Raises:
-        InputError: no ids, an unknown one, one that needs a positive class or several perspectives
-            that the task lacks, or only such as answer for the whole population.
-    """
-    if ids is None:
-        return {id_: method for id_, method in _allowed(task).items() if not method.costly}
-    if list(ids) == [ALL]:
-        return _allowed(task)
-    if not ids:
-        raise InputError(f"no methods: name at least one of {', '.join(METHODS)}, or {ALL}")
-    for id_ in ids:
-        if id_ not in METHODS:
-            raise InputError(f"unknown method {shortened(id_)}: {nearest(id_, METHODS, 99)}")
-        if METHODS[id_].for_labels and not task.positive:
-            raise InputError(
-                f"the method {id_} needs a positive class, which the task {task.name} does not "
-                "have: leave it out"
-            )
-        if METHODS[id_].for_population and len(task.perspectives) < 2:
-            raise InputError(
-                f"the method {id_} makes one answer of those of several perspectives, and the task "
-                f"{task.name} has one: leave it out"
-            )
-    if all(METHODS[id_].for_population for id_ in ids):
-        raise InputError(
-            f"{', '.join(ids)}: there is nothing to compare what is for the whole population with: "
-            "name a null as well, such as zero-shot"
-        )
-    return {id_: METHODS[id_] for id_ in dict.fromkeys(ids)}
-
-
-def _allowed(task: Task) -> dict[str, Method]:
-    several = len(task.perspectives) > 1
-    return {
-        id_: method
-        for id_, method in METHODS.items()
-        if (task.positive or not method.for_labels) and (several or not method.for_population)
-    }

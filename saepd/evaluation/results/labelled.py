@@ -20,7 +20,7 @@ from saepd.metrics.calibration import brier, expected_calibration_error
 from saepd.tasks.task import Task
 
 if TYPE_CHECKING:
-    from saepd.evaluation.methods.registry import Method
+    from saepd.evaluation.methods.method import Method
 
 THRESHOLD = 0.5
 

@@ -22,7 +22,7 @@ from saepd.evaluation.results.summary import EVERYBODY, summary_rows
 from saepd.tasks.task import OPINION_METRICS, Task
 
 if TYPE_CHECKING:
-    from saepd.evaluation.methods.registry import Method
+    from saepd.evaluation.methods.method import Method
 
 
 def population_rows(

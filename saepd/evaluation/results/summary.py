@@ -24,7 +24,7 @@ from saepd.metrics.intervals import DrawWeights, Interval, PerDraw, draw_weights
 from saepd.tasks.task import Task
 
 if TYPE_CHECKING:
-    from saepd.evaluation.methods.registry import Method
+    from saepd.evaluation.methods.method import Method
 
 # The perspective of results over all perspectives.
 EVERYBODY = "all"

@@ -7,7 +7,8 @@ from scipy.special import log_softmax
 from saepd.branches.run import score_continuations
 from saepd.common.errors import InputError
 from saepd.evaluation.methods import fitted, population
-from saepd.evaluation.methods.registry import METHODS, methods_of
+from saepd.evaluation.methods.choice import methods_of
+from saepd.evaluation.methods.registry import METHODS
 from saepd.fit.config import LearningConfig
 from saepd.merge.config import MergeConfig
 from saepd.readout.options import read_options

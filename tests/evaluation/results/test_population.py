@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from saepd.evaluation.methods.registry import Method
+from saepd.evaluation.methods.method import Method
 from saepd.evaluation.results.parts import Prediction
 from saepd.evaluation.results.population import population_rows
 from saepd.evaluation.results.table import markdown_table

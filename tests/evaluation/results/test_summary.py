@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from saepd.branches.neutral import SideEffects
-from saepd.evaluation.methods.registry import METHODS, Method
+from saepd.evaluation.methods.method import Method
+from saepd.evaluation.methods.registry import METHODS
 from saepd.evaluation.results import labelled
 from saepd.evaluation.results.labelled import label_of
 from saepd.evaluation.results.parts import Prediction
