@@ -34,7 +34,7 @@ from saepd.directions.sites import (
     hook_point,
     same_site,
 )
-from saepd.feedback.schema import perspective_name
+from saepd.feedback.fields import perspective_name
 from saepd.models.identity import same_model
 from saepd.models.in_use import steering
 from saepd.models.position_specs import parse_positions

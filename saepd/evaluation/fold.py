@@ -15,9 +15,10 @@ from saepd.common.errors import InputError
 from saepd.common.messages import shortened
 from saepd.evaluation.config import DrawConfig
 from saepd.evaluation.item_cache import ItemCache
-from saepd.feedback.schema import Feedback, Item, fingerprint
+from saepd.feedback.schema import Feedback, Item
 from saepd.feedback.splits import split_questions
 from saepd.feedback.targets import answered
+from saepd.feedback.texts import fingerprint
 from saepd.models.wording import ReadoutConfig
 from saepd.tasks.draws import draw_feedback, rows_to_draw
 from saepd.tasks.task import Task

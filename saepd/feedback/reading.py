@@ -34,8 +34,9 @@ from saepd.common.messages import shortened
 from saepd.feedback.faults import Fault, FieldError
 from saepd.feedback.literals import literal_value
 from saepd.feedback.problems import Problem, n_bad_rows, problem_report
-from saepd.feedback.schema import Feedback, Item, ItemRow, Question, fingerprint, joined, visible
+from saepd.feedback.schema import Feedback, Item, ItemRow, Question, joined
 from saepd.feedback.tables import RawRow, table_rows
+from saepd.feedback.texts import fingerprint, visible
 
 # Files whose cells hold one value, so that a list is written as a text.
 _FLAT = (".csv", ".tsv", ".parquet")

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 import re
 import string
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
-    PositiveInt,
-    StringConstraints,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -27,128 +19,16 @@ from pydantic import (
 
 from saepd.common.messages import shortened
 from saepd.feedback.faults import FieldError, faults_in
-
-SUM_TOLERANCE = 0.05
-# Names under which saepd itself reports beside the perspectives' own.
-RESERVED = {
-    "base": "the model without steering",
-    "merged": "the answer of all perspectives together",
-    "all": "the mean over all perspectives",
-}
-# Characters that leave no mark: soft hyphen, zero-width space, word joiner, byte-order mark.
-_UNSEEN = re.compile("[\u00ad\u200b\u2060\ufeff]")
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
-_OTHER_BLANKS = re.compile(r"[^\S\n\r\t ]")
-
-
-def visible(text: str) -> str:
-    """A text as a reader sees it: composed characters, plain blanks, nothing without a mark."""
-    text = unicodedata.normalize("NFC", text)
-    return _OTHER_BLANKS.sub(" ", _UNSEEN.sub("", text)).strip()
-
-
-def composed(text: str) -> str:
-    """A text in the composed form of Unicode (NFC).
-
-    Raises:
-        ValueError: it holds a control character, as NUL, which a damaged file has and no text.
-    """
-    if control := _CONTROL.search(text):
-        raise ValueError(
-            f"holds the control character {control[0]!r}, which no text has: take it out, or save "
-            "the file again as UTF-8"
-        )
-    return unicodedata.normalize("NFC", text)
-
-
-def _name(value: str) -> str:
-    seen = visible(composed(value))
-    if value and not seen:
-        raise ValueError("holds only characters that cannot be seen: write some text")
-    return seen
-
-
-def _whole_as_text(value: object) -> object:
-    """Whole numbers as text, which is what ids and scales of numbers often are in JSON."""
-    if isinstance(value, float) and math.isnan(value):
-        raise ValueError("nan stands for no value: leave the field out where there is none")
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18:
-        return str(value)
-    return value
-
-
-def _no_truth(value: object) -> object:
-    """What is to be a number; pydantic would read true as 1."""
-    values = value if isinstance(value, list | tuple) else [value]
-    for one in values:
-        if isinstance(one, bool):
-            raise ValueError(f"{one} is not a number: write one")
-    return value
-
-
-def perspective_name(value: str) -> str:
-    """A perspective's name as a reader sees it.
-
-    Raises:
-        ValueError: nothing of it can be seen, or saepd itself reports under this name.
-    """
-    value = _name(value)
-    if not value:
-        raise ValueError("a perspective needs a name: write some text")
-    if value in RESERVED:
-        raise ValueError(
-            f"{value!r} is what saepd calls {RESERVED[value]}: give the perspective another name"
-        )
-    return value
-
-
-def _over_options(
-    distribution: tuple[float, ...] | None, info: ValidationInfo
-) -> tuple[float, ...] | None:
-    """The distribution scaled to sum to 1; ValueError where it is none over the options."""
-    if distribution is None or "options" not in info.data:
-        return distribution
-    n_options = len(info.data["options"])
-    if not n_options:
-        raise ValueError("there are no options to share among: give options, or an answer instead")
-    if len(distribution) != n_options:
-        raise ValueError(f"{len(distribution)} numbers for {n_options} options: give one for each")
-    if not all(math.isfinite(share) and share >= 0 for share in distribution):
-        raise ValueError("shares must be finite numbers from 0 to 1")
-    # fsum raises where a sum is beyond what a float holds.
-    total = math.fsum(distribution) if max(distribution) < 1e9 else math.inf
-    if abs(total - 1) > SUM_TOLERANCE:
-        percent = "; divide percentages by 100" if abs(total - 100) <= 100 * SUM_TOLERANCE else ""
-        raise ValueError(
-            f"sums to {total:.4g}: shares must sum to 1 (within {SUM_TOLERANCE}){percent}"
-        )
-    # Dividing again what sums to 1 but for rounding would change a file at each reading.
-    if abs(total - 1) < 1e-12:
-        return distribution
-    return tuple(share / total for share in distribution)
-
-
-Text = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1),
-    AfterValidator(composed),
-    BeforeValidator(_whole_as_text),
-]
-_Name = Annotated[Text, AfterValidator(_name)]
-_NameOrEmpty = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True),
-    AfterValidator(_name),
-    BeforeValidator(_whole_as_text),
-]
-_Perspective = Annotated[Text, AfterValidator(perspective_name)]
-_Distribution = Annotated[
-    tuple[float, ...], BeforeValidator(_no_truth), AfterValidator(_over_options)
-]
-_MaybeDistribution = Annotated[
-    tuple[float, ...] | None, BeforeValidator(_no_truth), AfterValidator(_over_options)
-]
-_Count = Annotated[PositiveInt, BeforeValidator(_no_truth)]
+from saepd.feedback.fields import (
+    Count,
+    Distribution,
+    MaybeDistribution,
+    Name,
+    NameOrEmpty,
+    Perspective,
+    Text,
+)
+from saepd.feedback.texts import fingerprint, visible
 
 
 class Question(BaseModel):
@@ -164,7 +44,7 @@ class Question(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: _Name
+    id: Name
     prompt: Text
     options: tuple[Text, ...]
 
@@ -201,9 +81,9 @@ class Item(Question):
         counts: Perspective -> number of respondents behind its distribution; may be empty.
     """
 
-    topic: _NameOrEmpty = ""
-    distributions: dict[_Perspective, _Distribution] = {}
-    counts: dict[_Perspective, _Count] = {}
+    topic: NameOrEmpty = ""
+    distributions: dict[Perspective, Distribution] = {}
+    counts: dict[Perspective, Count] = {}
 
 
 class Feedback(Question):
@@ -222,10 +102,10 @@ class Feedback(Question):
             told apart by eye; any text where there are none.
     """
 
-    perspective: _Perspective
-    item: _NameOrEmpty = Field(default="", validate_default=True)
+    perspective: Perspective
+    item: NameOrEmpty = Field(default="", validate_default=True)
     comment: Text | None = None
-    distribution: _MaybeDistribution = None
+    distribution: MaybeDistribution = None
     # Last, so that its validator sees whether a comment or a distribution stands in for it.
     answer: Text | None = Field(default=None, validate_default=True)
 
@@ -257,10 +137,10 @@ class Feedback(Question):
 class ItemRow(Question):
     """One row of an items file: a question, and at most one perspective's gold."""
 
-    topic: _NameOrEmpty = ""
-    perspective: _Perspective | None = None
-    distribution: _MaybeDistribution = Field(default=None, validate_default=True)
-    count: _Count | None = None
+    topic: NameOrEmpty = ""
+    perspective: Perspective | None = None
+    distribution: MaybeDistribution = Field(default=None, validate_default=True)
+    count: Count | None = None
 
     @field_validator("distribution")
     @classmethod
@@ -314,9 +194,3 @@ def joined(rows: Sequence[ItemRow]) -> Item:
                 counts[row.perspective] = row.count
     question = rows[0].model_dump(include={"id", "prompt", "options", "topic"})
     return Item(**question, distributions=distributions, counts=counts)
-
-
-def fingerprint(*texts: str) -> int:
-    """64 bits of BLAKE2b over texts."""
-    digest = hashlib.blake2b(json.dumps(texts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big")

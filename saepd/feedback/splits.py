@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from saepd.common.errors import InputError
-from saepd.feedback.schema import Item, fingerprint
+from saepd.feedback.schema import Item
+from saepd.feedback.texts import fingerprint
 
 _NO_GROUPS: Mapping[str, str] = {}
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from saepd.common.errors import InputError
 from saepd.common.messages import shortened
-from saepd.feedback.schema import Feedback, Item, fingerprint
+from saepd.feedback.schema import Feedback, Item
 from saepd.feedback.splits import question_key
+from saepd.feedback.texts import fingerprint
 from saepd.tasks.task import Task
 
 DrawKind = Literal["answer", "distribution"]

@@ -14,7 +14,8 @@ from saepd.feedback.reading import (
     stream_feedback,
     write_feedback,
 )
-from saepd.feedback.schema import Feedback, Item, visible
+from saepd.feedback.schema import Feedback, Item
+from saepd.feedback.texts import visible
 
 GOOD = {
     "id": "r1",

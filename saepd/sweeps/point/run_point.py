@@ -16,7 +16,7 @@ from saepd.common.errors import InputError
 from saepd.common.tracking import Tracker, TrackingConfig, track
 from saepd.directions.edits import EditLatents
 from saepd.directions.saving import save_to_disk
-from saepd.feedback.schema import fingerprint
+from saepd.feedback.texts import fingerprint
 from saepd.sweeps.point.bench import Bench
 from saepd.sweeps.point.identity import point_content, point_key
 from saepd.sweeps.point.measure import measure

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from saepd.common.messages import shortened
-from saepd.feedback.schema import Feedback, Item, fingerprint
+from saepd.feedback.schema import Feedback, Item
+from saepd.feedback.texts import fingerprint
 from saepd.tasks.published.labels import NO, YES, yes_no_wording
 from saepd.tasks.published.sources import BadField, parsed, read_table, text_in
 from saepd.tasks.task import LABEL_METRICS, Task

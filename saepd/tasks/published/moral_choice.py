@@ -20,7 +20,8 @@ from typing import Any
 
 from saepd.common.errors import InputError
 from saepd.common.messages import shortened
-from saepd.feedback.schema import Feedback, Item, fingerprint
+from saepd.feedback.schema import Feedback, Item
+from saepd.feedback.texts import fingerprint
 from saepd.tasks.published.opinions import REPEATED_OPTIONS
 from saepd.tasks.published.sources import BadField, parsed, read_table, text_in
 from saepd.tasks.task import OPINION_METRICS, Task, Wording

@@ -22,7 +22,8 @@ from typing import Any
 
 from saepd.common.errors import InputError
 from saepd.common.messages import shortened
-from saepd.feedback.schema import Item, fingerprint
+from saepd.feedback.schema import Item
+from saepd.feedback.texts import fingerprint
 from saepd.tasks.ordinal import ordinal_items
 from saepd.tasks.published.sources import BadField, clean, literal_in, parsed, read_table, text_in
 from saepd.tasks.task import OPINION_METRICS, Task, Wording

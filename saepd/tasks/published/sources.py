@@ -12,8 +12,8 @@ from saepd.common.messages import shortened
 from saepd.feedback.faults import Fault, FieldError
 from saepd.feedback.literals import json_value, literal_value
 from saepd.feedback.problems import Problem, problem_report
-from saepd.feedback.schema import composed
 from saepd.feedback.tables import RawRow, as_text, not_utf8, opened, table_rows
+from saepd.feedback.texts import composed
 
 _T = TypeVar("_T")
 _SPLIT = re.compile(r"train|dev|valid|test", re.IGNORECASE)
