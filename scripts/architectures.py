@@ -32,7 +32,7 @@ import transformers
 from architecture_configs import CONFIGS, tokenizer
 from torch import Tensor
 
-from saepd.branches import proof
+from saepd.branches import fast_path
 from saepd.branches.run import score_continuations
 from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.generate import generate_branches
@@ -114,10 +114,12 @@ def tried(name: str) -> dict[str, str]:
 
 def _path(model: Any) -> str:
     try:
-        beyond = proof.is_proven(model, 80)
+        beyond = fast_path.is_proven(model, 80)
         if beyond:
             return "fast"
-        return "fast, reference beyond its window" if proof.is_proven(model, 10) else "reference"
+        return (
+            "fast, reference beyond its window" if fast_path.is_proven(model, 10) else "reference"
+        )
     except InputError:
         return "none"
     except Exception as error:

@@ -26,7 +26,7 @@ from saepd.branches.engine.plan import (
     split_at,
 )
 from saepd.branches.engine.reference import ReferencePack, Texts
-from saepd.branches.proof import pack_kind
+from saepd.branches.fast_path import pack_kind
 from saepd.common.errors import InputError
 from saepd.directions.gate import Gate, Reader, read_amounts
 from saepd.directions.modes import DEFAULT_POSITIONS

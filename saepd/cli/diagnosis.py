@@ -277,7 +277,7 @@ def _proved(name: str | None, folders: list[Path]) -> Iterator[Check]:
 
 def _branches(model: Any) -> Check:
     """How branches run: together where that is proved to be the same, else one by one."""
-    from saepd.branches.proof import is_proven
+    from saepd.branches.fast_path import is_proven
 
     name = "branches"
     try:

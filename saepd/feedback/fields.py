@@ -15,6 +15,7 @@ from pydantic import (
 
 from saepd.feedback.texts import composed, visible
 
+# How far from 1 shares may sum, as rounded ones do.
 SUM_TOLERANCE = 0.05
 # Names under which saepd itself reports beside the perspectives' own.
 RESERVED = {

@@ -23,7 +23,7 @@ from saepd.branches.engine.decoding import separate, start
 from saepd.branches.engine.plan import Branch, Plan, check_prompts, make_plan
 from saepd.branches.engine.prefix import edit_masks
 from saepd.branches.engine.reference import WholeTexts
-from saepd.branches.proof import is_proven
+from saepd.branches.fast_path import is_proven
 from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.loop import GrowingText, TextRows, ends_of, turns
 from saepd.branches.writing.sampling import Sampler

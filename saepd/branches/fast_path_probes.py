@@ -1,169 +1,43 @@
-"""Prove, once for a model, that the fast path gives what one text after the other gives.
+"""Runs that show whether the fast path fits a model: each fast, and text after text.
 
-The fast path shares work between branches, prompts and texts: padding, columns side by side, one
-cache. Not every architecture bears that. So before a model is first branched, a few tokens run both
-ways (`saepd.branches.engine.reference`); where the two differ, or the fast path fails, the model
-runs on the reference from then on, and that is said once. Texts longer than a window of the model
-are proven when the first one comes. Verdicts are kept by the weights' fingerprint.
+They are as few and as short as reach every part of the engine: prompts of different lengths side by
+side, options behind them, branches that write early and late, text written together and apart.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import warnings
-import weakref
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import cache
-from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from saepd.branches.engine.columns import prompt_columns
 from saepd.branches.engine.decoding import Separate, State, separate, start
-from saepd.branches.engine.native import try_native
 from saepd.branches.engine.pack import Pack
 from saepd.branches.engine.plan import Plan
-from saepd.branches.engine.reference import ReferencePack, WholeTexts, whole
+from saepd.branches.engine.reference import ReferencePack, WholeTexts
 from saepd.common.errors import InputError, first_line
-from saepd.common.files import write_json
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector
-from saepd.directions.sites import check_blocks
 from saepd.models.batching import is_out_of_memory
-from saepd.models.cache import cache_dir
-from saepd.models.device import computing_dtype
-from saepd.models.identity import weights_fingerprint
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-# How far log-probs (nats) may differ, on top of the same share of their size. Halves differ in the
-# second digit with the order of sums alone.
-_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}
+# What is run, on the fast path, and on the reference.
+Probe: TypeAlias = tuple[str, Callable[[], list[Tensor]], Callable[[], list[Tensor]]]
 
 # Of each direction of a probe, over the residual's own norm.
 _DOSE = 0.5
 
-_verdicts: weakref.WeakKeyDictionary[Any, dict[str, str]] = weakref.WeakKeyDictionary()
 
-
-def pack_kind(model: TransformerBridge, longest: int) -> type[Pack] | type[ReferencePack]:
-    """How prompts of a model are captured and run: fast where that is proven.
-
-    Args:
-        model: The language model.
-        longest: Columns of the longest prompt, with all texts that may follow it side by side.
-    """
-    return Pack if is_proven(model, longest) else ReferencePack
-
-
-def is_proven(model: TransformerBridge, longest: int) -> bool:
-    """Whether the fast path may run texts of so many tokens on this model.
+def run_reference(reference: Callable[[], list[Tensor]], model: TransformerBridge) -> list[Tensor]:
+    """What the reference gives.
 
     Raises:
-        InputError: even the reference cannot run the model.
+        InputError: it fails, so that nothing can run the model.
     """
-    check_blocks(model)
-    try_native(model)
-    window = _window(model)
-    kinds = ["short"] if window is None or longest <= window else ["short", "long"]
-    verdicts = _verdicts.setdefault(model, {})
-    for kind in kinds:
-        if kind not in verdicts:
-            verdicts[kind] = _remembered(model, kind)
-            if verdicts[kind]:
-                name = model.cfg.model_name
-                where = "" if kind == "short" else f" on texts longer than its window of {window}"
-                warnings.warn(
-                    f"{name}: branches run one after the other, slowly{where}, since the fast path "
-                    f"does not fit this model: {verdicts[kind]}",
-                    stacklevel=2,
-                )
-        if verdicts[kind]:
-            return False
-    return True
-
-
-def _remembered(model: TransformerBridge, kind: str) -> str:
-    """Why the fast path does not fit, or nothing; read from the cache, or found out and kept."""
-    file = cache_dir() / "branch-proofs" / f"{_key(model)}-{kind}.json"
-    try:
-        return str(json.loads(file.read_text())["differs"])
-    except (OSError, ValueError, KeyError, TypeError):
-        differs = _difference(model, kind)
-    # A cache that cannot be written costs a second at the next start, and nothing else.
-    with suppress(OSError):
-        write_json(file, {"model": model.cfg.model_name, "differs": differs})
-    return differs
-
-
-def _key(model: TransformerBridge) -> str:
-    hf_model: Any = model.original_model
-    weight = next(hf_model.parameters())
-    what = [weights_fingerprint(model), hf_model.config.to_json_string(), str(weight.dtype)]
-    what += [weight.device.type, str(hf_model.config._attn_implementation), _code()]
-    return hashlib.sha256("\n".join(what).encode()).hexdigest()[:24]
-
-
-@cache
-def _code() -> str:
-    """What a verdict holds for: the versions of what runs the model, and this engine itself."""
-    names = ("torch", "transformers", "transformer-lens")
-    digest = hashlib.sha256(" ".join(map(version, names)).encode())
-    here = Path(__file__).parent
-    for file in [Path(__file__), *sorted((here / "engine").glob("*.py"))]:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-def _difference(model: TransformerBridge, kind: str) -> str:
-    """Run the probes both ways; says how they differ, or nothing."""
-    tolerance = _TOLERANCE.get(computing_dtype(model.original_model), 1e-4)
-    if kind == "short":
-        _check_causal(model)
-    probes = _short_probes(model) if kind == "short" else _long_probes(model)
-    for name, fast, reference in probes:
-        right = _run(reference, model)
-        try:
-            found = fast()
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            return f"{name}: {type(error).__name__}: {first_line(error)}"
-        for one, other in zip(found, right, strict=True):
-            off = (one - other).abs()
-            if not bool((off <= tolerance * (1 + other.abs())).all()):
-                return f"{name}: off by {float(off.max()):.2g} nats"
-    return ""
-
-
-def _check_causal(model: TransformerBridge) -> None:
-    """Refuse models that, whole and alone, read a token in the light of later ones.
-
-    Raises:
-        InputError: what such a model says of a prompt depends on what is written behind it.
-    """
-    tokens, plan = _tokens(model, 24), Plan(model, [])
-    tolerance = _TOLERANCE.get(computing_dtype(model.original_model), 1e-4)
-
-    def both() -> list[Tensor]:
-        with torch.inference_mode():
-            return [whole(plan, tokens[:n], 16)[0, 0] for n in (16, 24)]
-
-    alone, followed = _run(both, model)
-    if not bool(((alone - followed).abs() <= tolerance * (1 + alone.abs())).all()):
-        raise InputError(
-            f"{model.cfg.model_name} is not causal: what it says after a prompt changes with what "
-            "is written behind it, so no answer can be scored"
-        )
-
-
-def _run(reference: Callable[[], list[Tensor]], model: TransformerBridge) -> list[Tensor]:
     try:
         return reference()
     except Exception as error:
@@ -175,11 +49,9 @@ def _run(reference: Callable[[], list[Tensor]], model: TransformerBridge) -> lis
         ) from error
 
 
-_Probe = tuple[str, Callable[[], list[Tensor]], Callable[[], list[Tensor]]]
-
-
-def _short_probes(model: TransformerBridge) -> list[_Probe]:
-    tokens = _tokens(model, 60)
+def short_probes(model: TransformerBridge) -> list[Probe]:
+    """Texts within any window, in every way that the engine runs them."""
+    tokens = probe_tokens(model, 60)
     rows = [tokens[:14], tokens[14:25]]
     one = rows[:1]
     texts = [[tokens[25:28], tokens[25:26] + tokens[28:30]], [tokens[30:32], tokens[33:36]]]
@@ -195,11 +67,11 @@ def _short_probes(model: TransformerBridge) -> list[_Probe]:
     ]
 
 
-def _long_probes(model: TransformerBridge) -> list[_Probe]:
+def long_probes(model: TransformerBridge) -> list[Probe]:
     """Texts longer than a window, and columns that are, though none of their texts is."""
-    window = _window(model)
+    window = attention_window(model)
     assert window is not None
-    tokens = _tokens(model, window + 48)
+    tokens = probe_tokens(model, window + 48)
     rows = [tokens[: window + 6], tokens[6:30]]
     texts = [[tokens[30:32], tokens[33:36]]] * 2
     near = [tokens[: max(9, window - 4)]]
@@ -221,7 +93,7 @@ def _pack_probes(
     rows: list[list[int]],
     texts: list[list[list[int]]],
     plan: Plan,
-) -> list[_Probe]:
+) -> list[Probe]:
     def scores(kind: type[Pack] | type[ReferencePack], n_branches: int | None) -> list[Tensor]:
         block, specs = plan.first_wide_block, plan.specs
         with torch.inference_mode():
@@ -275,8 +147,8 @@ def _residual_norm(model: TransformerBridge) -> float:
     hf_model: Any = model.original_model
     try:
         with torch.inference_mode():
-            ids = torch.tensor([_tokens(model, 8)], device=device)
-            _run(lambda: [hf_model(input_ids=ids).logits], model)
+            ids = torch.tensor([probe_tokens(model, 8)], device=device)
+            run_reference(lambda: [hf_model(input_ids=ids).logits], model)
     finally:
         handle.remove()
     if not norms:
@@ -286,7 +158,7 @@ def _residual_norm(model: TransformerBridge) -> float:
     return norms[0]
 
 
-def _tokens(model: TransformerBridge, n: int) -> list[int]:
+def probe_tokens(model: TransformerBridge, n: int) -> list[int]:
     """Ids spread over the vocabulary, without special ones."""
     special = {*model.tokenizer.all_special_ids}
     vocab = min(int(model.cfg.d_vocab), len(model.tokenizer))
@@ -294,7 +166,7 @@ def _tokens(model: TransformerBridge, n: int) -> list[int]:
     return (plain * 2)[:n]
 
 
-def _window(model: TransformerBridge) -> int | None:
+def attention_window(model: TransformerBridge) -> int | None:
     """Tokens that a block of the model looks back at most; None where all see everything."""
     hf_model: Any = model.original_model
     config = hf_model.config.get_text_config()
@@ -326,7 +198,9 @@ def _apart_whole(plan: Plan, rows: list[list[int]]) -> list[Tensor]:
 
 def _written(source: State | Separate | WholeTexts, n_rows: int) -> list[Tensor]:
     """What each row reads after its prompt, two tokens on, and one more without the first row."""
-    tokens = torch.tensor(_tokens(source.plan.model, 3 * n_rows), device=source.log_probs.device)
+    tokens = torch.tensor(
+        probe_tokens(source.plan.model, 3 * n_rows), device=source.log_probs.device
+    )
     seen = [source.log_probs]
     for step in range(2):
         source.feed(tokens[step * n_rows : (step + 1) * n_rows])

@@ -5,7 +5,7 @@ import torch
 from tiny import ARCHITECTURES, D_MODEL, SITE, save_tiny_model, tiny_tokenizer
 from transformers import AutoModelForCausalLM, OpenAIGPTConfig
 
-from saepd.branches import proof
+from saepd.branches import fast_path, fast_path_probes
 from saepd.branches.engine import running
 from saepd.branches.gradients import option_gradients
 from saepd.branches.run import branch, capture_prompts, score_continuations
@@ -56,37 +56,37 @@ def test_the_fast_path_is_proven_also_beyond_a_window(fresh, architecture):
     model = fresh(architecture)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert proof.is_proven(model, 10)
-        assert proof.is_proven(model, 200)
+        assert fast_path.is_proven(model, 10)
+        assert fast_path.is_proven(model, 200)
 
 
 def test_a_proof_is_kept_and_read_again(fresh, cache, monkeypatch):
     model = fresh()
-    assert proof.is_proven(model, 10)
+    assert fast_path.is_proven(model, 10)
     assert len(list(cache.iterdir())) == 1
-    monkeypatch.setattr(proof, "_difference", lambda *_: pytest.fail("proven twice"))
-    assert proof.is_proven(model, 10)
-    proof._verdicts.clear()
-    assert proof.is_proven(model, 10)
+    monkeypatch.setattr(fast_path, "_difference", lambda *_: pytest.fail("proven twice"))
+    assert fast_path.is_proven(model, 10)
+    fast_path._verdicts.clear()
+    assert fast_path.is_proven(model, 10)
 
 
 def test_other_weights_are_proven_anew(fresh, cache):
     model = fresh()
-    proof.is_proven(model, 10)
-    proof._verdicts.clear()
+    fast_path.is_proven(model, 10)
+    fast_path._verdicts.clear()
     with torch.no_grad():
         next(model.original_model.parameters()).mul_(1.5)
-    proof.is_proven(model, 10)
+    fast_path.is_proven(model, 10)
     assert len(list(cache.iterdir())) == 2
 
 
 def test_a_cache_that_is_no_verdict_is_not_believed(fresh, cache):
     model = fresh()
-    assert proof.is_proven(model, 10)
+    assert fast_path.is_proven(model, 10)
     [file] = cache.iterdir()
     file.write_text("[]")
-    proof._verdicts.clear()
-    assert proof.is_proven(model, 10)
+    fast_path._verdicts.clear()
+    assert fast_path.is_proven(model, 10)
 
 
 def everything(model):
@@ -117,7 +117,7 @@ def test_where_the_fast_path_is_wrong_the_reference_gives_the_same(fresh, broken
         numbers, texts = everything(model)
     assert sum("one after the other" in str(w.message) for w in said) == 1
     request.getfixturevalue("monkeypatch").undo()
-    proof._verdicts.clear()
+    fast_path._verdicts.clear()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         right, written = everything(model)
@@ -128,9 +128,9 @@ def test_where_the_fast_path_is_wrong_the_reference_gives_the_same(fresh, broken
 
 def test_where_the_fast_path_fails_the_reference_runs(fresh, monkeypatch):
     model = fresh()
-    monkeypatch.setattr(proof, "start", lambda *_: 1 / 0)
+    monkeypatch.setattr(fast_path_probes, "start", lambda *_: 1 / 0)
     with pytest.warns(UserWarning, match="ZeroDivisionError"):
-        assert not proof.is_proven(model, 10)
+        assert not fast_path.is_proven(model, 10)
 
 
 def test_a_lack_of_memory_is_no_verdict(fresh, cache, monkeypatch):
@@ -139,9 +139,9 @@ def test_a_lack_of_memory_is_no_verdict(fresh, cache, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(proof, "start", full)
+    monkeypatch.setattr(fast_path_probes, "start", full)
     with pytest.raises(torch.OutOfMemoryError):
-        proof.is_proven(model, 10)
+        fast_path.is_proven(model, 10)
     assert not cache.exists()
 
 
