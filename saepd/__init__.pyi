@@ -112,7 +112,7 @@ from .merge.weights import fit_merge_weights as fit_merge_weights  # a populatio
 from .readout.amounts import gate_amounts as gate_amounts  # how much each gate writes for an item
 from .readout.option_scores import OptionScores as OptionScores  # what branches say about options
 from .readout.options import read_options as read_options  # scores of every item's options
-from .uncertainty.answers import fit_reading as fit_reading  # a temperature from what people answered
+from .uncertainty.reading import fit_reading as fit_reading  # a temperature from what people answered
 from .uncertainty.assessment import Assessment as Assessment  # what is known about one item's answers
 from .uncertainty.assessment import assess as assess  # every score of uncertainty of every item
 from .uncertainty.config import AssessmentConfig as AssessmentConfig  # how items are assessed

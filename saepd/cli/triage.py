@@ -66,8 +66,8 @@ def run(options: Options) -> None:
     """Assess, rank, write and print."""
     from saepd.common.files import write_atomically, write_json
     from saepd.feedback.reading import load_feedback, load_items
-    from saepd.uncertainty.answers import fit_reading
     from saepd.uncertainty.assessment import assess
+    from saepd.uncertainty.reading import fit_reading
     from saepd.uncertainty.triage import question_dict, triage_dict, triage_items
 
     check_folder(options.out)

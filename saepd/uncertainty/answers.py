@@ -8,8 +8,8 @@ that were written. From there on both are one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,13 +23,10 @@ from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.generate import generate_branches
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
-from saepd.feedback.accepting import FeedbackLike, as_feedback
 from saepd.feedback.schema import Item
-from saepd.feedback.targets import answered
 from saepd.metrics.same_answer import cluster_by_f1
 from saepd.models.prompts import item_prompt, letters
 from saepd.models.wording import ReadoutConfig
-from saepd.readout.calibrate import fit_temperature, option_offsets
 from saepd.readout.fitted import as_fitted, fitted_weights
 from saepd.readout.options import read_options
 from saepd.readout.softmax import SoftmaxWeights
@@ -40,29 +37,13 @@ from saepd.uncertainty.asking_again import (
     uncertainty_over_options,
 )
 from saepd.uncertainty.config import EpistemicConfig
+from saepd.uncertainty.reading import Reading
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 # Options that hold less than this together are hardly among what the model would say.
 MIN_MASS = 1e-9
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How the scores of options become probabilities.
-
-    Attributes:
-        temperature: Of what perspectives say, of sway and of ``least_confidence_scaled``.
-        offsets: Options -> what is taken off their scores, nats; see
-            `saepd.readout.calibrate.option_offsets`.
-        of_fitted: Whether the temperature is one of the answers that directions' fitted readout
-            gives, rather than of the model's own scores.
-    """
-
-    temperature: float = 1.0
-    offsets: Mapping[tuple[str, ...], Float[Tensor, " options"]] = field(default_factory=dict)
-    of_fitted: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,60 +86,6 @@ class Answers:
     def readable(self) -> bool:
         """Whether there is an answer, and every branch gives one some probability."""
         return bool(len(self.answers)) and bool(self.scores.isfinite().any(-1).all())
-
-
-def fit_reading(
-    model: TransformerBridge,
-    items: Sequence[Item],
-    feedback: FeedbackLike | None = None,
-    config: ReadoutConfig | None = None,
-    *,
-    centre: bool = False,
-    directions: Sequence[Direction] = (),
-) -> Reading:
-    """A temperature from what people answered, and offsets from the items alone if asked for.
-
-    Where the directions carry a readout that was fitted with them, the temperature is that of what
-    it makes of the base.
-
-    Args:
-        model: The language model.
-        items: Those that will be assessed; those in free text are passed over.
-        feedback: Rows on options, a file of them or a pandas frame; without any, the temperature
-            is 1.
-        config: How options are read.
-        centre: Take off what the base model gives options whatever is asked, over all questions
-            here that share them; see `saepd.readout.calibrate.option_offsets`.
-        directions: Those that items will be assessed with.
-
-    Raises:
-        InputError: offsets for directions whose fitted readout has biases already, or whatever
-            `as_feedback` and `read_options` refuse.
-    """
-    weights = fitted_weights([[direction] for direction in directions], config)
-    if centre and weights is not None:
-        raise InputError(
-            "these directions carry a fitted readout, whose biases take off what the model gives "
-            "options whatever is asked: leave out centring"
-        )
-    rows = [] if feedback is None else as_feedback(feedback)
-    chosen = [row for row in rows if row.options and (row.answer or row.distribution)]
-    asked = {row.item: row.as_item() for row in chosen}
-    if centre:
-        asked |= {item.id: item for item in items if item.options}
-    if not asked:
-        return Reading(of_fitted=weights is not None)
-    found = list(asked.values())
-    scores = read_options(model, found, [], config)
-    if weights is not None:
-        scores = [replace(row, scores=as_fitted(row.scores, weights[:1])) for row in scores]
-    offsets = option_offsets(scores, found) if centre else {}
-    if not chosen:
-        return Reading(offsets=offsets)
-    by_id = {item.id: row.scores[0] for item, row in zip(found, scores, strict=True)}
-    centred = [by_id[row.item] - offsets.get(row.options, 0.0) for row in chosen]
-    temperature = fit_temperature(centred, [answered(row) for row in chosen])
-    return Reading(temperature, offsets, of_fitted=weights is not None)
 
 
 def answers_over_options(

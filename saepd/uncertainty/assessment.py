@@ -25,9 +25,10 @@ from saepd.merge.disagreement import (
     perspective_disagreement,
     small_margin,
 )
-from saepd.uncertainty.answers import Answers, Reading, answers_over_options, answers_over_samples
+from saepd.uncertainty.answers import Answers, answers_over_options, answers_over_samples
 from saepd.uncertainty.asking_again import FREE_TEXT
 from saepd.uncertainty.config import AssessmentConfig
+from saepd.uncertainty.reading import Reading
 from saepd.uncertainty.sway import Sway, sway
 
 if TYPE_CHECKING:

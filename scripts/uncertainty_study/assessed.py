@@ -25,9 +25,9 @@ from saepd.fit.config import FitConfig
 from saepd.fit.controls import random_latents
 from saepd.merge.config import MergeConfig
 from saepd.models.wording import ReadoutConfig
-from saepd.uncertainty.answers import Reading, fit_reading
 from saepd.uncertainty.assessment import Assessment, assess
 from saepd.uncertainty.config import AssessmentConfig
+from saepd.uncertainty.reading import Reading, fit_reading
 
 OPERATORS = ("pluralistic", "mixture", "product", "cad", "dcd", "saepd-released")
 BASE, TEMPERATURE = "base", "temperature alone"

@@ -1,53 +1,14 @@
 import numpy as np
-import pytest
 import torch
 from asked import CLOSED, FREE, directions
 from scipy.special import softmax
 
-from saepd.feedback.reading import write_feedback
-from saepd.feedback.schema import Feedback
 from saepd.models.wording import ReadoutConfig
-from saepd.readout.calibrate import fit_temperature
 from saepd.readout.options import read_options
-from saepd.uncertainty.answers import (
-    Reading,
-    answers_over_options,
-    answers_over_samples,
-    fit_reading,
-)
+from saepd.uncertainty.answers import answers_over_options, answers_over_samples
 from saepd.uncertainty.asking_again import FREE_TEXT
 from saepd.uncertainty.config import EpistemicConfig
-
-
-def test_the_temperature_is_fitted_on_the_feedback(llama, tmp_path):
-    rows = [
-        Feedback(
-            id=str(i),
-            perspective="p",
-            item=item.id,
-            prompt=item.prompt,
-            options=item.options,
-            answer=item.options[i % 2],
-        )
-        for i, item in enumerate(CLOSED)
-    ]
-    reading = fit_reading(llama, [*CLOSED, FREE], rows, centre=True)
-    read = read_options(llama, CLOSED, [])
-    assert set(reading.offsets) == {CLOSED[0].options}
-    np.testing.assert_allclose(
-        reading.offsets[CLOSED[0].options], (read[0].scores[0] + read[1].scores[0]) / 2, atol=1e-4
-    )
-    centred = [
-        s.scores[0] - reading.offsets.get(i.options, 0) for i, s in zip(CLOSED, read, strict=True)
-    ]
-    targets = [np.eye(len(r.options))[r.options.index(r.answer)] for r in rows]
-    assert reading.temperature == pytest.approx(fit_temperature(centred, targets), rel=1e-3)
-    write_feedback(tmp_path / "rows.jsonl", rows)
-    plain = fit_reading(llama, [*CLOSED, FREE], tmp_path / "rows.jsonl")
-    assert plain.offsets == {}
-    expected = fit_temperature([s.scores[0] for s in read], targets)
-    assert plain.temperature == pytest.approx(expected, rel=1e-3)
-    assert fit_reading(llama, [FREE], centre=True) == fit_reading(llama, CLOSED) == Reading()
+from saepd.uncertainty.reading import Reading
 
 
 def test_options_are_read_with_offsets_and_a_temperature(llama):

@@ -23,10 +23,10 @@ from saepd.readout.option_scores import OptionScores
 from saepd.readout.options import read_options
 from saepd.uncertainty import answers
 from saepd.uncertainty import asking_again as iterative_prompting
-from saepd.uncertainty.answers import Reading, fit_reading
 from saepd.uncertainty.asking_again import iterate_over_options, uncertainty_over_options
 from saepd.uncertainty.assessment import SCORES, assess
 from saepd.uncertainty.config import AssessmentConfig, EpistemicConfig
+from saepd.uncertainty.reading import Reading, fit_reading
 from saepd.uncertainty.sway import sway
 
 CONFIG = AssessmentConfig(epistemic=EpistemicConfig(n_samples=3), max_new_tokens=6)
