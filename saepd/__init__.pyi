@@ -41,7 +41,7 @@ from .features.table import feature_table as feature_table  # the table, with al
 # What latents do in texts
 from .features.index.build import build_index as build_index  # every latent over a collection of texts
 from .features.index.config import IndexConfig as IndexConfig  # how texts are read into an index
-from .features.index.reading import FeatureIndex as FeatureIndex  # an index: a page for every latent
+from .features.index.feature_index import FeatureIndex as FeatureIndex  # an index: a page for every latent
 from .features.index.latent_page import LatentPage as LatentPage  # all that an index knows of a latent
 from .features.index.reading import load_index as load_index  # an index from a folder
 from .features.index.text_page import TextPage as TextPage  # which latents fire where in a text

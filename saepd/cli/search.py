@@ -14,8 +14,8 @@ from saepd.common.errors import InputError
 from saepd.models.choice import ModelConfig
 
 if TYPE_CHECKING:
+    from saepd.features.index.feature_index import FeatureIndex
     from saepd.features.index.latent_page import LatentPage
-    from saepd.features.index.reading import FeatureIndex
     from saepd.features.index.search import FoundLatent
 
 EXAMPLES = """\

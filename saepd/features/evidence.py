@@ -18,8 +18,8 @@ from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector, decoder_rows
 from saepd.features.alone import Alone
 from saepd.features.encode import Pairs
+from saepd.features.index.feature_index import FeatureIndex
 from saepd.features.index.latent_page import Context, GivenLabel
-from saepd.features.index.reading import FeatureIndex
 from saepd.features.lens import logit_lens, token_text, writes_residual
 from saepd.features.select import Features
 from saepd.metrics.intervals import Interval, draw_weights, interval

@@ -13,8 +13,8 @@ from saepd.features.config import FeatureConfig
 from saepd.features.encode import Pairs, encode_pairs
 from saepd.features.evidence import LatentEvidence, explain
 from saepd.features.held_out import held_out_gain
+from saepd.features.index.feature_index import FeatureIndex
 from saepd.features.index.latent_page import given_line
-from saepd.features.index.reading import FeatureIndex
 from saepd.features.select import Features, Overlap, overlap, select_all
 from saepd.features.sureness import N_SHUFFLES, SURE, Sureness, surenesses
 from saepd.feedback.accepting import FeedbackLike

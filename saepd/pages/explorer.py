@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from saepd.common.html import STYLE, Html, element, joined
+from saepd.features.index.feature_index import FeatureIndex
 from saepd.features.index.labels import WHERE
 from saepd.features.index.latent_page import Context
-from saepd.features.index.reading import FeatureIndex
 from saepd.features.index.statistics import PLACES
 from saepd.features.table import FeatureTable
 

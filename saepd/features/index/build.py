@@ -23,21 +23,13 @@ from saepd.features.index.contexts import (
     context_activations,
     sparse_contexts,
 )
+from saepd.features.index.feature_index import ARRAYS, INFO, STRINGS, FeatureIndex
 from saepd.features.index.firings import Firings, read_firings
 from saepd.features.index.given_labels import read_labels, write_labels
 from saepd.features.index.labels import Labeller
 from saepd.features.index.neighbours import alike, together
 from saepd.features.index.passages import Numbered, Passages, cut_passages
-from saepd.features.index.reading import (
-    ARRAYS,
-    FORMAT,
-    INFO,
-    STRINGS,
-    FeatureIndex,
-    load_index,
-    read_info,
-    sae_identity,
-)
+from saepd.features.index.reading import FORMAT, load_index, read_info, sae_identity
 from saepd.features.index.statistics import places, statistics
 from saepd.features.lens import logit_lens, token_text, writes_residual
 from saepd.models.identity import weights_fingerprint

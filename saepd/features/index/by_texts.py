@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Float
 
 from saepd.features.index.contexts import BEFORE, BEHIND
+from saepd.features.index.feature_index import FeatureIndex
 from saepd.features.index.firings import Fired, fired
 from saepd.features.index.latent_page import Context
 from saepd.features.index.passages import token_spans
-from saepd.features.index.reading import FeatureIndex
 from saepd.features.index.statistics import QUANTILES
 from saepd.models.tokens import prompt_ids
 

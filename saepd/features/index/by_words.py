@@ -14,8 +14,8 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfTransformer
 from saepd.common.errors import InputError
 from saepd.common.messages import shortened
 from saepd.features.index.contexts import BEFORE, BEHIND, NONE
+from saepd.features.index.feature_index import FeatureIndex
 from saepd.features.index.passages import NO_WORD, WORD, Numbered
-from saepd.features.index.reading import FeatureIndex
 
 # What a hit in each field weighs: a label is made of all contexts, a decoder row's tokens mislead.
 _FIELDS = {"label": 0.5, "contexts": 0.35, "tokens": 0.15}

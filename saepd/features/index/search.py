@@ -15,8 +15,9 @@ from saepd.common.frames import as_frame
 from saepd.common.html import card, note, table
 from saepd.features.index.by_texts import ReadTexts
 from saepd.features.index.by_words import by_words, field_weights
+from saepd.features.index.feature_index import FeatureIndex
 from saepd.features.index.latent_page import Context, GivenLabel, given_line, label_line
-from saepd.features.index.reading import OWN, FeatureIndex, load_index
+from saepd.features.index.reading import OWN, load_index
 from saepd.saes.load import sae_config
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from saepd.common.errors import InputError
 from saepd.common.frames import as_frame
 from saepd.common.html import card, note, strip, table
 from saepd.features.index.by_texts import ReadTexts
-from saepd.features.index.reading import FeatureIndex, load_index
+from saepd.features.index.feature_index import FeatureIndex
+from saepd.features.index.reading import load_index
 from saepd.features.index.search import FoundLatents, by_texts, in_text
 
 if TYPE_CHECKING:

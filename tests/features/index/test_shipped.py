@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from saepd.features.index.reading import INFO, OWN, load_index
+from saepd.features.index.feature_index import INFO
+from saepd.features.index.reading import OWN, load_index
 from saepd.features.index.search import search
 from saepd.saes.load import shipped_folders
 
