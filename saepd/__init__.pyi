@@ -81,7 +81,7 @@ from .fit.recipe import fit_directions as fit_directions  # a direction for ever
 # In other tools
 from .interchange.exporting import Written as Written  # a perspective in another tool's format
 from .interchange.exporting import export_directions as export_directions  # into another tool's format
-from .interchange.importing import import_directions as import_directions  # from another tool's files
+from .interchange.importing import import_direction as import_direction  # from another tool's files
 
 # Base and branches in one pass
 from .branches.dose import relative_dose as relative_dose  # what is written, beside what is there

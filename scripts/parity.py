@@ -32,7 +32,7 @@ import saepd  # noqa: E402
 from saepd.common.files import write_atomically, write_json  # noqa: E402
 from saepd.interchange.exporting import export_directions  # noqa: E402
 from saepd.interchange.from_directions import as_record, by_perspective, model_facts  # noqa: E402
-from saepd.interchange.importing import import_directions  # noqa: E402
+from saepd.interchange.importing import import_direction  # noqa: E402
 from saepd.interchange.registry import READERS, TARGETS  # noqa: E402
 from saepd.models.packaged import DEFAULT_MODEL, default_gguf  # noqa: E402
 from saepd.models.source import find_model  # noqa: E402
@@ -115,9 +115,9 @@ def round_trip(setting: Setting, name: str) -> str:
     facts = model_facts(setting.model)
     groups = by_perspective(setting.directions)
     for written in setting.export(name):
-        read = import_directions(written.files[0], name, setting.model)
+        read = import_direction(written.files[0], name, setting.model)
         wanted = as_record(groups[written.perspective], facts).by_block()
-        found = as_record(read, facts).by_block()
+        found = as_record([read], facts).by_block()
         assert list(wanted) == list(found)
         if not all(np.array_equal(wanted[block], found[block]) for block in wanted):
             return "differs"
@@ -161,11 +161,8 @@ def main() -> int:
         out = Path(folder)
         moved = export_directions(model, fitted, "repeng", out / "fitted", allow_loss=True)
         read = [
-            direction
+            import_direction(one.files[0], "llama.cpp", model, perspective=one.perspective)
             for one in moved
-            for direction in import_directions(
-                one.files[0], "llama.cpp", model, perspective=one.perspective
-            )
         ]
         # As strong as stands out of the rounding of 4-bit files.
         directions = list(saepd.fit_kl_budget(model, read, KL_BUDGET))

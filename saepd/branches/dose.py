@@ -29,7 +29,7 @@ def relative_dose(
     Both are means over every position of the prompts that the spec ``all`` selects, wherever the
     direction itself acts: so doses of directions with other positions can be compared, and a
     marker need not occur in neutral text. A direction's own coefficient is part of its dose, and so
-    is what its gate says of each prompt.
+    is what its gate says of each prompt; the doses of its sites add up.
 
     Args:
         model: The language model.
@@ -48,10 +48,11 @@ def relative_dose(
         return []
     check_fits(model, directions)
     rows = check_prompts(model, prompts)
+    parts = [part for direction in directions for part in direction.parts]
 
     def collect(batch: SiteBatch) -> list[torch.Tensor]:
         norms = []
-        for direction in directions:
+        for direction in parts:
             h = batch.held[direction.hook_name].float()
             written = direction.delta(batch.held[direction.reads].float()).norm(dim=-1)
             if (gate := direction.gate) is not None:
@@ -63,13 +64,14 @@ def relative_dose(
         return list(torch.stack([*sums, counted.sum(-1).float()], -1).double().cpu())
 
     gates = [direction.gate for direction in directions if direction.gate is not None]
-    sites = [name for one in directions for name in (one.hook_name, one.reads)]
+    sites = [name for one in parts for name in (one.hook_name, one.reads)]
     sites = list(dict.fromkeys([*sites, *(gate.hook_name for gate in gates)]))
     total = torch.stack(read_site(model, sites, rows, collect)).sum(0)
     if not total[-1]:
         raise InputError("the prompts have no position to measure a dose at: give longer texts")
     written, held = total[:-1].reshape(-1, 2).unbind(-1)
-    return (written / held).tolist()
+    doses = iter((written / held).tolist())
+    return [sum(next(doses) for _ in direction.parts) for direction in directions]
 
 
 def scale_to_dose(

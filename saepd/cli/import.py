@@ -60,10 +60,10 @@ def run(options: Options) -> None:
     check_choice("format", options.from_, READ)
     check_folder(options.out)
     from saepd.directions.saving import save_to_disk
-    from saepd.interchange.importing import import_directions
+    from saepd.interchange.importing import import_direction
 
-    def read(model: TransformerBridge | None = None) -> list[Direction]:
-        return import_directions(
+    def read(model: TransformerBridge | None = None) -> Direction:
+        return import_direction(
             options.file,
             options.from_,
             model,
@@ -76,18 +76,12 @@ def run(options: Options) -> None:
     # What is wrong with the file is told before a model is loaded.
     read()
     model = load_only_model(options.where)
-    directions = read(model)
-    save_to_disk(directions, options.out, model)
-    norms = [
-        d.coefficient * d.edit.constant.norm() for d in directions if d.edit.constant is not None
-    ]
+    direction = read(model)
+    save_to_disk(direction, options.out, model)
+    constants = [(part.hook_name, part.constant) for part in direction.parts]
     rows = [
-        [d.perspective, d.hook_name, f"{float(norm):.3g}"]
-        for d, norm in zip(directions, norms, strict=True)
+        [direction.perspective, site, f"{float(constant.norm()):.3g}"]
+        for site, constant in constants
+        if constant is not None
     ]
     print_table(f"saved in {options.out}", ["perspective", "site", "norm"], rows)
-    if len(rows) > 1:
-        print(
-            "These act together in Python (as one branch), in export and in lm-eval; answer, "
-            "generate and triage take one site a perspective, which --hook-name chooses."
-        )

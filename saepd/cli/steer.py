@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,18 +85,18 @@ class Options:
 def run(options: Options) -> None:
     """Steer and print."""
     specs = _check(options)
-    model, together = _directions(options, specs)
+    model, direction = _direction(options, specs)
     if options.out is not None:
         from saepd.directions.saving import save_to_disk
 
-        save_to_disk(together, options.out, model)
+        save_to_disk(direction, options.out, model)
     if options.prompt is None:
         return
     [prompt] = as_asked(model, [options.prompt], options.style)
     if options.dose:
-        _show_doses(model, prompt, together, options)
+        _show_doses(model, prompt, direction, options)
     else:
-        _show_texts(model, prompt, together, options)
+        _show_texts(model, prompt, direction, options)
 
 
 def _check(options: Options) -> list[LatentSpec]:
@@ -113,21 +113,13 @@ def _check(options: Options) -> list[LatentSpec]:
     if options.towards is not None and not options.dose:
         raise InputError("--towards is measured for the table of strengths: add --dose")
     check_numbers("strengths", options.strengths)
-    n_sites = len({spec.block for spec in specs}) + (options.vector is not None)
     if options.out is not None:
         check_folder(options.out)
-        if n_sites > 1:
-            raise InputError(
-                f"--out saves one direction, and {n_sites} act together here: save each of them, "
-                "with a name of its own, in a folder of its own"
-            )
     return specs
 
 
-def _directions(
-    options: Options, specs: list[LatentSpec]
-) -> tuple[TransformerBridge, list[Direction]]:
-    """The model, and one direction for each SAE and for the vector."""
+def _direction(options: Options, specs: list[LatentSpec]) -> tuple[TransformerBridge, Direction]:
+    """The model, and the direction, which has a site for each SAE and for the vector."""
     blocks = list(dict.fromkeys(spec.block for spec in specs))
     vector = None
     if options.vector is not None:
@@ -156,27 +148,29 @@ def _directions(
                 lineage=story,
             )
         )
+    whole = replace(together[0], also=tuple(together[1:]))
     with spinning("finding the strength"):
-        return model, strengthened(model, together, options.hand)
+        [found] = strengthened(model, whole, options.hand)
+    return model, found
 
 
-def _told(model: TransformerBridge, together: list[Direction]) -> dict[str, Any]:
+def _told(model: TransformerBridge, direction: Direction) -> dict[str, Any]:
     """What is written, how much of it, and what it does to text of no concern."""
     from saepd.branches.dose import relative_dose
     from saepd.branches.neutral import side_effects
 
-    [side] = side_effects(model, [together])
+    [side] = side_effects(model, [direction])
     return {
         "directions": [
             {
-                "site": d.hook_name,
-                "positions": d.positions,
-                "coefficient": d.coefficient,
-                "latents": _latents(model, d),
+                "site": part.hook_name,
+                "positions": part.positions,
+                "coefficient": part.coefficient,
+                "latents": _latents(model, part),
             }
-            for d in together
+            for part in direction.parts
         ],
-        "relative_dose": sum(relative_dose(model, together)),
+        "relative_dose": relative_dose(model, direction)[0],
         "kl_on_neutral_text": side.kl,
         "perplexity_ratio_on_neutral_text": side.perplexity_ratio,
     }
@@ -200,14 +194,14 @@ def _latents(model: TransformerBridge, direction: Direction) -> list[dict[str, A
 
 
 def _show_texts(
-    model: TransformerBridge, prompt: str, together: list[Direction], options: Options
+    model: TransformerBridge, prompt: str, direction: Direction, options: Options
 ) -> None:
     from saepd.branches.writing.compare import compare
     from saepd.cli.strips import show_strips
 
     with progress_bar("writing") as report:
-        [found] = compare(model, [prompt], together, options.sampling, progress=report)
-        told = _told(model, together)
+        [found] = compare(model, [prompt], direction, options.sampling, progress=report)
+        told = _told(model, direction)
     written = {"base": found.base, "steered": found.steered}
     if options.json:
         texts = {
@@ -248,7 +242,7 @@ def _hint(dose: float) -> str:
 
 
 def _show_doses(
-    model: TransformerBridge, prompt: str, together: list[Direction], options: Options
+    model: TransformerBridge, prompt: str, direction: Direction, options: Options
 ) -> None:
     from saepd.branches.dose_response import dose_response
     from saepd.cli.options import print_table
@@ -257,7 +251,7 @@ def _show_doses(
         found = dose_response(
             model,
             [prompt],
-            together,
+            direction,
             options.strengths,
             towards=options.towards,
             sampling=options.sampling,

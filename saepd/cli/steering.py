@@ -52,11 +52,12 @@ class SteeringOptions:
         chosen = self.chosen(where)
         from saepd.directions.saving import load_from_disk
 
-        if read_lineage(self.steering).sae_fingerprint is None:
-            # Vectors alone, such as those of another tool, need no SAE.
-            model, sae = load_only_model(chosen), None
-        else:
+        lineage = read_lineage(self.steering)
+        unsaid = lineage.where is None and lineage.sae_fingerprint is not None
+        if unsaid or self.given & {"sae", "sae_id", "block"}:
             model, sae = load_model_and_sae(chosen)
+        else:
+            model, sae = load_only_model(chosen), None
         try:
             directions = load_from_disk(self.steering, model, sae)
         except InputError as error:

@@ -1,4 +1,4 @@
-"""Directions: one perspective's edit of one site, as data that can be saved, checked and applied.
+"""Directions: one perspective's edit of a site or several, as data that can be saved and applied.
 
 A direction knows what it does (its edit), where (site, positions) and how much (coefficient).
 ``with direction.apply(model):`` makes it act on everything the bridge does; `saepd.branches.run`
@@ -51,10 +51,10 @@ _SHOWN = 12
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Direction:
-    """One perspective's edit at one site.
+    """One perspective's edit at one site, or at several that act together.
 
-    ``2 * direction`` and ``-direction`` change the coefficient; directions that add a constant
-    vector at the same site and positions can be added to and subtracted from one another.
+    ``2 * direction`` and ``-direction`` change the coefficient; the sum of two directions does what
+    both do, at all of their sites.
 
     Attributes:
         perspective: Whose direction this is; also the name of its branch.
@@ -65,13 +65,15 @@ class Direction:
         lineage: How it came about (model, SAE, feedback hash, settings); JSON values.
         readout: The readout that was fitted together with it, which `saepd.read_options` uses; None
             where there is none, as of directions made by hand.
-        gate: What reads an item's prompt and says how much of the difference is made for it; None
-            makes all of it for every item.
+        gate: What reads an item's prompt and says how much of the difference is made for it, at
+            every site; None makes all of it for every item.
+        also: What it does at further sites: directions with the same name, whose coefficients are
+            multiplied by this one's, and without a readout, a gate or further sites of their own.
 
     Raises:
         InputError: a name that no perspective may have, unknown positions, a coefficient that is
-            not finite, an SAE of another site, a readout that is none, or a gate that is none or
-            reads a later block.
+            not finite, an SAE of another site, a readout that is none, a gate that is none or reads
+            a block behind one of the sites, or further sites that are none.
     """
 
     perspective: str
@@ -82,6 +84,7 @@ class Direction:
     lineage: dict[str, Any] = field(default_factory=dict)
     readout: FittedReadout | None = None
     gate: Gate | None = None
+    also: tuple[Direction, ...] = ()
 
     def __post_init__(self) -> None:
         where = f"direction {self.perspective!r}"
@@ -106,11 +109,15 @@ class Direction:
             )
         if not isinstance(self.gate, Gate | None):
             raise InputError(f"{where}: its gate must be a Gate, not {type(self.gate).__name__}")
-        if self.gate and WRITABLE_SITE.fullmatch(self.hook_name) and self.gate.block > self.block:
-            raise InputError(
-                f"{where}: its gate reads {self.gate.hook_name}, which is behind its own site "
-                f"{self.hook_name}: let it read that block or one before it"
-            )
+        object.__setattr__(self, "also", tuple(self.also))
+        _check_further(where, self.perspective, self.also)
+        for name in (self.hook_name, *(part.hook_name for part in self.also)):
+            is_site = WRITABLE_SITE.fullmatch(name)
+            if self.gate and is_site and self.gate.block > int(name.split(".")[1]):
+                raise InputError(
+                    f"{where}: its gate reads {self.gate.hook_name}, which is behind its own site "
+                    f"{name}: let it read that block or one before it"
+                )
         if not isinstance(self.edit, AddVector):
             site = written_site(self.edit.sae)
             if not same_site(site, self.hook_name):
@@ -121,6 +128,7 @@ class Direction:
 
     def __repr__(self) -> str:
         more = "" if self.gate is None else f", gate={self.gate!r}"
+        more += "".join(f", also {part.edit!r} at {part.hook_name!r}" for part in self.also)
         more += "" if self.readout is None else ", with its readout"
         return (
             f"Direction({self.perspective!r}, {self.hook_name!r}, {self.edit!r}, "
@@ -128,19 +136,22 @@ class Direction:
         )
 
     def frame(self) -> pd.DataFrame:
-        """One row for each latent it edits, or a single one, as a pandas frame.
+        """One row for each latent it edits, or a single one for each site, as a pandas frame.
 
         Raises:
             InputError: pandas is missing.
         """
-        told = {
-            "perspective": self.perspective,
-            "hook_name": self.hook_name,
-            "positions": self.positions,
-            "coefficient": self.coefficient,
-        }
-        latents = self._latents() or [(None, None)]
-        return as_frame([{**told, "latent": i, "value": value} for i, value in latents])
+        rows = []
+        for part in self.parts:
+            told = {
+                "perspective": part.perspective,
+                "hook_name": part.hook_name,
+                "positions": part.positions,
+                "coefficient": part.coefficient,
+            }
+            latents = part._latents() or [(None, None)]
+            rows += [{**told, "latent": i, "value": value} for i, value in latents]
+        return as_frame(rows)
 
     def _latents(self) -> list[tuple[int | None, float | None]]:
         """Edited latents and their values, the largest first."""
@@ -155,39 +166,55 @@ class Direction:
 
     def _repr_html_(self) -> str:
         made_of = ("model", "sae", "n_feedback")
-        latents = self._latents()
-        parts: list[object] = [table(["latent", "value"], latents[:_SHOWN])] if latents else []
-        if len(latents) > _SHOWN:
-            parts.append(note(f"and {len(latents) - _SHOWN} more: frame() has all"))
-        return card(
-            f"direction {self.perspective}",
-            facts(
-                {
-                    "site": self.hook_name,
-                    "edit": repr(self.edit),
-                    "positions": self.positions,
-                    "coefficient": self.coefficient,
-                    **({} if self.gate is None else {"gate": repr(self.gate)}),
-                    **({} if self.readout is None else {"readout": "fitted with it"}),
-                    **{name: self.lineage[name] for name in made_of if name in self.lineage},
-                }
+        parts: list[object] = []
+        for part in self.parts:
+            site = {"site": part.hook_name, "edit": repr(part.edit), "positions": part.positions}
+            parts.append(facts({**site, "coefficient": part.coefficient}))
+            latents = part._latents()
+            if latents:
+                parts.append(table(["latent", "value"], latents[:_SHOWN]))
+            if len(latents) > _SHOWN:
+                parts.append(note(f"and {len(latents) - _SHOWN} more: frame() has all"))
+        about = {
+            **({} if self.gate is None else {"gate": repr(self.gate)}),
+            **({} if self.readout is None else {"readout": "fitted with it"}),
+            **{name: self.lineage[name] for name in made_of if name in self.lineage},
+        }
+        return card(f"direction {self.perspective}", *parts, *([facts(about)] if about else []))
+
+    @cached_property
+    def parts(self) -> tuple[Direction, ...]:
+        """What it does at each of its sites, as directions of one site; its readout in none."""
+        if not self.also and self.readout is None:
+            return (self,)
+        first = replace(self, also=(), readout=None)
+        return (
+            first,
+            *(
+                replace(part, coefficient=self.coefficient * part.coefficient, gate=self.gate)
+                for part in self.also
             ),
-            *parts,
         )
 
     @property
+    def writes_nothing(self) -> bool:
+        """Whether it adds zero at all of its sites, as where feedback supports no direction."""
+        constants = [part.constant for part in self.parts]
+        return all(constant is not None and not bool(constant.any()) for constant in constants)
+
+    @property
     def block(self) -> int:
-        """Index of the block whose site this is."""
+        """Index of the block of its first site."""
         return int(self.hook_name.split(".")[1])
 
     @property
     def reads(self) -> str:
-        """The site whose activation `delta` is given: its own, or that of a transcoder's input."""
+        """The site that `delta` is given: its first, or that of a transcoder's input."""
         return self.edit.reads or self.hook_name
 
     @cached_property
     def constant(self) -> Float[Tensor, " d_model"] | None:
-        """The vector it adds wherever it acts, or None where that depends on the activation.
+        """The vector it adds at its first site, or None where that depends on the activation.
 
         A gate decides how much of it each item gets.
         """
@@ -195,7 +222,7 @@ class Direction:
         return None if constant is None else self.coefficient * constant
 
     def delta(self, h: Float[Tensor, "*batch d_read"]) -> Float[Tensor, "*batch d_model"]:
-        """The difference this direction makes, at every position of the activation it reads.
+        """The difference it makes at its first site, at every position of what it reads there.
 
         A gate decides how much of it each item gets.
         """
@@ -245,38 +272,65 @@ def _is_finite(value: Any) -> bool:
 
 
 def _sum(one: Direction, other: Direction) -> Direction:
-    """The direction that adds what both add, with what their lineages have in common.
+    """The direction that does what both do, with what their lineages have in common.
 
-    A readout was fitted for one direction's branch, so the sum keeps it only where both have the
-    same.
+    Vectors that are added at the same places are added up; whatever else they do, it does side by
+    side. A readout was fitted for one direction's branch, so the sum keeps it only where both have
+    the same.
     """
     both = f"directions {one.perspective!r} and {other.perspective!r}"
-    if not same_site(one.hook_name, other.hook_name) or one.positions != other.positions:
-        raise InputError(
-            f"{both} act at different places, {one.hook_name} ({one.positions}) and "
-            f"{other.hook_name} ({other.positions}): give them as one branch, [d1, d2]"
-        )
     if one.gate is not other.gate:
         raise InputError(
             f"{both} have no sum, since a gate decides how much of one is written: give them as "
             "one branch, [d1, d2]"
         )
-    if one.constant is None or other.constant is None:
-        raise InputError(
-            f"{both} have no sum, since what an edit writes depends on the text: give them as one "
-            "branch, [d1, d2]"
-        )
-    if len(one.constant) != len(other.constant) or _is_elsewhere(one.lineage, other.lineage):
+    if one.edit.width != other.edit.width or _is_elsewhere(one.lineage, other.lineage):
         raise InputError(f"{both} are for different models, so they have no sum")
-    return Direction(
-        f"{one.perspective} + {other.perspective}",
-        one.hook_name,
-        AddVector(one.constant + other.constant.to(one.constant)),
-        positions=one.positions,
-        lineage={k: v for k, v in one.lineage.items() if other.lineage.get(k) == v},
-        readout=one.readout if one.readout == other.readout else None,
-        gate=one.gate,
+    name = f"{one.perspective} + {other.perspective}"
+    if same_places(one, other):
+        pairs = zip(one.parts, other.parts, strict=True)
+        parts = [part for pair in pairs for part in _added_up(*pair)]
+    else:
+        parts = [*one.parts, *other.parts]
+    # Coefficients of further sites are shares of the first's, which so must not be zero.
+    parts.sort(key=lambda part: part.coefficient == 0)
+    first, *further = [replace(part, perspective=name, gate=None) for part in parts]
+    shares = [part.scaled(part.coefficient / (first.coefficient or 1.0)) for part in further]
+    lineage = {k: v for k, v in one.lineage.items() if other.lineage.get(k) == v}
+    readout = one.readout if one.readout == other.readout else None
+    return replace(first, lineage=lineage, readout=readout, gate=one.gate, also=tuple(shares))
+
+
+def _added_up(one: Direction, other: Direction) -> list[Direction]:
+    """Two edits of one place as one, where neither depends on the text."""
+    if one.constant is None or other.constant is None:
+        return [one, other]
+    summed = AddVector(one.constant + other.constant.to(one.constant))
+    return [replace(one, edit=summed, coefficient=1.0)]
+
+
+def same_places(one: Direction, other: Direction) -> bool:
+    """Whether two directions write at the same positions of the same sites, in the same order."""
+    return len(one.parts) == len(other.parts) and all(
+        same_site(mine.hook_name, yours.hook_name) and mine.positions == yours.positions
+        for mine, yours in zip(one.parts, other.parts, strict=True)
     )
+
+
+def _check_further(where: str, perspective: str, also: Sequence[Direction]) -> None:
+    """Refuse what is no plain direction of the same perspective at another site."""
+    for part in also:
+        if not isinstance(part, Direction):
+            raise InputError(f"{where}: what it also does must be a Direction at another site")
+        if part.perspective != perspective:
+            raise InputError(
+                f"{where}: what it also does is called {part.perspective!r}: give it the same name"
+            )
+        if part.also or part.gate is not None or part.readout is not None:
+            raise InputError(
+                f"{where}: what it also does has a gate, a readout or further sites of its own: "
+                "these belong to the whole direction"
+            )
 
 
 def _is_elsewhere(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -294,7 +348,7 @@ def check_fits(model: TransformerBridge, directions: Sequence[Direction]) -> Non
         InputError: a site the model does not have, another width, or another model's name.
     """
     width = int(model.cfg.d_model)
-    for direction in directions:
+    for direction in (part for one in directions for part in one.parts):
         where = f"direction {direction.perspective!r}"
         check_site(model, direction.hook_name, where)
         own = direction.edit.width
@@ -342,14 +396,15 @@ def apply_all(
     """
     check_fits(model, directions)
     step = ForwardStep(model, [d.gate for d in directions if d.gate is not None])
+    parts = [part for direction in directions for part in direction.parts]
     with ExitStack() as stack:
         stack.enter_context(steering(model))
         stack.enter_context(step.watching())
-        points = [hook_point(model, d.hook_name) for d in directions]
+        points = [hook_point(model, d.hook_name) for d in parts]
         held: dict[str, torch.Tensor] = {}
         # By hook point, because one may have several names.
         for point in dict.fromkeys(points):
-            here = [d for d, its in zip(directions, points, strict=True) if its is point]
+            here = [d for d, its in zip(parts, points, strict=True) if its is point]
 
             def edit(
                 _module: object, _args: object, h: torch.Tensor, here: list[Direction] = here
@@ -364,7 +419,7 @@ def apply_all(
 
             stack.callback(point.register_forward_hook(edit).remove)
             stack.enter_context(step.checking(point, here[0].hook_name))
-        for name in {d.reads for d in directions if d.reads != d.hook_name}:
+        for name in {d.reads for d in parts if d.reads != d.hook_name}:
 
             def hold(_module: object, _args: object, h: torch.Tensor, name: str = name) -> None:
                 if not step.is_off:

@@ -20,7 +20,7 @@ NUMBERS = ("latents", "values", "vector", *_GATE_NUMBERS)
 
 
 def entry_of(direction: Direction) -> dict[str, Any]:
-    """What is said of a direction beside its numbers and its lineage, as JSON values."""
+    """What is said of a direction's first site, gate and readout beside their numbers, as JSON."""
     return {
         "perspective": direction.perspective,
         "hook_name": direction.hook_name,
@@ -34,12 +34,15 @@ def entry_of(direction: Direction) -> dict[str, Any]:
 
 
 def numbers_of(direction: Direction) -> dict[str, Tensor]:
-    """The tensors of a direction, by the names in `NUMBERS`."""
+    """The tensors of a direction's first site and of its gate, by the names in `NUMBERS`."""
     return _edit_numbers(direction.edit) | _gate_numbers(direction.gate)
 
 
 def direction_of(
-    entry: dict[str, Any], numbers: dict[str, Tensor | None], sae: SAE[Any] | None
+    entry: dict[str, Any],
+    numbers: dict[str, Tensor | None],
+    sae: SAE[Any] | None,
+    also: tuple[Direction, ...] = (),
 ) -> Direction:
     """The direction of an entry that `saepd.directions.lineage.read_story` has checked.
 
@@ -47,6 +50,7 @@ def direction_of(
         entry: Its JSON values.
         numbers: Those of its tensors that there are, by the names in `NUMBERS`.
         sae: The dictionary of its latents.
+        also: What it does at further sites.
 
     Raises:
         InputError: numbers or settings that make no direction.
@@ -60,6 +64,7 @@ def direction_of(
         lineage=entry["lineage"],
         readout=fitted_readout(entry),
         gate=_gate(entry.get("gate"), numbers, sae),
+        also=also,
     )
 
 

@@ -69,10 +69,11 @@ class Lineage:
         perspectives: Names of the directions, in order.
         model: Name of the language model; None where it was not recorded.
         model_fingerprint: Hash of its weights; None where it was not recorded.
-        sae: Model and site of the SAE; None where no direction is made of latents.
+        sae: Model and site of the SAE, the first of several; None where no direction is made of
+            latents.
         sae_fingerprint: Hash of its weights; None where no direction is made of latents.
-        where: How model and SAE were loaded, so that they can be loaded again; None where one
-            of them was not loaded by `saepd.load_model` or `saepd.load_sae`.
+        where: How the model and the first SAE were loaded, so that they can be loaded again; None
+            where one of them was not loaded by `saepd.load_model` or `saepd.load_sae`.
         readout: How options were read when the readout of the directions was fitted; None where
             they have none.
         verdict: What fitting says of how much the directions are worth; None where nothing is said.
@@ -105,7 +106,7 @@ def read_lineage(folder: str | Path) -> Lineage:
     return Lineage(
         tuple(entry["perspective"] for entry in entries),
         *(first(name) for name in _NAMES),
-        where=_where(folder, first("loading") or {}, of_latents=bool(first("sae_fingerprint"))),
+        where=loaded_as(folder, first("loading") or {}, of_latents=bool(first("sae_fingerprint"))),
         readout=readouts[0].config if readouts else None,
         verdict=story.get("verdict"),
     )
@@ -195,6 +196,8 @@ def _entry_fault(entry: Any) -> str | None:
         return f"has no readout that can be read: {error}"
     if (wrong := _gate_fault(entry.get("gate"))) is not None:
         return wrong
+    if (wrong := _further_fault(entry)) is not None:
+        return wrong
     story = entry["lineage"]
     for name in _NAMES:
         if not isinstance(story.get(name), str | None):
@@ -204,6 +207,19 @@ def _entry_fault(entry: Any) -> str | None:
         isinstance(loading.get(name), kind | None) for name, kind in _LOADING.items()
     ):
         return "has a lineage whose loading is not how a model and an SAE are loaded"
+    return None
+
+
+def _further_fault(entry: dict[str, Any]) -> str | None:
+    """What is wrong with what a direction does at further sites, or None."""
+    further = entry.get("also", [])
+    if not isinstance(further, list):
+        return f"also does {shortened(further)}, which is no list of directions"
+    for part in further:
+        if isinstance(part, dict) and part.get("also"):
+            return "does something at a further site, which has further sites of its own"
+        if (wrong := _entry_fault(part)) is not None:
+            return f"does something at a further site that {wrong}"
     return None
 
 
@@ -219,8 +235,19 @@ def _gate_fault(gate: Any) -> str | None:
     return None
 
 
-def _where(folder: str | Path, loading: dict[str, Any], *, of_latents: bool) -> ModelConfig | None:
-    """The configuration that loads model and SAE again, where both say how they were loaded."""
+def loaded_as(
+    folder: str | Path, loading: dict[str, Any], *, of_latents: bool
+) -> ModelConfig | None:
+    """The configuration that loads model and SAE again, where both say how they were loaded.
+
+    Args:
+        folder: Where directions are.
+        loading: What a lineage in it says of loading.
+        of_latents: Whether an SAE is needed.
+
+    Raises:
+        InputError: what is said is no configuration.
+    """
     if "dtype" not in loading or (of_latents and not loading.keys() & {"sae", "block"}):
         return None
     known = {name: loading[name] for name in _LOADING if loading.get(name) is not None}

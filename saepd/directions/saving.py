@@ -21,9 +21,9 @@ from saepd.directions.direction import Direction, check_fits
 from saepd.directions.edits import AddVector
 from saepd.directions.entries import NUMBERS, direction_of, entry_of, numbers_of
 from saepd.directions.hub_folder import local_folder
-from saepd.directions.lineage import STORY_FORMAT, read_story, what_is_lacking
+from saepd.directions.lineage import STORY_FORMAT, loaded_as, read_story, what_is_lacking
 from saepd.models.identity import weights_fingerprint
-from saepd.saes.load import sae_fingerprint, sae_hook_name
+from saepd.saes.load import load_sae, sae_fingerprint, sae_hook_name
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -72,8 +72,8 @@ def save_to_disk(
         verdict: What is known of how much they are worth, as JSON values; `read_lineage` tells it.
 
     Raises:
-        InputError: no directions, those of several models or SAEs, or a lineage or verdict that
-            JSON cannot hold.
+        InputError: no directions, those of several models, a gate that reads with another SAE than
+            its direction's, or a lineage or verdict that JSON cannot hold.
     """
     directions = as_directions(directions)
     if not directions:
@@ -81,24 +81,27 @@ def save_to_disk(
     stories = _stories(directions, model)
     tensors: dict[str, torch.Tensor] = {}
     entries: list[dict[str, Any]] = []
-    for i, (direction, story) in enumerate(zip(directions, stories, strict=True)):
-        for name, value in numbers_of(direction).items():
-            # Copied, since scaled directions share their tensors and safetensors refuses that.
-            tensors[f"{i}.{name}"] = value.cpu().clone().contiguous()
-        entries.append(entry_of(direction) | {"lineage": story})
+    for i, direction in enumerate(directions):
+        whole: list[dict[str, Any]] = []
+        for j, part in enumerate((direction, *direction.also)):
+            for name, value in numbers_of(part).items():
+                # Copied, since scaled directions share their tensors and safetensors refuses that.
+                tensors[f"{_key(i, j)}.{name}"] = value.cpu().clone().contiguous()
+            whole.append(entry_of(part) | {"lineage": stories[part]})
+        entries.append(whole[0] | {"also": whole[1:]})
     payload = save(tensors)
-    whole = {
+    told = {
         "format": STORY_FORMAT,
         "sha256": _sha256(payload),
         "directions": entries,
         "verdict": None if verdict is None else _as_json(dict(verdict), "the verdict"),
     }
-    text = json.dumps(whole, indent=1, allow_nan=False)
+    text = json.dumps(told, indent=1, allow_nan=False)
     folder = Path(folder)
     _finish_saving(folder)
     # The JSON says which numbers are its own. Until they have their place, they wait under a name
     # of their own, so that at any moment the old pair or the new one can be read.
-    waiting = _waiting(folder, whole["sha256"])
+    waiting = _waiting(folder, told["sha256"])
     write_atomically(waiting, payload)
     write_atomically(folder / CONFIG_FILE, text.encode())
     _finish_saving(folder)
@@ -107,36 +110,48 @@ def save_to_disk(
 
 
 def load_from_disk(
-    folder: str | Path, model: TransformerBridge, sae: SAE[Any] | None = None
+    folder: str | Path,
+    model: TransformerBridge,
+    sae: SAE[Any] | Sequence[SAE[Any]] | None = None,
 ) -> list[Direction]:
-    """Read directions and check that they belong to this model and this SAE.
+    """Read directions and check that they belong to this model and to their SAEs.
 
     Args:
         folder: What `save_to_disk` wrote, here or on the hub: ``hf://user/name``, with
             ``@revision`` behind it for a branch, tag or commit.
         model: The model they are for.
-        sae: The dictionary of their latents; not needed for directions that add a vector.
+        sae: The dictionary of their latents, or several; those that the folder names are loaded if
+            None.
 
     Raises:
         InputError: missing, damaged or foreign files, another model, weights or SAE than
-            the directions were made with, or latents without an SAE.
+            the directions were made with, or latents whose SAE is not given and cannot be loaded.
     """
     folder = local_folder(folder)
     story = read_story(folder)
     if lacking := what_is_lacking(story):
         _log.warning("%s: %s", folder, lacking)
     tensors = read_tensors(folder, story["sha256"])
-    fingerprint = sae_fingerprint(sae) if sae is not None else None
+    given = [] if sae is None else [sae] if not isinstance(sae, Sequence) else list(sae)
+    known = {(sae_fingerprint(one), sae_hook_name(one)): one for one in given}
     directions = []
     for i, entry in enumerate(story["directions"]):
-        numbers = {name: tensors.get(f"{i}.{name}") for name in NUMBERS}
         where = f"direction {entry['perspective']!r} in {folder}"
-        if numbers["vector"] is None or (entry.get("gate") or {}).get("reads") == "latents":
-            _check_sae(where, entry["lineage"], fingerprint)
-        try:
-            directions.append(direction_of(entry, numbers, sae))
-        except InputError as error:
-            raise InputError(f"{where} is damaged: {error}") from error
+        parts: list[Direction] = []
+        # The first is the whole one, which holds the others.
+        further = entry.get("also", [])
+        for j, own in reversed([*enumerate((entry, *further))]):
+            numbers = {name: tensors.get(f"{_key(i, j)}.{name}") for name in NUMBERS}
+            its_sae = None
+            if numbers["vector"] is None or (own.get("gate") or {}).get("reads") == "latents":
+                its_sae = _sae_of(where, folder, own["lineage"], known, model, load=sae is None)
+            try:
+                parts.append(
+                    direction_of(own, numbers, its_sae, tuple(parts[::-1]) if not j else ())
+                )
+            except InputError as error:
+                raise InputError(f"{where} is damaged: {error}") from error
+        directions.append(parts[-1])
     check_fits(model, directions)
     weights = {d.lineage.get("model_fingerprint") for d in directions} - {None}
     if weights and weights != {weights_fingerprint(model)}:
@@ -144,26 +159,35 @@ def load_from_disk(
     return directions
 
 
+def _key(i: int, j: int) -> str:
+    """What the names of the tensors of a direction's site begin with."""
+    return f"{i}" if j == 0 else f"{i}.also{j}"
+
+
 def _stories(
     directions: Sequence[Direction], model: TransformerBridge | None
-) -> list[dict[str, Any]]:
-    """Lineages with what the directions show of themselves: their SAE, and the model if given."""
-    saes = {id(sae): sae for direction in directions for sae in _saes(direction)}
-    told = {key: made_with(model, sae) for key, sae in saes.items()}
+) -> dict[Direction, dict[str, Any]]:
+    """Lineages with what the directions show of themselves: their SAE, and the model if given.
+
+    Those of what directions do at further sites are among them.
+    """
+    every = [part for direction in directions for part in (direction, *direction.also)]
+    told = {id(sae): made_with(model, sae) for part in every for sae in _saes(part)}
     plain = made_with(model, None)
-    if len({story["sae_fingerprint"] for story in told.values()}) > 1:
-        names = " and ".join(sorted(story["sae"] for story in told.values()))
-        raise InputError(
-            f"directions of several SAEs ({names}) cannot share a folder: save those of each SAE "
-            "in a folder of its own"
-        )
-    stories = []
-    for direction in directions:
-        own = next((told[id(sae)] for sae in _saes(direction)), plain)
-        loading = {**direction.lineage.get("loading", {}), **own["loading"]}
-        story = {**direction.lineage, **own, "loading": loading}
-        stories.append(_as_json(story, f"direction {direction.perspective!r}: its lineage"))
-    if len({story.get("model_fingerprint") for story in stories} - {None}) > 1:
+    stories = {}
+    for part in every:
+        own = [told[id(sae)] for sae in _saes(part)]
+        if len({one["sae_fingerprint"] for one in own}) > 1:
+            raise InputError(
+                f"direction {part.perspective!r} writes latents of {own[0]['sae']}, and its gate "
+                f"reads those of {own[1]['sae']}: a folder holds one SAE for each site of a "
+                "direction, the first site's being the gate's as well"
+            )
+        made = own[0] if own else plain
+        loading = {**part.lineage.get("loading", {}), **made["loading"]}
+        story = {**part.lineage, **made, "loading": loading}
+        stories[part] = _as_json(story, f"direction {part.perspective!r}: its lineage")
+    if len({story.get("model_fingerprint") for story in stories.values()} - {None}) > 1:
         raise InputError(
             "directions of several models cannot share a folder: save those of each model in a "
             "folder of its own"
@@ -223,15 +247,37 @@ def read_tensors(folder: Path, sha256: str) -> dict[str, torch.Tensor]:
         raise InputError(f"the directions in {folder} are damaged: {error}") from error
 
 
-def _check_sae(where: str, lineage: dict[str, Any], fingerprint: str | None) -> None:
-    """Refuse latents without the SAE that they are of."""
-    name, made_with_sae = lineage.get("sae"), lineage.get("sae_fingerprint")
-    if made_with_sae is None:
+def _sae_of(
+    where: str,
+    folder: Path,
+    lineage: dict[str, Any],
+    known: dict[tuple[str, str], SAE[Any]],
+    model: TransformerBridge,
+    *,
+    load: bool,
+) -> SAE[Any]:
+    """The SAE that a lineage names, among those that are known or else loaded as it says."""
+    name, fingerprint = lineage.get("sae"), lineage.get("sae_fingerprint")
+    if name is None or fingerprint is None:
         raise InputError(f"{where} does not say of which SAE its latents are: save it again")
-    if fingerprint is None:
-        raise InputError(f"{where} is made of SAE latents: load its SAE, {name}")
-    if made_with_sae != fingerprint:
+    # Weights alone do not tell the dictionaries of two sites apart.
+    key = (fingerprint, name.rpartition("/")[-1])
+    if key not in known and not load:
         raise InputError(f"{where} was made with another SAE: {name}")
+    if key not in known:
+        config = loaded_as(folder, lineage.get("loading", {}), of_latents=True)
+        if config is None:
+            raise InputError(
+                f"{where} is made of SAE latents, and does not say where from: load its SAE, {name}"
+            )
+        found = load_sae(config.sae_source, config.sae_id, model=model, any_model=config.any_model)
+        if (sae_fingerprint(found), sae_hook_name(found)) != key:
+            raise InputError(
+                f"{where} was made with another SAE than there is now where its own was: load its "
+                f"SAE, {name}"
+            )
+        known[key] = found
+    return known[key]
 
 
 def _sha256(payload: bytes) -> str:

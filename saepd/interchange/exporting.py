@@ -104,7 +104,10 @@ def export_directions(
     moved = [i for i, own in enumerate(lost) if any(loss.what in _CARRIED_OVER for loss in own)]
     refits: dict[int, Refit] = {}
     if moved:
-        adding = [[d for d in groups[i] if d.constant is not None] for i in moved]
+        adding = [
+            [part for d in groups[i] for part in d.parts if part.constant is not None]
+            for i in moved
+        ]
         for i, (group, refit) in zip(moved, at_every_token(model, adding), strict=True):
             records[i], refits[i] = as_record(group, facts), refit
     written = []

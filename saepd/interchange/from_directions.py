@@ -49,7 +49,7 @@ def by_perspective(directions: Sequence[Direction]) -> dict[str, list[Direction]
 
 def as_record(directions: Sequence[Direction], model: ModelFacts) -> SteeringRecord:
     """What the directions of one perspective write, coefficients included."""
-    sites = tuple(_site(direction) for direction in directions)
+    sites = tuple(_site(part) for direction in directions for part in direction.parts)
     unsaid = dict.fromkeys(one for d in directions for one in _unsaid(d))
     return SteeringRecord(
         directions[0].perspective, sites, model, tuple(unsaid), directions[0].lineage

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 
-def import_directions(
+def import_direction(
     path: str | Path,
     from_: str,
     model: TransformerBridge | None = None,
@@ -28,21 +29,18 @@ def import_directions(
     hook_name: str | None = None,
     positions: str = "every",
     coefficient: float = 1.0,
-) -> list[Direction]:
-    """Read the vectors of another tool as directions that add them.
+) -> Direction:
+    """Read the vectors of another tool as a direction that adds them, at each of their sites.
 
     Args:
         path: The file.
         from_: Its format: a name of `saepd.interchange.config.READ`.
         model: The model that they are for, to check that they fit it; a file does not say for sure.
-        perspective: Their perspective; the file's name if not given.
+        perspective: The direction's perspective; the file's name if not given.
         hook_name: The site of a single vector, where the file names none; of several vectors, the
             one that is read.
         positions: Where they act. Other tools write at every token unless told otherwise.
         coefficient: What they are multiplied by.
-
-    Returns:
-        One direction for each site of the file, all of one perspective.
 
     Raises:
         InputError: an unknown format, a file that is missing, damaged, too large or of another
@@ -76,6 +74,7 @@ def import_directions(
             raise InputError(f"{path} has no usable vector for {site}: {error}") from error
     if not directions:
         raise InputError(f"{path} holds nothing but zeros: there is nothing to import")
+    direction = replace(directions[0], also=tuple(directions[1:]))
     if model is not None:
-        check_fits(model, directions)
-    return directions
+        check_fits(model, [direction])
+    return direction

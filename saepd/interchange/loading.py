@@ -10,7 +10,6 @@ from saepd.directions.direction import Direction
 from saepd.directions.lineage import read_lineage
 from saepd.directions.saving import load_from_disk
 from saepd.models.load import load_model
-from saepd.saes.load import load_sae
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -31,14 +30,10 @@ def load_steering(
     """
     if folder is None:
         return load_model(device=device), []
-    lineage = read_lineage(folder)
-    where = lineage.where
+    where = read_lineage(folder).where
     if where is None:
         raise InputError(
             f"{folder} does not say how its model was loaded: load model and directions yourself"
         )
     model = load_model(where.model, **{**where.model_settings(), "device": device})
-    sae = None
-    if lineage.sae_fingerprint is not None:
-        sae = load_sae(where.sae_source, where.sae_id, model=model, any_model=where.any_model)
-    return model, load_from_disk(folder, model, sae)
+    return model, load_from_disk(folder, model)

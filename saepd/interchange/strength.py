@@ -57,7 +57,12 @@ def at_every_token(
     """
     before = _kl(model, [list(group) for group in groups])
     moved = [
-        [replace(d, positions="every", gate=None, readout=None) for d in group] for group in groups
+        [
+            replace(part, positions="every", gate=None)
+            for direction in group
+            for part in direction.parts
+        ]
+        for group in groups
     ]
     unchanged = _kl(model, moved)
     wanted = [i for i, kl in enumerate(before) if kl > 0 and unchanged[i] > 0]

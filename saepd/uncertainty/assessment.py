@@ -160,7 +160,7 @@ def _within_budget(
     What a fit writes nothing with, since the feedback did not support steering, stays as it is: no
     coefficient makes anything of it, and it sways no answer.
     """
-    writing = [d for d in directions if d.constant is None or bool(d.constant.any())]
+    writing = [d for d in directions if not d.writes_nothing]
     if not writing or not budget:
         return list(directions)
     fitted = iter(fit_kl_budget(model, writing, budget))

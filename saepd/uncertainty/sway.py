@@ -82,8 +82,9 @@ def sway(
                 f"direction {direction.perspective!r} has the coefficient 0, of which no multiple "
                 "moves anything: give it the one of its budget"
             )
-    lowest = min(directions, key=lambda direction: direction.block).hook_name
-    specs = {direction.positions for direction in directions}
+    parts = [part for direction in directions for part in direction.parts]
+    lowest = min(parts, key=lambda part: part.block).hook_name
+    specs = {part.positions for part in parts}
     earliest = specs.pop() if len(specs) == 1 else "every"
     found = []
     for prompt, texts, one in zip(prompts, continuations, read, strict=True):

@@ -157,7 +157,7 @@ def _vector_targets() -> list[Target]:
     """Readers of other tools' vectors."""
     import numpy as np
 
-    from saepd.interchange.importing import import_directions
+    from saepd.interchange.importing import import_direction
     from saepd.interchange.record import ModelFacts, SiteVector, SteeringRecord
     from saepd.interchange.registry import READERS, TARGETS
 
@@ -169,7 +169,7 @@ def _vector_targets() -> list[Target]:
         files = TARGETS["steering-vectors" if name == "tensors" else name].write(record, "v")
 
         def read(folder: Path, name: str = name, file: str = next(iter(files))) -> Any:
-            return import_directions(folder / file, name)
+            return import_direction(folder / file, name)
 
         targets.append(Target(f"vectors of {name}", files, read))
     return targets

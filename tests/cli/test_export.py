@@ -52,15 +52,17 @@ def test_an_imported_vector_is_a_folder_like_any_other(run, files, vector, tmp_p
     assert branches["north"] != pytest.approx(branches["base"], abs=1e-4)
 
 
-def test_vectors_of_several_sites_are_not_taken_for_several_perspectives(run, files, tmp_path):
+def test_vectors_of_several_sites_are_one_perspective(run, files, tmp_path):
     path, out = tmp_path / "v.safetensors", tmp_path / "steering"
     save_file({f"layers.{i}": torch.ones(D_MODEL) for i in (1, 2)}, path)
     command = ("import", path, "--from", "tensors", "--out", out, "--model", files.model)
     done = run(*command, "--device", "cpu")
     assert done.code == 0, done.err
-    assert "take one site a perspective" in " ".join(done.out.split())
-    asked = run("answer", "So?", "--options", "Yes", "No", "--steering", out, "--device", "cpu")
-    refused(asked, "holds several directions of 'v'")
+    assert "blocks.1" in done.out and "blocks.2" in done.out
+    asked = ("answer", "So?", "--options", "Yes", "No", "--json", "--steering", out)
+    done = run(*asked, "--device", "cpu")
+    assert done.code == 0, done.err
+    assert list(json.loads(done.out)["branches"]) == ["base", "v"]
 
 
 def test_a_vector_of_another_model_is_refused(run, files, tmp_path):

@@ -8,6 +8,7 @@ from tiny import D_MODEL, SITE
 
 from saepd.branches.dose import relative_dose
 from saepd.branches.neutral import side_effects
+from saepd.branches.run import branch
 from saepd.branches.writing.compare import compare
 from saepd.branches.writing.config import SamplingConfig
 from saepd.directions.direction import Direction
@@ -97,6 +98,23 @@ def test_a_direction_by_hand_is_saved_and_steers_like_any_other(run, where, tmp_
     assert json.loads(shown.out)["steered"]["text"] == written["mine"]
 
 
+def test_latents_and_a_vector_act_together_and_are_saved_as_one_direction(
+    run, where, tmp_path, model, sae
+):
+    path, out = tmp_path / "v.safetensors", tmp_path / "steering"
+    vector = torch.randn(D_MODEL, generator=torch.Generator().manual_seed(0))
+    save_file({"v": vector}, path)
+    site = "blocks.2.hook_resid_post"
+    given = (*FEATURES, "--vector", path, "--site", site, "--out", out, *where)
+    done = run("steer", "So what", *given, *SHORT, "--json")
+    assert done.code == 0, done.err
+    assert [one["site"] for one in json.loads(done.out)["directions"]] == [SITE, site]
+    [loaded] = load_from_disk(out, model, sae)
+    parts = [steer(model, sae, {3: 4.0, 8: -6.0}), Direction("v", site, AddVector(vector))]
+    expected = branch(model, ["So what"], [parts])
+    assert torch.equal(branch(model, ["So what"], [loaded]), expected)
+
+
 def test_a_vector_of_a_file_steers(run, where, tmp_path, model):
     path = tmp_path / "v.safetensors"
     vector = torch.randn(D_MODEL, generator=torch.Generator().manual_seed(0))
@@ -127,7 +145,6 @@ def test_a_vector_of_a_file_steers(run, where, tmp_path, model):
         (("So?", *FEATURES, "--towards", "v"), "add --dose"),
         (("So?", *FEATURES, "--strength", 2, "--kl-budget", 1), "a strength and a KL budget are"),
         (("So?", *FEATURES, "--out", __file__), "is a file: name a folder"),
-        (("So?", *FEATURES, "15:3=1", "--out", "new"), "2 act together here"),
         (("So?", *FEATURES, "--dose", "--strengths", "nan"), "a number of strengths is nan"),
     ],
 )

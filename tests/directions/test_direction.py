@@ -1,4 +1,5 @@
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from tiny import ARCHITECTURES, D_MODEL, SITE
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction, apply_all, check_fits
 from saepd.directions.edits import AddVector, EditLatents, Reconstruct, decoder_rows
+from saepd.directions.gate import Gate
 
 SPECS = ("every", "all", "prompt", "generated", "answer", "last(2)", 'after("::")')
 PROMPT = "Which is it? Say:: so"
@@ -484,14 +486,63 @@ def test_a_sum_adds_what_both_add(llama, random_sae):
     assert isinstance(total.edit, AddVector)
 
 
-def test_a_sum_that_makes_no_sense_is_refused(random_sae):
+def test_a_sum_acts_at_all_places_of_both(llama, random_sae):
+    one = dense("answer", coefficient=2.0)
+    tokens = tokens_of(llama)
+    for other in (
+        dense("all", seed=1),
+        dense("answer", "blocks.2.hook_resid_post", seed=1, coefficient=0.5),
+        sparse(random_sae(), "clamp", positions="answer"),
+    ):
+        for made, parts in (
+            (one + other, [one, other]),
+            (3 * (one - other), [3 * one, -3 * other]),
+        ):
+            assert len(made.parts) == 2
+            with apply_all(llama, parts):
+                expected = llama(tokens)
+            with made.apply(llama):
+                torch.testing.assert_close(llama(tokens), expected, atol=1e-5, rtol=1e-5)
+    several = one + dense("answer", "blocks.2.hook_resid_post", seed=1)
+    twice = several + several
+    assert [part.hook_name for part in twice.parts] == [p.hook_name for p in several.parts]
+    torch.testing.assert_close(twice.parts[1].constant, 2 * several.parts[1].constant)
+
+
+def test_what_is_done_at_further_sites_must_be_a_plain_direction_of_the_same_name():
+    gate = Gate(SITE, torch.ones(D_MODEL))
+    later = dense(hook_name="blocks.2.hook_resid_post")
+    assert dense(also=[later]).also == (later,)
+    for also, match in [
+        ([vector()], "must be a Direction at another site"),
+        ([replace(later, perspective="other")], "is called 'other': give it the same name"),
+        ([replace(later, also=(later,))], "further sites of its own"),
+        ([replace(later, gate=gate)], "has a gate"),
+    ]:
+        with pytest.raises(InputError, match=match):
+            dense(also=also)
+    with pytest.raises(InputError, match=r"is behind its own site blocks\.0"):
+        dense(also=[dense(hook_name="blocks.0.hook_resid_post")], gate=gate)
+
+
+def test_a_direction_of_several_sites_shows_all_of_them(random_sae):
+    direction = sparse(random_sae(), also=[replace(dense(), perspective="sparse")])
+    assert "also AddVector" in repr(direction)
+    frame = direction.frame()
+    assert frame.latent.notna().sum() == len(LATENTS) and len(frame) == len(LATENTS) + 1
+    assert direction._repr_html_().count("positions") == 2
+    assert not direction.writes_nothing
+    nothing = dense(also=[0 * dense(hook_name="blocks.2.hook_resid_post")], coefficient=0.0)
+    assert nothing.writes_nothing
+    assert not sparse(random_sae(), "ablate").writes_nothing
+
+
+def test_a_sum_that_makes_no_sense_is_refused():
     one = dense("answer", lineage={"model": "llama"})
     for other, match in [
-        (dense("all"), r"at different places, \S+ \(answer\) and \S+ \(all\)"),
-        (dense("answer", "blocks.2.hook_resid_post"), "give them as one branch"),
-        (sparse(random_sae(), "clamp", positions="answer"), "what an edit writes depends on"),
         (dense("answer", lineage={"model": "gpt2"}), "for different models"),
         (Direction("w", SITE, AddVector([1.0, 2.0])), "for different models"),
+        (dense("answer", gate=Gate(SITE, torch.ones(D_MODEL))), "a gate decides"),
     ]:
         with pytest.raises(InputError, match=match):
             one + other

@@ -8,7 +8,7 @@ import pytest
 import torch
 from gated import gates
 from safetensors.torch import load_file, save
-from tiny import D_MODEL, SITE, save_tiny_model
+from tiny import D_MODEL, SITE, save_tiny_model, save_tiny_sae
 
 from saepd.branches.run import branch
 from saepd.common.errors import InputError
@@ -22,7 +22,7 @@ from saepd.directions.saving import load_from_disk, save_to_disk
 from saepd.models.identity import weights_fingerprint
 from saepd.models.load import load_model
 from saepd.models.wording import ReadoutConfig
-from saepd.saes.load import sae_fingerprint
+from saepd.saes.load import load_sae, sae_fingerprint
 
 PROMPTS = ["Is it so?", "And this, which is somewhat longer than that?"]
 
@@ -271,13 +271,13 @@ def test_a_gate_of_latents_needs_their_sae_and_one_of_the_residual_none(
     assert len(load_from_disk(tmp_path, llama)) == 5
     save_to_disk([d for d in gated if d.gate.sae is not None], tmp_path)
     assert read_lineage(tmp_path).sae == f"tiny/{SITE}"
-    with pytest.raises(InputError, match=r"'dense' in .* is made of SAE latents: load its SAE"):
+    with pytest.raises(InputError, match=r"'dense' in .* is made of SAE latents, .* load its SAE"):
         load_from_disk(tmp_path, llama)
     with pytest.raises(InputError, match=r"'dense' in .* was made with another SAE"):
         load_from_disk(tmp_path, llama, random_sae("topk", seed=1))
-    other = replace(gated[1], gate=replace(gated[1].gate, sae=random_sae("topk", seed=1)))
-    with pytest.raises(InputError, match="of several SAEs"):
-        save_to_disk([gated[1], other], tmp_path)
+    mixed = replace(gated[1], edit=EditLatents(random_sae("topk", seed=1), [0], [1.0]))
+    with pytest.raises(InputError, match="its gate reads those of"):
+        save_to_disk(mixed, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -503,7 +503,7 @@ def test_another_sae_is_refused(llama, random_sae, folder):
 
 
 def test_latents_without_their_sae_are_refused(llama, folder):
-    with pytest.raises(InputError, match=rf"'sparse' in .* is made of SAE latents: .* tiny/{SITE}"):
+    with pytest.raises(InputError, match=rf"'sparse' in .* is made of SAE latents, .* tiny/{SITE}"):
         load_from_disk(folder, llama)
 
 
@@ -536,21 +536,48 @@ def test_the_sae_of_another_site_is_refused(llama, random_sae, sae, tmp_path):
     save_to_disk(Direction("a", SITE, EditLatents(sae, [0, 1], [1.0, 1.0])), tmp_path)
     elsewhere = random_sae("topk", hook_name="blocks.2.hook_resid_post")
     assert sae_fingerprint(elsewhere) == sae_fingerprint(sae)
-    with pytest.raises(InputError, match=r"trained at blocks\.2\.hook_resid_post"):
+    with pytest.raises(InputError, match=rf"made with another SAE: tiny/{SITE}"):
         load_from_disk(tmp_path, llama, elsewhere)
 
 
-def test_directions_of_two_saes_are_not_saved_together(random_sae, tmp_path):
-    two = [
-        Direction(f"d{seed}", SITE, EditLatents(random_sae(seed=seed), [0], [1.0]))
-        for seed in range(2)
+def test_directions_of_several_saes_and_sites_are_saved_together(
+    llama, random_sae, dense, tmp_path
+):
+    places = (SITE, "blocks.2.hook_resid_post")
+    saes = [random_sae(seed=seed, hook_name=place) for seed, place in enumerate(places)]
+    parts = [
+        Direction("both", place, EditLatents(sae, [seed, 4], [3.0, -2.0]))
+        for seed, (sae, place) in enumerate(zip(saes, places, strict=True))
     ]
-    with pytest.raises(InputError, match=r"of several SAEs .* in a folder of its own"):
-        save_to_disk(two, tmp_path / "new")
-    assert not (tmp_path / "new").exists()
-    # Equal weights are one dictionary, however often they were loaded.
-    again = [Direction(f"d{i}", SITE, EditLatents(random_sae(), [i], [1.0])) for i in range(2)]
-    save_to_disk(again, tmp_path)
+    gate = Gate(SITE, torch.ones(saes[0].cfg.d_sae), sae=saes[0])
+    both = replace(parts[0], coefficient=2.0, gate=gate, also=(parts[1], 0.5 * parts[1]))
+    other = replace(parts[1], perspective="second")
+    save_to_disk([both, other, dense], tmp_path)
+    assert read_lineage(tmp_path).perspectives == ("both", "second", dense.perspective)
+    loaded = load_from_disk(tmp_path, llama, saes)
+    assert [len(d.parts) for d in loaded] == [3, 1, 1]
+    expected = branch(llama, PROMPTS, [both, other, dense])
+    assert torch.equal(branch(llama, PROMPTS, loaded), expected)
+    with pytest.raises(InputError, match="was made with another SAE"):
+        load_from_disk(tmp_path, llama, saes[0])
+
+
+def test_saes_that_a_folder_names_are_loaded(tmp_path):
+    model = load_model(save_tiny_model("llama", tmp_path / "model"), device="cpu")
+    places = (SITE, "blocks.2.hook_resid_post")
+    folders = [save_tiny_sae(tmp_path / f"sae{i}", hook_name=s) for i, s in enumerate(places)]
+    saes = [load_sae(folder, model=model) for folder in folders]
+    one, other = (
+        Direction("d", place, EditLatents(sae, [1], [2.0]))
+        for place, sae in zip(places, saes, strict=True)
+    )
+    out = tmp_path / "steering"
+    save_to_disk(replace(one, also=(other,)), out, model)
+    [loaded] = load_from_disk(out, model)
+    assert torch.equal(branch(model, PROMPTS, [loaded]), branch(model, PROMPTS, [[one, other]]))
+    save_tiny_sae(folders[1], hook_name=SITE)
+    with pytest.raises(InputError, match="than there is now where its own was"):
+        load_from_disk(out, model)
 
 
 def test_directions_of_two_models_are_not_saved_together(dense, tmp_path):

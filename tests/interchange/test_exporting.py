@@ -13,7 +13,7 @@ from saepd.directions.edits import EditLatents
 from saepd.directions.fitted_readout import FittedReadout
 from saepd.directions.gate import Gate
 from saepd.interchange.exporting import export_directions
-from saepd.interchange.importing import import_directions
+from saepd.interchange.importing import import_direction
 from saepd.interchange.record import file_stems
 from saepd.interchange.registry import READERS, TARGETS
 from saepd.models.wording import ReadoutConfig
@@ -26,12 +26,13 @@ def test_what_is_exported_and_imported_steers_alike(llama, plain, tmp_path, to):
     written = export_directions(llama, [left, right, more], to, tmp_path)
     assert [one.perspective for one in written] == ["left", "right"]
     assert not any(one.losses or one.refit for one in written)
-    read = [import_directions(one.files[0], to, llama) for one in written]
+    read = [import_direction(one.files[0], to, llama) for one in written]
     prompts = ["So it goes", "Once"]
     ours = branch(llama, prompts, [[left, more], right])
     assert torch.allclose(ours, branch(llama, prompts, read), atol=1e-6)
-    assert [d.perspective for d in read[0]] == ["left", "left"]
-    assert read[0][0].lineage["imported"]["format"] == to
+    assert [d.perspective for d in read] == ["left", "right"]
+    assert [len(d.parts) for d in read] == [2, 1]
+    assert read[0].lineage["imported"]["format"] == to
 
 
 def test_the_story_beside_the_files_says_how_they_came_about(llama, plain, tmp_path):
@@ -56,7 +57,7 @@ def test_other_positions_are_refused_or_written_at_every_token_as_strongly(
     [written] = export_directions(llama, one, "llama.cpp", tmp_path, allow_loss=True)
     refit = written.refit
     assert refit is not None
-    [read] = import_directions(written.files[0], "llama.cpp", llama)
+    read = import_direction(written.files[0], "llama.cpp", llama)
     base = float(kl_to_base(branch(llama, NEUTRAL_PROMPTS, [one])))
     now = float(kl_to_base(branch(llama, NEUTRAL_PROMPTS, [read])))
     assert (refit.kl_before, refit.kl_after) == pytest.approx((base, now), rel=1e-3)
@@ -74,7 +75,7 @@ def test_what_acts_on_the_answer_alone_keeps_its_strength(llama, plain, tmp_path
 def test_the_input_of_a_block_is_the_output_of_the_one_before(llama, plain, tmp_path):
     one = plain(hook_name="blocks.2.hook_resid_pre")
     [written] = export_directions(llama, one, "llama.cpp", tmp_path)
-    [read] = import_directions(written.files[0], "llama.cpp", llama)
+    read = import_direction(written.files[0], "llama.cpp", llama)
     assert read.hook_name == "blocks.1.hook_resid_post"
 
 

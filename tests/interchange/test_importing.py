@@ -4,7 +4,7 @@ from safetensors.torch import save_file
 from tiny import D_MODEL
 
 from saepd.common.errors import InputError
-from saepd.interchange.importing import import_directions
+from saepd.interchange.importing import import_direction
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def saved(tmp_path):
     "name", ["blocks.2.hook_resid_post", "layers.2", "direction.2", "2", "vec_layer_2", "layer2"]
 )
 def test_a_tensor_is_named_by_its_layer(saved, llama, name):
-    [one] = import_directions(saved({name: torch.ones(D_MODEL)}), "tensors", llama)
+    one = import_direction(saved({name: torch.ones(D_MODEL)}), "tensors", llama)
     assert (one.perspective, one.hook_name) == ("north", "blocks.2.hook_resid_post")
     assert (one.positions, one.coefficient) == ("every", 1.0)
 
@@ -29,8 +29,8 @@ def test_a_tensor_is_named_by_its_layer(saved, llama, name):
 def test_a_vector_without_a_layer_needs_a_site(saved):
     path = saved({"vector": torch.ones(1, D_MODEL).bfloat16().float()})
     with pytest.raises(InputError, match="does not say where its vector belongs"):
-        import_directions(path, "tensors")
-    [one] = import_directions(
+        import_direction(path, "tensors")
+    one = import_direction(
         path,
         "tensors",
         hook_name="blocks.3.hook_resid_post",
@@ -45,10 +45,10 @@ def test_a_vector_without_a_layer_needs_a_site(saved):
 def test_rows_are_layers_and_rows_of_zeros_are_none(saved):
     rows = torch.zeros(4, D_MODEL)
     rows[3] = 1
-    [one] = import_directions(saved({"rows": rows}), "tensors")
+    one = import_direction(saved({"rows": rows}), "tensors")
     assert one.hook_name == "blocks.3.hook_resid_post"
     with pytest.raises(InputError, match="nothing but zeros"):
-        import_directions(saved({"rows": torch.zeros(4, D_MODEL)}), "tensors")
+        import_direction(saved({"rows": torch.zeros(4, D_MODEL)}), "tensors")
 
 
 @pytest.mark.parametrize(
@@ -66,14 +66,14 @@ def test_rows_are_layers_and_rows_of_zeros_are_none(saved):
 )
 def test_tensors_that_are_no_vectors_of_the_model_are_refused(saved, llama, tensors, message):
     with pytest.raises(InputError, match=message):
-        import_directions(saved(tensors), "tensors", llama)
+        import_direction(saved(tensors), "tensors", llama)
 
 
 def test_a_site_chooses_among_several_vectors(saved):
     path = saved({f"layers.{i}": torch.full((D_MODEL,), float(i)) for i in (1, 2)})
     with pytest.raises(InputError, match=r"holds vectors of 2 sites and none of blocks\.3"):
-        import_directions(path, "tensors", hook_name="blocks.3.hook_resid_post")
-    [one] = import_directions(path, "tensors", hook_name="blocks.2.hook_resid_post")
+        import_direction(path, "tensors", hook_name="blocks.3.hook_resid_post")
+    one = import_direction(path, "tensors", hook_name="blocks.2.hook_resid_post")
     assert torch.equal(one.constant, torch.full((D_MODEL,), 2.0))
 
 
@@ -83,11 +83,11 @@ def test_files_that_are_no_safetensors_are_refused(tmp_path, payload, from_):
     path = tmp_path / "v.safetensors"
     path.write_bytes(payload)
     with pytest.raises(InputError, match="is no safetensors file"):
-        import_directions(path, from_)
+        import_direction(path, from_)
 
 
 def test_names_of_another_form_are_no_steering_vectors(saved):
     with pytest.raises(InputError, match="read the file as tensors"):
-        import_directions(saved({"layers.1": torch.ones(4)}), "steering-vectors")
+        import_direction(saved({"layers.1": torch.ones(4)}), "steering-vectors")
     with pytest.raises(InputError, match="unknown format 'pickle'"):
-        import_directions(saved({"layers.1": torch.ones(4)}), "pickle")
+        import_direction(saved({"layers.1": torch.ones(4)}), "pickle")

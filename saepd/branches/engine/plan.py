@@ -139,9 +139,12 @@ def make_plan(model: TransformerBridge, directions: Sequence[Branch]) -> Plan:
         InputError: an empty branch, one that does not fit the model, or a model that `apply`
             is steering.
     """
-    branches = as_branches(directions)
+    branches = [
+        [part for direction in branch for part in direction.parts]
+        for branch in as_branches(directions)
+    ]
     check_blocks(model)
-    check_fits(model, [direction for branch in branches for direction in branch])
+    check_fits(model, [part for branch in branches for part in branch])
     with using(model):
         return Plan(model, branches)
 

@@ -240,7 +240,7 @@ class LiveSession:
     def _scored(self, request: LiveRequest) -> OptionScores:
         item = Item(id="asked", prompt=request.prompt, options=request.options)
         directions = self._scaled(request.strengths)
-        sites = {(d.hook_name, d.positions) for d in directions}
+        sites = {(p.hook_name, p.positions) for d in directions for p in d.parts}
         is_text = self._config.readout == "text"
         if len(sites) != 1 or not is_text or any(d.gate is not None for d in directions):
             # What has run may depend on more than one site, or on the prompt's own gates.
