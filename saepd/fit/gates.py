@@ -4,7 +4,9 @@ What is written is one vector times an amount that is linear in the item's readi
 (`saepd.directions.gate`). Near any amounts the answers are a penalised softmax regression on the
 readings times the vector's effects (`saepd.fit.penalised`), with a part that all perspectives share
 and a part of each one's own. So gates are learned like vectors, as they will run: the regression
-around what is written already gives the next amounts, and real runs say how far to go there.
+around what is written already gives the next amounts, and real runs say how far to go there. These
+runs, with the gradients at the model without steering, also say what a little more of an amount
+would do (`slope`).
 
 Four choices were made on HS-Brexit's development data. Latents enter by their square root, because
 a mean over a prompt is dominated by the few that fire strongly. All of them are read: gates of few
@@ -53,6 +55,8 @@ _SHARED = (0.0005, 0.002, 0.008, 0.03, 0.12)
 _OWN = (0.002, 0.01, 0.04, 0.16, 1.0, None)
 # How far beyond the amounts of the feedback a gate may go, as a share of their range.
 _MARGIN = 0.5
+# Where less of a vector is written, the last digits of what it does are all that bends.
+_HARDLY_ANY = 1e-2
 
 
 class Written(NamedTuple):
@@ -62,10 +66,13 @@ class Written(NamedTuple):
         vectors: Perspective -> what an amount of 1 writes, in residual units.
         start: Amount of an item whose reading is the mean: 1 if the vectors are directions already,
             0 if they are written by the gate alone.
+        moved: Nats by which that amount moves each option, from `Asked.moved`; nothing is needed
+            where it is 0.
     """
 
     vectors: Mapping[str, Vector]
     start: float
+    moved: Mapping[Pair, OptionValues]
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,7 @@ def contrast(around: Mapping[Pair, Effect], asked: Asked) -> Vector:
 def learn_gates(
     asked: Asked,
     written: Written,
-    around: Mapping[Pair, Effect],
+    first: Mapping[Pair, Effect],
     ridge: Ridge,
     parts: Sequence[set[str]],
     report: Report,
@@ -137,8 +144,7 @@ def learn_gates(
     Args:
         asked: The feedback, with readings.
         written: What the gates decide about.
-        around: What a little more does around what is written at the start: around nothing, or
-            around each perspective's vector.
+        first: What a little of each axis does to the options without steering.
         ridge: Penalties, of which those of the readout are kept.
         parts: The questions that are held out together; see `saepd.fit.validate.folds`.
         report: Told what is being done.
@@ -149,15 +155,15 @@ def learn_gates(
     # A ridge over all readings never leaves the span of those it is fitted on, so it is the same
     # fit, and a small one, in coordinates of that span.
     axes = orth(np.stack([own - mean for own in readings.values()]).T)
-    learner = _Learner(asked, {q: (own - mean) @ axes for q, own in readings.items()}, written)
-    start = dict.fromkeys(learner.pairs, written.start)
-    rows = learner.rows(around, start)
+    centred = {q: (own - mean) @ axes for q, own in readings.items()}
+    learner = _Learner(asked, centred, written, first)
+    rows = learner.rows(dict.fromkeys(learner.pairs, written.start), written.moved)
     ridge, size, tried = learner.choose(rows, ridge, parts)
     report("running gates that were learned without some of the questions", 0, 1)
     fits = fitted_without(rows, parts, lambda seen: fit_both(seen, ridge, size))
     ran = [(fit, learner.vectors(learner.amounts(fit))) for fit in fits]
     held_out = really_foretold(asked, parts, {"gates": ran}, learner.readout_features())
-    found = learner.learn(rows, ridge, size, report)
+    found = learner.learn(rows, ridge, size)
     amounts = learner.amounts(found)
     limits = {}
     for name in found:
@@ -183,11 +189,13 @@ class _Learner:
         asked: The feedback.
         readings: Question -> its reading less the mean, in coordinates of their span.
         written: What amounts are of.
+        first: What a little of each axis does to the options without steering.
     """
 
     asked: Asked
     readings: Readings
     written: Written
+    first: Mapping[Pair, Effect]
 
     @property
     def pairs(self) -> list[Pair]:
@@ -210,18 +218,23 @@ class _Learner:
             for (q, name), amount in amounts.items()
         }
 
-    def rows(self, around: Mapping[Pair, Effect], amounts: Amounts) -> list[Row]:
-        """The answers, on what readings would do around amounts that are written already."""
+    def rows(self, amounts: Amounts, moved: Mapping[Pair, OptionValues]) -> list[Row]:
+        """The answers, on what readings would do around amounts that are written already.
+
+        Args:
+            amounts: What is written.
+            moved: Nats by which it moves each option; nothing is needed where amounts are 0.
+        """
         readout, rows = self.readout_features(), []
         effects: dict[Pair, tuple[Float[np.ndarray, "options reading"], OptionValues]] = {}
         for question, name, target in self.asked.answers:
-            pair = (question, name)
+            pair, amount = (question, name), amounts[question, name]
             if pair not in effects:
-                effect = around[pair] if pair in around else around[question, None]
-                slope = _centred(effect) @ self.written.vectors[name]
-                offset = effect.moved - effect.moved.mean()
-                offset = offset - (amounts[pair] - self.written.start) * slope
-                effects[pair] = (np.outer(slope, self.readings[question]), offset)
+                at_nothing = _centred(self.first[question, None]) @ self.written.vectors[name]
+                own = moved[pair] - moved[pair].mean() if pair in moved else 0 * at_nothing
+                more = slope(at_nothing, amount, own)
+                offset = own - (amount - self.written.start) * more
+                effects[pair] = (np.outer(more, self.readings[question]), offset)
             rows.append(Row(question, name, readout[question], *effects[pair], target))
         return rows
 
@@ -245,32 +258,26 @@ class _Learner:
         ridge = best([replace(ridge, own=own) for own in _OWN], partial(fit_both, size=size))
         return ridge, size, tried
 
-    def learn(
-        self, rows: Sequence[Row], ridge: Ridge, size: float, report: Report
-    ) -> dict[str, Part]:
+    def learn(self, rows: Sequence[Row], ridge: Ridge, size: float) -> dict[str, Part]:
         """Gates as they run: fitted anew around what they write, where that helps."""
         best: dict[str, Part] = {}
         least = np.inf
         for number in range(MAX_ROUNDS):
             found = fit_both(rows, ridge, size)
             run = partial(self._run, found, ridge)
-            (loss, parts), agrees = line_search(run, float(losses(rows, found).mean()))
+            (loss, (parts, moved)), agrees = line_search(run, float(losses(rows, found).mean()))
             if loss > least - ENOUGH:
                 break
             best, least = parts, loss
             if number + 1 == MAX_ROUNDS or agrees:
                 break
-            amounts = self.amounts(best)
-            around = self.asked.effects(
-                self.vectors(amounts), lambda done, of: report("gradients of questions", done, of)
-            )
-            rows = self.rows(around, amounts)
+            rows = self.rows(self.amounts(best), moved)
         return best
 
     def _run(
         self, found: Mapping[str, Part], ridge: Ridge, shares: Sequence[float]
-    ) -> list[tuple[float, dict[str, Part]]]:
-        """Loss and parts where shares of what readings add are written, in nats."""
+    ) -> list[tuple[float, tuple[dict[str, Part], dict[Pair, OptionValues]]]]:
+        """Loss in nats where shares of what readings add are written, with parts and effects."""
         tried = [self.amounts(found, share) for share in shares]
         real = []
         moved = self.asked.moved(*map(self.vectors, tried))
@@ -281,7 +288,7 @@ class _Learner:
                 name: Part(readouts[name].readout, share * part.values)
                 for name, part in found.items()
             }
-            real.append((float(losses(plain, readouts).mean()), parts))
+            real.append((float(losses(plain, readouts).mean()), (parts, own)))
         return real
 
     def readout_features(self) -> ReadoutFeatures:
@@ -291,6 +298,22 @@ class _Learner:
         # What is left out weighs nothing: its weight stays at zero.
         n = self.asked.n_positions
         return {q: option_features(0 * own, n) for q, own in self.asked.scores.items()}
+
+
+def slope(at_nothing: OptionValues, amount: float, moved: OptionValues) -> OptionValues:
+    """What a little more of an amount of a vector does to the options, in nats.
+
+    It is the slope at the amount of the parabola through nothing and through what ran: no further
+    run is needed, and the error is of third order in the amount.
+
+    Args:
+        at_nothing: What a little of the vector does where nothing is written, in nats.
+        amount: How much of it is written.
+        moved: Nats by which that amount moves the options.
+    """
+    if abs(amount) < _HARDLY_ANY:
+        return at_nothing
+    return 2 * moved / amount - at_nothing
 
 
 def _centred(effect: Effect) -> Float[np.ndarray, "options d_model"]:

@@ -64,13 +64,9 @@ def learn_gated(
     if same_options:
         found.append(contrast_gates(asked, learned.around, ridge, n_folds, report))
     if any(vector.any() for vector in solution.vectors.values()):
-        written = Written(solution.vectors, 1.0)
-        around = asked.effects(
-            asked.pairs(solution.vectors),
-            lambda done, of: report("gradients of questions", done, of),
-        )
+        written = Written(solution.vectors, 1.0, solution.moved)
         parts = folds(asked, n_folds)
-        found.append(learn_gates(asked, written, around, ridge, parts, report))
+        found.append(learn_gates(asked, written, learned.around, ridge, parts, report))
     if not found:
         return None
     without = learned.losses[kind] if solution.supported else learned.unsteered
@@ -91,7 +87,7 @@ def contrast_gates(
         n_folds: Folds of the cross-validation.
         report: Told what is being done.
     """
-    written = Written(dict.fromkeys(asked.perspectives, contrast(around, asked)), 0.0)
+    written = Written(dict.fromkeys(asked.perspectives, contrast(around, asked)), 0.0, {})
     return learn_gates(asked, written, around, ridge, folds(asked, n_folds), report)
 
 

@@ -112,10 +112,10 @@ def learn_shared(asked: Asked, ridge: Ridge, size: float, first: Around, report:
 
 def learn_own(
     asked: Asked, learner: Learner, kind: Kind, around: Around, report: Report
-) -> tuple[Candidates, list[Row]]:
+) -> tuple[Candidates, dict[Pair, OptionValues]]:
     """Candidates as they run: shrunk, or fitted anew around what they write, where that helps.
 
-    Their answers as they run are given with them; nothing is left to write in these rows.
+    The nats by which each option moved when they ran are given with them.
 
     Args:
         asked: The feedback.
@@ -127,7 +127,7 @@ def learn_own(
     ridge = learner.ridge
     rows = linear_rows(asked, around)
     found = learner.fit(kind, rows)
-    best, as_run, least = found, [], np.inf
+    best, best_moved, least = found, {}, np.inf
     for number in range(MAX_ROUNDS):
         as_written = [
             row
@@ -137,23 +137,22 @@ def learn_own(
 
         def run(
             steps: Sequence[float], found: Candidates = found
-        ) -> list[tuple[float, tuple[Candidates, list[Row]]]]:
+        ) -> list[tuple[float, tuple[Candidates, dict[Pair, OptionValues]]]]:
             tried = [found.shrunk(step) for step in steps]
             moved = asked.moved(*(asked.pairs(own.vectors) for own in tried))
-            rows = [real_rows(asked, own) for own in moved]
             return [
-                (_read(own, ridge), (candidates, own))
-                for own, candidates in zip(rows, tried, strict=True)
+                (_read(real_rows(asked, own), ridge), (candidates, own))
+                for own, candidates in zip(moved, tried, strict=True)
             ]
 
-        (loss, (tried, its_rows)), agrees = line_search(run, _read(as_written, ridge))
-        if loss < least or not as_run:
-            best, as_run, least = tried, its_rows, loss
+        (loss, (tried, moved)), agrees = line_search(run, _read(as_written, ridge))
+        if loss < least or not best_moved:
+            best, best_moved, least = tried, moved, loss
         if agrees or number + 1 == MAX_ROUNDS or ridge.own is None:
             break
         rows = linear_rows(asked, _effects(asked, asked.pairs(best.vectors), report))
         found = learner.fit(kind, rows)
-    return best, as_run
+    return best, best_moved
 
 
 def line_search(

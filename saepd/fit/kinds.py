@@ -18,7 +18,7 @@ from jaxtyping import Float
 from saepd.branches.dose import relative_dose
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector
-from saepd.fit.asked import Asked, Report, Vector
+from saepd.fit.asked import Asked, Pair, Report, Vector
 from saepd.fit.candidates import Kind, Learner
 from saepd.fit.config import LearningConfig
 from saepd.fit.gauss_newton import (
@@ -27,6 +27,7 @@ from saepd.fit.gauss_newton import (
     learn_own,
     learn_shared,
     linear_rows,
+    real_rows,
 )
 from saepd.fit.penalised import (
     Part,
@@ -43,7 +44,7 @@ from saepd.fit.sparse import Sparse, Units
 from saepd.fit.validate import Losses, fitted_without, folds, foretold, really_foretold
 from saepd.metrics.intervals import Interval, draw_weights, interval
 from saepd.metrics.weighted import mean
-from saepd.readout.softmax import SoftmaxWeights
+from saepd.readout.softmax import OptionValues, SoftmaxWeights
 
 # Nats an answer: no smaller gain is worth a direction or a gate, however sure it is.
 _WORTH = 1e-3
@@ -58,12 +59,14 @@ class Solution(NamedTuple):
         latents: Perspective -> the latents that it writes, in the order of their choice; None for a
             dense vector.
         vectors: Perspective -> what is written at coefficient 1, in residual units.
+        moved: Nats by which it moved each option when it ran; empty where nothing is written.
         readout: Perspective -> weights of its readout, fitted under what is written.
         supported: Whether it foretells answers better than the readout alone.
     """
 
     latents: Mapping[str, Sparse] | None
     vectors: dict[str, Vector]
+    moved: Mapping[Pair, OptionValues]
     readout: dict[str, SoftmaxWeights]
     supported: bool
 
@@ -222,11 +225,12 @@ def learn_kinds(
         if not supported and not config.anyway:
             readouts = {name: part.readout for name, part in fit_readouts(plain, ridge).items()}
             nothing = dict.fromkeys(readouts, np.zeros(width))
-            solutions[kind] = Solution(None, nothing, readouts, supported)
+            solutions[kind] = Solution(None, nothing, {}, readouts, supported)
             continue
-        found, as_run = learn_own(asked, learner, kind, around, report)
-        readouts = {name: part.readout for name, part in fit_readouts(as_run, ridge).items()}
-        solutions[kind] = Solution(found.latents, found.vectors, readouts, supported)
+        found, moved = learn_own(asked, learner, kind, around, report)
+        as_run = fit_readouts(real_rows(asked, moved), ridge)
+        readouts = {name: part.readout for name, part in as_run.items()}
+        solutions[kind] = Solution(found.latents, found.vectors, moved, readouts, supported)
     base = fit_readout(plain, ridge).readout
     return LearnedKinds(asked, first, base, ridge, solutions, unsteered, losses, tried)
 
