@@ -3,8 +3,6 @@
 A direction's positions mean the same however text is generated: by the bridge's methods or by
 transformers' ``generate``, with a cache or without, the prompt whole or in chunks, padded, in
 beams, several sequences a prompt, or several tokens a step as assisted decoding proposes them.
-While one of these runs, its prompt is known. In forward passes of one's own the prompt is what is
-given at once, and what follows it in a cache, one token at a time, is generated.
 
 A gate reads the prompt in a pass of its own before the prompt's first, with all steering off. What
 it says is kept with the generation, or with the cache that one's own forward passes go on from.
@@ -16,17 +14,14 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from saepd.common.errors import InputError
+from saepd.directions.forward_pass import ForwardPass, Generation, read_pass
 from saepd.directions.gate import Amounts, Gate, read_amounts
-from saepd.models.position_specs import parse_positions
-from saepd.models.positions import generated_mask, prompt_mask
 
 if TYPE_CHECKING:
     from transformer_lens.hook_points import HookPoint
@@ -40,50 +35,14 @@ _OF_MANY_TEXTS = (
     "continuous_batching_context_manager",
 )
 # Settings of transformers' generate that read other texts beside the prompt, or run foreign code.
-_UNTRIED = ("guidance_scale", "negative_prompt_ids", "custom_generate", "penalty_alpha")
-_UNTRIED = (*_UNTRIED, "dola_layers", "token_healing")
-
-
-@dataclass
-class _Generation:
-    """A call of ``generate`` that is running.
-
-    Attributes:
-        prompt: Its prompt, as soon as it is known.
-        attention: 1 where a column of the prompt holds a token.
-        end: Columns that the passes so far have read.
-        amounts: What each gate says of each prompt, as soon as they are known.
-    """
-
-    prompt: Int[Tensor, "batch prompt"] | None = None
-    attention: Int[Tensor, "batch prompt"] | None = None
-    end: int = 0
-    amounts: Amounts | None = None
-
-
-@dataclass
-class _Pass:
-    """What one forward pass was given.
-
-    Attributes:
-        tokens: Its input.
-        real: Whether each column holds a token, from the text's start on.
-        past: Columns before these.
-        prompt: Of each row, from the text's start; None where it has run and is not known.
-        prompt_attention: 1 where a column of the prompt holds a token.
-        boundary: How many of the input's columns belong to the prompt.
-        is_chunk: Whether what is fed behind a cache might be prompt or not.
-    """
-
-    tokens: Int[Tensor, "batch seq"]
-    real: Bool[Tensor, "batch past_and_seq"]
-    past: int
-    prompt: Int[Tensor, "batch prompt"] | None
-    prompt_attention: Int[Tensor, "batch prompt"] | None
-    boundary: int
-    is_chunk: bool
-    masks: dict[str, Bool[Tensor, "batch seq"]] = field(default_factory=dict)
-    amounts: Amounts = field(default_factory=dict)
+_UNTRIED = (
+    "guidance_scale",
+    "negative_prompt_ids",
+    "custom_generate",
+    "penalty_alpha",
+    "dola_layers",
+    "token_healing",
+)
 
 
 class _Off(threading.local):
@@ -98,8 +57,8 @@ _off = _Off()
 class _Seen(threading.local):
     """What the passes of one thread were given: a model may be run from several."""
 
-    generation: _Generation | None = None
-    latest: _Pass | None = None
+    generation: Generation | None = None
+    latest: ForwardPass | None = None
 
     def __init__(self) -> None:
         # Sites that the latest pass has come by.
@@ -193,7 +152,7 @@ class ForwardStep:
 
         def stream(*args: Any, **kwargs: Any) -> Any:
             # Between two pieces the model may be asked for something else.
-            generation, pieces = _Generation(), iter(method(*args, **kwargs))
+            generation, pieces = Generation(), iter(method(*args, **kwargs))
             while True:
                 before, self._seen.generation = self._seen.generation, generation
                 try:
@@ -211,7 +170,7 @@ class ForwardStep:
         _refuse_untried(kwargs)
         outer = self._seen.generation
         # One method may call another: the bridge's calls transformers'.
-        running = outer or _Generation()
+        running = outer or Generation()
         given = [*args[:1], kwargs.get("input_ids"), kwargs.get("inputs")]
         tokens = next((value for value in given if isinstance(value, Tensor)), None)
         if running.prompt is None and tokens is not None and tokens.ndim == 2:
@@ -224,62 +183,10 @@ class ForwardStep:
 
     def _note(self, _module: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not _off.now:
-            self._note_pass(args, kwargs)
+            self._seen.passed.clear()
+            self._seen.latest = read_pass(args, kwargs, self._seen.generation, self.model.tokenizer)
             if self.gates:
                 self._read_gates(kwargs)
-
-    def _note_pass(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        tokens = args[0] if args else kwargs.get("input_ids")
-        if not isinstance(tokens, Tensor):
-            raise InputError("steering needs token ids: the model was called with embeddings")
-        running, n = self._seen.generation, tokens.shape[1]
-        self._seen.passed.clear()
-        past = self._columns_before(kwargs, n)
-        given = kwargs.get("attention_mask")
-        mask = given if isinstance(given, Tensor) and given.ndim == 2 else None
-        if given is not None and mask is None and running is None:
-            raise InputError(
-                "steering needs an attention mask of 0 and 1, [batch, tokens]: leave out the mask "
-                "of attention scores, or give it as the model's padding"
-            )
-        if running is None:
-            attention = _guess_attention(tokens, self.model.tokenizer) if mask is None else mask
-            prompt = None if past else tokens
-            own = attention[:, -n:].long()
-            real = torch.cat([attention.new_ones(len(tokens), past), own], 1)
-            if attention.shape[1] == past + n:
-                real = attention
-            self._seen.latest = _Pass(
-                tokens, real.bool(), past, prompt, own, 0 if past else n, bool(past) and n > 1
-            )
-            return
-        if running.prompt is None:
-            if past:
-                raise InputError(
-                    "steering needs the whole prompt: generate was given a cache and only the rest"
-                )
-            running.prompt, running.attention = tokens, mask
-        running.end = past + n
-        prompt = running.prompt
-        copies, rest = divmod(len(tokens), len(prompt))
-        if rest:
-            raise InputError(
-                f"steering cannot tell the {len(tokens)} texts of this step from its "
-                f"{len(prompt)} prompts: generate in another way"
-            )
-        if running.attention is None and mask is not None and mask.shape[1] >= prompt.shape[1]:
-            running.attention = mask[::copies, : prompt.shape[1]]
-        attention = running.attention
-        if attention is None:
-            guess = _guess_attention if mask is None else _inferred_attention
-            attention = guess(prompt, self.model.tokenizer)
-        prompt = prompt.to(tokens.device).repeat_interleave(copies, 0)
-        attention = attention.to(tokens.device).long().repeat_interleave(copies, 0)
-        n_prompt = prompt.shape[1]
-        behind = attention.new_ones(len(tokens), max(0, past + n - n_prompt))
-        real = torch.cat([attention, behind], 1)[:, : past + n].bool()
-        boundary = min(n, max(0, n_prompt - past))
-        self._seen.latest = _Pass(tokens, real, past, prompt, attention, boundary, False)
 
     def _read_gates(self, kwargs: dict[str, Any]) -> None:
         """Find out what each gate says of the texts of this pass, or what it said before.
@@ -308,7 +215,7 @@ class ForwardStep:
                 )
             now.amounts = known
 
-    def _amounts(self, now: _Pass, copies: int) -> Amounts:
+    def _amounts(self, now: ForwardPass, copies: int) -> Amounts:
         """What each gate says of every prompt of a pass that holds each of them so often."""
         assert now.prompt is not None and now.prompt_attention is not None
         pairs = zip(now.prompt[::copies], now.prompt_attention[::copies], strict=True)
@@ -334,51 +241,14 @@ class ForwardStep:
         assert self._seen.latest is not None
         return self._seen.latest.amounts[gate]
 
-    def _columns_before(self, kwargs: dict[str, Any], n: int) -> int:
-        cache = kwargs.get("past_key_values")
-        if getattr(cache, "is_compileable", False):
-            raise InputError(
-                "the bridge reads the empty places of a static cache as text, steered or not: use "
-                "the default cache"
-            )
-        if cache is not None and hasattr(cache, "get_seq_length"):
-            return int(cache.get_seq_length())
-        running = self._seen.generation
-        if running is not None:
-            # A model that keeps a state says nothing of its length. Without one, inputs grow.
-            return running.end if 0 < n <= running.end else 0
-        state = kwargs.get("cache_params", cache)
-        return 0 if state is None else 1
-
     def mask(self, spec: str) -> Bool[Tensor, "batch seq"]:
         """Positions of the current input that a spec selects.
 
         Raises:
             InputError: positions that need to know where the prompt ends, and it cannot be known.
         """
-        now, tokenizer = self._seen.latest, self.model.tokenizer
-        assert now is not None
-        if spec not in now.masks:
-            n, kind = now.tokens.shape[1], parse_positions(spec).kind
-            if now.is_chunk and kind not in ("every", "all"):
-                raise InputError(
-                    f"{n} tokens behind a cache may be prompt or answer, which positions {spec!r} "
-                    "must know: feed the prompt at once and the rest one by one, or use generate"
-                )
-            parts = []
-            if now.boundary:
-                assert now.prompt is not None and now.prompt_attention is not None
-                whole = prompt_mask(spec, now.prompt, now.prompt_attention, tokenizer)
-                parts.append(whole[:, now.past : now.past + now.boundary])
-            if now.boundary < n:
-                behind = generated_mask(spec, now.tokens[:, now.boundary :], tokenizer)
-                if kind in ("every", "all"):
-                    # A row whose padding reaches this far starts here.
-                    later = now.real & (now.real.cumsum(-1) > (kind == "all"))
-                    behind = behind & later[:, now.past + now.boundary :]
-                parts.append(behind)
-            now.masks[spec] = torch.cat(parts, dim=1)
-        return now.masks[spec]
+        assert self._seen.latest is not None
+        return self._seen.latest.mask(spec, self.model.tokenizer)
 
 
 def _refused(*_args: Any, **_kwargs: Any) -> Any:
@@ -398,22 +268,3 @@ def _refuse_untried(kwargs: dict[str, Any]) -> None:
                 f"generate with {name} reads more than the prompt and its answer, which `apply` "
                 "cannot steer: leave it out"
             )
-
-
-def _inferred_attention(tokens: Tensor, tokenizer: Any) -> Int[Tensor, "batch seq"]:
-    """The mask that transformers' generate makes where none was given."""
-    if tokenizer is None or tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
-        return torch.ones_like(tokens)
-    return (tokens != tokenizer.pad_token_id).long()
-
-
-def _guess_attention(tokens: Tensor, tokenizer: Any) -> Int[Tensor, "batch seq"]:
-    """Mask for a batch that came without one: trailing runs of the padding token are padding.
-
-    A single row is never padded. (The bridge pads lists of strings on the right and passes no
-    mask, because a causal model's earlier positions cannot see the padding.)
-    """
-    if tokens.shape[0] == 1 or tokenizer is None or tokenizer.pad_token_id is None:
-        return torch.ones_like(tokens)
-    is_text = (tokens != tokenizer.pad_token_id).long()
-    return (is_text.flip(-1).cumsum(-1).flip(-1) > 0).long()
