@@ -24,9 +24,9 @@ from saepd.common.frames import as_frame
 from saepd.common.html import card, facts, note, table
 from saepd.directions.edits import AddVector, Edit, EditLatents
 from saepd.directions.fitted_readout import FittedReadout
-from saepd.directions.forward_step import ForwardStep
 from saepd.directions.gate import Gate
 from saepd.directions.modes import DEFAULT_POSITIONS
+from saepd.directions.pass_watcher import PassWatcher
 from saepd.directions.sites import (
     activation_read,
     check_site,
@@ -374,12 +374,12 @@ def check_fits(model: TransformerBridge, directions: Sequence[Direction]) -> Non
             )
 
 
-def _share(step: ForwardStep, direction: Direction) -> Float[Tensor, "batch seq"]:
+def _share(watcher: PassWatcher, direction: Direction) -> Float[Tensor, "batch seq"]:
     """How much of a direction each position of the current pass gets."""
-    mask = step.mask(direction.positions)
+    mask = watcher.mask(direction.positions)
     if direction.gate is None:
         return mask
-    return mask * step.amounts(direction.gate).unsqueeze(-1)
+    return mask * watcher.amounts(direction.gate).unsqueeze(-1)
 
 
 @contextmanager
@@ -395,11 +395,11 @@ def apply_all(
         InputError: a direction that does not fit, or a model that another thread is steering.
     """
     check_fits(model, directions)
-    step = ForwardStep(model, [d.gate for d in directions if d.gate is not None])
+    watcher = PassWatcher(model, [d.gate for d in directions if d.gate is not None])
     parts = [part for direction in directions for part in direction.parts]
     with ExitStack() as stack:
         stack.enter_context(steering(model))
-        stack.enter_context(step.watching())
+        stack.enter_context(watcher.watching())
         points = [hook_point(model, d.hook_name) for d in parts]
         held: dict[str, torch.Tensor] = {}
         # By hook point, because one may have several names.
@@ -409,20 +409,20 @@ def apply_all(
             def edit(
                 _module: object, _args: object, h: torch.Tensor, here: list[Direction] = here
             ) -> torch.Tensor:
-                if step.is_off:
+                if watcher.is_off:
                     return h
                 return h + sum(
                     d.delta(activation_read(d.reads, d.hook_name, h, held))
-                    * _share(step, d).unsqueeze(-1).to(h)
+                    * _share(watcher, d).unsqueeze(-1).to(h)
                     for d in here
                 )
 
             stack.callback(point.register_forward_hook(edit).remove)
-            stack.enter_context(step.checking(point, here[0].hook_name))
+            stack.enter_context(watcher.checking(point, here[0].hook_name))
         for name in {d.reads for d in parts if d.reads != d.hook_name}:
 
             def hold(_module: object, _args: object, h: torch.Tensor, name: str = name) -> None:
-                if not step.is_off:
+                if not watcher.is_off:
                     held[name] = h
 
             stack.callback(hook_point(model, name).register_forward_hook(hold).remove)

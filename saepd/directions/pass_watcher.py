@@ -65,8 +65,8 @@ class _Seen(threading.local):
         self.passed: set[str] = set()
 
 
-class ForwardStep:
-    """What one forward pass was given, seen from a hook: which of its tokens are the prompt's.
+class PassWatcher:
+    """Sees every forward pass from a hook: which tokens are the prompt's, and what gates say.
 
     Args:
         model: The language model.
