@@ -13,26 +13,22 @@ activation they read if it is not the one they edit (``reads``: a transcoder's d
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from saepd.common.errors import InputError
+from saepd.directions.given_numbers import Numbers, finite_vector, latent_ids
 from saepd.directions.modes import EDIT_MODES, EditMode
 from saepd.saes.abilities import TRANSCODERS, check_writes
 from saepd.saes.load import sae_hook_name
 
 if TYPE_CHECKING:
     from sae_lens import SAE
-
-
-Numbers: TypeAlias = Tensor | np.ndarray | Sequence[float]
 
 # Latents of these can be computed one by one; of the others only together.
 _PER_LATENT = ("standard", "gated", "jumprelu", *TRANSCODERS)
@@ -150,7 +146,7 @@ class EditLatents:
         check_writes(sae)
         if mode not in EDIT_MODES:
             raise InputError(f"unknown mode {mode!r}: use one of {', '.join(EDIT_MODES)}")
-        ids = _latent_ids(latents, sae.cfg.d_sae).to(sae.W_dec.device)
+        ids = latent_ids(latents, sae.cfg.d_sae).to(sae.W_dec.device)
         object.__setattr__(self, "sae", sae)
         object.__setattr__(self, "latents", ids)
         object.__setattr__(self, "values", _values(values, len(ids), mode, sae.W_dec.device))
@@ -279,40 +275,3 @@ def _values(
     if len(vector) != n:
         raise InputError(f"{n} latents but {len(vector)} values: give one value for each latent")
     return vector.to(device)
-
-
-def finite_vector(numbers: Any, what: str) -> Float[Tensor, " n"]:
-    """A copy of a list of numbers in float32.
-
-    Raises:
-        InputError: it is none, is empty, or holds what is not finite.
-    """
-    vector = _as_tensor(numbers, what)
-    if vector.ndim != 1 or len(vector) == 0 or vector.is_complex():
-        raise InputError(f"{what} must be a list of numbers, not of shape {tuple(vector.shape)}")
-    if not bool(vector.isfinite().all()):
-        raise InputError(f"{what} must be finite: NaN or infinity is among them")
-    # A copy, so that what the caller does to its numbers afterwards changes no direction.
-    return vector.detach().to(torch.float32, copy=True)
-
-
-def _latent_ids(numbers: Any, d_sae: int) -> Int[Tensor, " k"]:
-    latents = _as_tensor(numbers, "latents")
-    if latents.ndim != 1 or len(latents) == 0:
-        raise InputError(
-            f"latents must be a list of at least one id, not of shape {tuple(latents.shape)}"
-        )
-    if latents.is_floating_point() or latents.is_complex() or latents.dtype == torch.bool:
-        raise InputError(f"latents must be whole numbers, not {latents.dtype}")
-    if bool(((latents < 0) | (latents >= d_sae)).any()):
-        raise InputError(f"latent ids must be in 0..{d_sae - 1}, which is all that the SAE has")
-    if len(latents.unique()) != len(latents):
-        raise InputError("a latent is named twice: give each of them once")
-    return latents.to(torch.long, copy=True)
-
-
-def _as_tensor(numbers: Any, what: str) -> Tensor:
-    try:
-        return torch.as_tensor(numbers)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{what} must be a list of numbers: {error}") from error

@@ -20,7 +20,7 @@ from torch import Tensor
 from saepd.common.checks import check_choice, check_number, check_numbers
 from saepd.common.errors import InputError
 from saepd.common.messages import shortened
-from saepd.directions.edits import Numbers, finite_vector
+from saepd.directions.given_numbers import Numbers, finite_vector
 from saepd.directions.sites import same_site
 from saepd.models.sites import SiteBatch, read_site
 from saepd.saes.abilities import WRITABLE_SITE, encode
