@@ -17,7 +17,6 @@ from saepd.cli.options import (
 )
 from saepd.common.checks import check_numbers
 from saepd.common.errors import InputError
-from saepd.common.messages import shortened
 from saepd.common.progress import progress_bar
 from saepd.directions.latent_specs import LatentSpec, parse_latents
 from saepd.fit.config import HandConfig
@@ -245,7 +244,7 @@ def _show_doses(
     model: TransformerBridge, prompt: str, direction: Direction, options: Options
 ) -> None:
     from saepd.branches.dose_response import dose_response
-    from saepd.cli.options import print_table
+    from saepd.cli.doses import show_doses
 
     with spinning(f"steering at {len(options.strengths)} strengths"):
         found = dose_response(
@@ -261,39 +260,4 @@ def _show_doses(
             {"prompt": prompt, "towards": options.towards, "doses": [*map(asdict, found.points)]}
         )
         return
-    gained = "effect" if options.towards is None else "gain"
-    print_table(
-        "what strengths do",
-        ["strength", "dose", gained, "KL", "ratio", "repeats", "perplexity"],
-        [
-            [
-                f"{point.strength:g}",
-                f"{point.relative_dose:.3f}",
-                f"{point.effect:+.3f}",
-                f"{point.kl:.4f}",
-                f"{point.perplexity_ratio:.3f}",
-                f"{point.repetition:.2f}",
-                f"{point.perplexity:.2f}",
-            ]
-            for point in found.points
-        ],
-    )
-    print(_legend(options.towards))
-    for point in found.points:
-        print(f"[{point.strength:g}] {point.texts[0]}")
-
-
-def _legend(towards: str | None) -> str:
-    """What the columns of the table of strengths hold."""
-    effect = (
-        "effect: nats by which the token after the prompt moves"
-        if towards is None
-        else f"gain: nats of log-likelihood that {shortened(towards)} gains after the prompt"
-    )
-    return (
-        "dose: share of the residual's norm that is written, on neutral text\n"
-        f"{effect}\n"
-        "KL, ratio: nats by which neutral text moves, and its perplexity over the base's\n"
-        "repeats: share of 3-grams in the text below that it has had before\n"
-        "perplexity: of that text, under the base model"
-    )
+    show_doses(found, options.towards)
