@@ -45,8 +45,7 @@ class Options:
 def run(options: Options) -> None:
     """Compute the table, write the file, and say how large it is."""
     from saepd.common.files import write_atomically
-    from saepd.features.index.reading import load_index, read_info
-    from saepd.features.index.search import shipped_index
+    from saepd.features.index.reading import index_folder, load_index, read_info
     from saepd.features.table import feature_table
     from saepd.pages.explorer import explorer
 
@@ -54,7 +53,7 @@ def run(options: Options) -> None:
     if options.out.is_dir():
         raise InputError(f"--out {options.out} is a folder: name an HTML file")
     where = options.where
-    folder = options.index or shipped_index(where.sae_source, where.sae_id)
+    folder = options.index or index_folder(where.sae_source, where.sae_id)
     read_info(folder)
     rows = options.rows.load()
     model, sae = load_model_and_sae(where)

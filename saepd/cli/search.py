@@ -95,9 +95,9 @@ def run(options: Options) -> None:
 def _folder(options: Options) -> Path:
     if options.index is not None:
         return options.index
-    from saepd.features.index.search import shipped_index
+    from saepd.features.index.reading import index_folder
 
-    return shipped_index(options.where.sae_source, options.where.sae_id)
+    return index_folder(options.where.sae_source, options.where.sae_id)
 
 
 def _show_found(found: Sequence[FoundLatent], title: str, options: Options) -> None:

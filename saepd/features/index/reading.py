@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 
 from saepd.common.errors import InputError, first_line
 from saepd.features.index.feature_index import INFO, FeatureIndex
-from saepd.saes.load import sae_fingerprint, sae_folder, sae_hook_name
+from saepd.saes.load import sae_config, sae_fingerprint, sae_folder, sae_hook_name
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -60,27 +60,44 @@ def own_index(sae: SAE[Any]) -> FeatureIndex | None:
     return load_index(folder / OWN, sae)
 
 
+def index_folder(source: str | Path | int | None = None, sae_id: str | None = None) -> Path:
+    """The folder of the index beside an SAE, without loading the SAE.
+
+    Args:
+        source: As for `saepd.load_sae`; if None, the shipped SAE.
+        sae_id: The SAE's id within a release.
+
+    Raises:
+        InputError: no such SAE, or one of a release, which has no folder.
+    """
+    folder, _ = sae_config(source, sae_id)
+    if folder is None:
+        raise InputError(
+            "an SAE of a release has no index beside it: build one with saepd index, and name its "
+            "folder with --index"
+        )
+    return folder / OWN
+
+
 def load_index(folder: str | Path | None = None, sae: SAE[Any] | None = None) -> FeatureIndex:
     """Read an index, and check that it is of the SAE at hand.
 
     Args:
-        folder: Where it lies; if None, in the SAE's own folder, as with the shipped SAEs.
-        sae: The SAE that it must be of.
+        folder: Folder that the index lies in; if None, it is looked for beside the SAE, or, where
+            no SAE is given either, beside the shipped SAE.
+        sae: The SAE that the index must be of; if None, that of any is read.
 
     Raises:
-        InputError: neither a folder nor an SAE, no index there, a damaged one, or one of another
-            SAE.
+        InputError: no index there, a damaged one, or one of another SAE.
     """
-    if folder is None:
-        if sae is None:
-            raise InputError("neither an index's folder nor its SAE is given: give one of them")
+    if folder is None and sae is not None:
         own = own_index(sae)
         if own is None:
             raise InputError(
                 "this SAE has no index beside it: build one with saepd index, and name its folder"
             )
         return own
-    folder = Path(folder)
+    folder = index_folder() if folder is None else Path(folder)
     info = read_info(folder)
     if sae is not None and any(info["identity"].get(k) != v for k, v in sae_identity(sae).items()):
         raise InputError(
@@ -91,3 +108,12 @@ def load_index(folder: str | Path | None = None, sae: SAE[Any] | None = None) ->
         return FeatureIndex(folder, info)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{folder} is a damaged index: {first_line(error)}") from error
+
+
+def as_index(index: FeatureIndex | str | Path | None, sae: SAE[Any] | None = None) -> FeatureIndex:
+    """An index as it is, or else as `load_index` reads it.
+
+    Raises:
+        InputError: whatever `load_index` refuses.
+    """
+    return index if isinstance(index, FeatureIndex) else load_index(index, sae)

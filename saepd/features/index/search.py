@@ -17,8 +17,7 @@ from saepd.features.index.by_texts import ReadTexts
 from saepd.features.index.by_words import by_words, field_weights
 from saepd.features.index.feature_index import FeatureIndex
 from saepd.features.index.latent_page import Context, GivenLabel, given_line, label_line
-from saepd.features.index.reading import OWN, load_index
-from saepd.saes.load import sae_config
+from saepd.features.index.reading import as_index
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,7 +115,7 @@ def search(
 
     Args:
         query: Words to look for in labels, contexts and promoted tokens.
-        index: The index, or its folder; if None, the one beside the SAE, or beside the shipped one.
+        index: The index, or its folder; if None, as `saepd.load_index` finds it.
         texts: Texts in which latents should fire more than usual.
         against: Texts in which they should not.
         model: The language model, which texts need.
@@ -133,33 +132,12 @@ def search(
         raise InputError("look latents up either by words or by texts: give one of the two")
     if against and not for_:
         raise InputError("texts against need texts for: give both")
-    if not isinstance(index, FeatureIndex):
-        folder = shipped_index() if index is None and sae is None else index
-        index = load_index(folder, sae)
+    index = as_index(index, sae)
     if query is not None:
         return _by_words(index, query, n)
     if model is None or sae is None:
         raise InputError("to look up texts, the model and the SAE must be given, too")
     return by_texts(index, ReadTexts(model, sae, index, [*for_, *against]), len(for_), n)
-
-
-def shipped_index(source: str | Path | int | None = None, sae_id: str | None = None) -> Path:
-    """The folder of the index beside an SAE, without loading the SAE.
-
-    Args:
-        source: As for `saepd.load_sae`.
-        sae_id: The SAE's id within a release.
-
-    Raises:
-        InputError: no such SAE, or one of a release, which has no folder.
-    """
-    folder, _ = sae_config(source, sae_id)
-    if folder is None:
-        raise InputError(
-            "an SAE of a release has no index beside it: build one with saepd index, and name its "
-            "folder with --index"
-        )
-    return folder / OWN
 
 
 def _texts(name: str, texts: str | Sequence[str]) -> list[str]:

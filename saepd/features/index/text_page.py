@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from saepd.common.frames import as_frame
 from saepd.common.html import card, note, strip, table
 from saepd.features.index.by_texts import ReadTexts
 from saepd.features.index.feature_index import FeatureIndex
-from saepd.features.index.reading import load_index
+from saepd.features.index.reading import as_index
 from saepd.features.index.search import FoundLatents, by_texts, in_text
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def read_text(
     model: TransformerBridge,
     sae: SAE[Any],
     text: str,
-    index: FeatureIndex | None = None,
+    index: FeatureIndex | str | Path | None = None,
     *,
     latents: Sequence[int] | None = None,
     n: int = 10,
@@ -101,7 +102,8 @@ def read_text(
         model: The language model.
         sae: A dictionary of one of its sites.
         text: Text of any kind, no longer than the model's context.
-        index: What latents usually do; if None, that of the SAE's own folder.
+        index: What latents usually do, or the folder of that index; if None, the one beside the
+            SAE.
         latents: Ids of those that are shown, whether they fire or not; if None, those that fire
             more than usual.
         n: Latents that are shown at most, where none are named.
@@ -113,7 +115,7 @@ def read_text(
     check_number("the number of latents to show", n, at_least=1, whole=True)
     if not isinstance(text, str) or not text.strip():
         raise InputError("the text is empty or no text: give it some words")
-    index = index or load_index(None, sae)
+    index = as_index(index, sae)
     read = ReadTexts(model, sae, index, [text])
     if latents is None:
         found = by_texts(index, read, 1, n)

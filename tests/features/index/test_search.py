@@ -1,7 +1,7 @@
 import pytest
 
 from saepd.common.errors import InputError
-from saepd.features.index.search import search, shipped_index
+from saepd.features.index.search import search
 
 
 def test_words_find_labels_and_contexts(index):
@@ -40,8 +40,3 @@ def test_what_cannot_be_looked_up_is_said(index, query, asked, sentence):
 def test_a_text_beyond_the_context_is_refused(llama, tiny_topk, index):
     with pytest.raises(InputError, match="model's context"):
         search(None, index, texts=["x" * 10_000], model=llama, sae=tiny_topk)
-
-
-def test_an_index_is_looked_for_beside_the_sae(tmp_path):
-    with pytest.raises(InputError, match="no such SAE folder"):
-        shipped_index(tmp_path / "none")

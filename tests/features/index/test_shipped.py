@@ -6,7 +6,7 @@ import pytest
 from saepd.features.index.feature_index import INFO
 from saepd.features.index.reading import OWN, load_index
 from saepd.features.index.search import search
-from saepd.saes.load import shipped_folders
+from saepd.saes.load import sae_config, shipped_folders
 
 FOLDERS = [folder / OWN for folder in shipped_folders() if (folder / OWN / INFO).is_file()]
 
@@ -31,6 +31,13 @@ def test_latents_are_found_by_what_they_are_about():
     index = load_index(next(f for f in FOLDERS if "blocks.15." in str(f)))
     contexts = [one.context.text for one in search("bus", index, n=3)]
     assert any("bus" in text for text in contexts)
+
+
+def test_where_nothing_is_named_it_is_that_of_the_shipped_sae_everywhere():
+    index = load_index()
+    folder, _ = sae_config(None)
+    assert index.folder == folder / OWN
+    assert search("money and taxes") == search("money and taxes", index)
 
 
 @pytest.mark.slow

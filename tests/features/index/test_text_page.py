@@ -13,7 +13,7 @@ TEXT = "A <b>bus</b>! Zebra"
 
 
 def test_a_text_is_read_token_by_token(llama, tiny_topk, index):
-    page = read_text(llama, tiny_topk, TEXT, index, n=6)
+    page = read_text(llama, tiny_topk, TEXT, index.folder, n=6)
     assert "".join(page.tokens) == TEXT
     assert page.latents == search(None, index, texts=TEXT, model=llama, sae=tiny_topk, n=6)
     row = prompt_ids(llama.tokenizer, TEXT)
