@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from saepd.cli.options import check_folder, load_model_and_sae, print_json, print_table
+from saepd.cli.options import check_folder, load_model_and_saes, print_json, print_table
 from saepd.common.errors import InputError
 from saepd.common.progress import progress_bar
 from saepd.common.tracking import TrackingConfig, TrackingMode
@@ -47,6 +47,8 @@ class Options:
         items: Instead of a task: JSONL or CSV file of your questions with their gold distributions.
         feedback: JSONL or CSV file of answers to your questions; drawn from the gold distributions
             if not given.
+        also: Further SAEs, each the block of a shipped one or a folder: learned directions then
+            write at the sites of all, learned together.
         methods: Ids of methods, or all; if not given, those that the task allows and that do not
             take long.
         perspectives: How many perspectives take part (those with most items), or their names.
@@ -60,6 +62,7 @@ class Options:
     data: Path | None = None
     items: Path | None = None
     feedback: Path | None = None
+    also: list[str] = field(default_factory=list)
     methods: list[str] | None = None
     perspectives: list[str] = field(default_factory=lambda: ["10"])
     skip_bad: bool = False
@@ -86,11 +89,12 @@ def run(options: Options) -> None:
     methods_of(task, options.methods)
     check_task(task)
     make_draws(task, config.draw)
-    settings = {"task": task.name, **asdict(config), "where": asdict(options.where)}
+    where = {**asdict(options.where), "also": options.also}
+    settings = {"task": task.name, **asdict(config), "where": where}
     with track(TrackingConfig(mode=options.wandb), settings, job_type="evaluate") as tracker:
-        model, sae = load_model_and_sae(options.where)
+        model, saes = load_model_and_saes(options.where, [None, *options.also])
         with progress_bar("starting") as report:
-            summary = evaluate(model, sae, task, config, options.out, options.methods, report)
+            summary = evaluate(model, saes, task, config, options.out, options.methods, report)
         tracker.log_table("results", summary["rows"])
         if summary.population:
             tracker.log_table("population", summary.population)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from saepd.cli.options import (
     check_folder,
-    load_model_and_sae,
+    load_model_and_saes,
     print_json,
     print_table,
 )
@@ -32,6 +32,7 @@ EXAMPLES = """\
   saepd fit --feedback mine.csv --skip-bad --n-latents 16 --out steering
   saepd fit --feedback mine.jsonl --method differences --k 16 --out steering
   saepd fit --feedback ten.jsonl --like steering --out new_voice
+  saepd fit --block 10 --also 15 20 --out steering         (three sites in one direction)
   saepd fit --config mine.yaml --block 20
 
 A feedback row:
@@ -86,6 +87,8 @@ class Options:
         method: How directions come about: learned as they will run, with a verdict on whether that
             foretells answers better than no steering; or differences of means of chosen latents,
             which is how the paper makes them.
+        also: Further SAEs, each the block of a shipped one or a folder: directions then write at
+            the sites of all, learned together.
         like: Folder of directions of perspectives that are known already; the feedback is then that
             of one new perspective, about 5 to 20 answers, and is learned as a mixture of these.
         json: Print what was written as JSON.
@@ -93,6 +96,7 @@ class Options:
 
     out: Path
     method: Method = "learned"
+    also: list[str] = field(default_factory=list)
     like: Path | None = None
     json: bool = False
     rows: FeedbackOptions = field(default_factory=FeedbackOptions)
@@ -119,23 +123,28 @@ def run(options: Options) -> None:
             "--method differences learns nothing: leave out the options of learning (--n-latents, "
             "--anyway and those beside them in saepd fit --help)"
         )
+    if options.also and not (learns and options.like is None):
+        raise InputError(
+            "--also is for directions that are learned alone: leave it out with --method "
+            "differences and with --like"
+        )
     rows = options.rows.load()
     if options.like is not None:
         _mix(options, options.like, rows)
         return
-    model, sae = load_model_and_sae(options.where)
+    model, saes = load_model_and_saes(options.where, [None, *options.also])
     if learns:
         from saepd.fit.learn import learn_directions
 
         with progress_bar(f"learning from {len(rows)} rows") as report:
             learned = learn_directions(
-                model, sae, rows, options.fit, options.learning, progress=report
+                model, saes, rows, options.fit, options.learning, progress=report
             )
         save_to_disk(learned.directions, options.out, verdict=learned.verdict.as_json())
         _show_learned(learned, options)
         return
     with progress_bar(f"fitting on {len(rows)} rows") as report:
-        fitted = fit_directions(model, sae, rows, options.fit, progress=report)
+        fitted = fit_directions(model, saes[0], rows, options.fit, progress=report)
     save_to_disk(fitted.directions, options.out)
     _show_fitted(fitted, options)
 
@@ -173,7 +182,7 @@ def _show_learned(fit: LearnedFit, options: Options) -> None:
         {
             "perspective": direction.perspective,
             "coefficient": direction.coefficient,
-            "hook_name": direction.hook_name,
+            "hook_names": [part.hook_name for part in direction.parts],
             "positions": direction.positions,
         }
         for direction in fit.directions
@@ -182,10 +191,8 @@ def _show_learned(fit: LearnedFit, options: Options) -> None:
         print_json({"out": str(options.out), "directions": summary, **fit.verdict.as_json()})
         return
     first = fit.directions[0]
-    show_verdict(
-        fit.verdict.as_json(),
-        f"Directions in {options.out}: {first.hook_name}, {first.positions}",
-    )
+    sites = ", ".join(part.hook_name for part in first.parts)
+    show_verdict(fit.verdict.as_json(), f"Directions in {options.out}: {sites}, {first.positions}")
 
 
 def _show_fitted(fitted: Fit, options: Options) -> None:

@@ -27,18 +27,18 @@ def load_model_and_sae(where: ModelConfig) -> tuple[TransformerBridge, SAE[Any]]
 
 
 def load_model_and_saes(
-    where: ModelConfig, blocks: Sequence[int | None]
+    where: ModelConfig, sources: Sequence[int | str | None]
 ) -> tuple[TransformerBridge, list[SAE[Any]]]:
     """The language model and dictionaries that are known to fit it.
 
     Args:
-        where: Which model, and which SAE where no block is named.
-        blocks: For each dictionary the block whose shipped one it is, or None for that of
-            ``where``.
+        where: Which model, and which SAE where no other is named.
+        sources: For each dictionary the block whose shipped one it is, or its folder, or None for
+            that of ``where``.
     """
     from saepd.saes.load import load_sae, sae_config
 
-    asked = [(where.sae_source, where.sae_id) if b is None else (b, None) for b in blocks]
+    asked = [(where.sae_source, where.sae_id) if s is None else (s, None) for s in sources]
     for source, sae_id in asked:
         sae_config(source, sae_id)
     model = load_only_model(where)

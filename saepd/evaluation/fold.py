@@ -75,7 +75,7 @@ class Fold:
 
     @property
     def sae(self) -> SAE[Any]:
-        """The dictionary."""
+        """The dictionary, the first of several."""
         return self.cache.sae
 
     @property

@@ -54,6 +54,7 @@ class ItemCache:
         tests: Ids of the items that are predicted.
         folder: Where to keep what was computed; nowhere if None.
         answered: Ids of the items that there is feedback on; all of them if None.
+        further: Dictionaries of further sites, into which learned directions write as well.
     """
 
     def __init__(
@@ -66,8 +67,10 @@ class ItemCache:
         folder: Path | None = None,
         *,
         answered: Sequence[str] | None = None,
+        further: Sequence[SAE[Any]] = (),
     ) -> None:
         self.model, self.sae, self.task = model, sae, task
+        self.saes = (sae, *further)
         self._items = [task.by_id[id_] for id_ in items]
         self._tests = [task.by_id[id_] for id_ in tests]
         self._answered = [task.by_id[id_] for id_ in (items if answered is None else answered)]

@@ -51,7 +51,7 @@ Report = Callable[[str, int, int], None]
 
 def evaluate(
     model: TransformerBridge,
-    sae: SAE[Any],
+    sae: SAE[Any] | Sequence[SAE[Any]],
     task: Task,
     config: EvaluationConfig,
     out: Path,
@@ -67,7 +67,8 @@ def evaluate(
 
     Args:
         model: The language model.
-        sae: A dictionary of one of its sites.
+        sae: A dictionary of one of its sites; or several, of which learned directions use all, and
+            other methods the first.
         task: Questions and answers; all of its perspectives take part.
         config: Settings.
         out: The folder.
@@ -86,9 +87,10 @@ def evaluate(
     chosen = methods_of(task, methods)
     check_task(task)
     draws = make_draws(task, config.draw)
-    settings = _settings(model, sae, task, config)
+    saes = [*sae] if isinstance(sae, Sequence) else [sae]
+    settings = _settings(model, saes, task, config)
     parts = Parts(out, settings)
-    cache = _cache(model, sae, task, draws, parts)
+    cache = _cache(model, saes, task, draws, parts)
     report: Report = progress or (lambda *_: None)
     began, seconds = time.time(), {}
     steps = [(number, name) for number in range(len(draws)) for name in chosen]
@@ -155,7 +157,7 @@ def first_fold(
     """
     check_task(task)
     draws = make_draws(task, config.draw)
-    cache = _cache(model, sae, task, draws, Parts(out, _settings(model, sae, task, config)))
+    cache = _cache(model, [sae], task, draws, Parts(out, _settings(model, [sae], task, config)))
     return fold_of(draws[0], task, cache, config.few_shot_tokens)
 
 
@@ -194,29 +196,35 @@ def _side_effects(
 
 
 def _cache(
-    model: TransformerBridge, sae: SAE[Any], task: Task, draws: Sequence[Draw], parts: Parts
+    model: TransformerBridge,
+    saes: Sequence[SAE[Any]],
+    task: Task,
+    draws: Sequence[Draw],
+    parts: Parts,
 ) -> ItemCache:
     tests = {id_ for draw in draws for id_ in draw.test}
     answered = {row.item for draw in draws for row in draw.feedback}
     ids = [item.id for item in task.items]
     return ItemCache(
         model,
-        sae,
+        saes[0],
         task,
         [id_ for id_ in ids if id_ in tests | answered],
         [id_ for id_ in ids if id_ in tests],
         parts.folder / "items",
         answered=[id_ for id_ in ids if id_ in answered],
+        further=saes[1:],
     )
 
 
 def _settings(
-    model: TransformerBridge, sae: SAE[Any], task: Task, config: EvaluationConfig
+    model: TransformerBridge, saes: Sequence[SAE[Any]], task: Task, config: EvaluationConfig
 ) -> dict[str, Any]:
     """All that the predictions depend on, as JSON values."""
     digest = hashlib.sha256()
     for piece in (*task.items, *task.feedback):
         digest.update(piece.model_dump_json().encode() + b"\n")
+    sae, *further = saes
     rest = (asdict(task.wording), dict(task.groups), task.positive, dict(task.population))
     digest.update(json.dumps(rest, sort_keys=True).encode())
     return {
@@ -233,6 +241,7 @@ def _settings(
         "sae_fingerprint": sae_fingerprint(sae),
         "sae_settings": sae_settings(sae),
         "sae_dtype": str(sae.dtype),
+        **{f"also {sae_hook_name(one)}": sae_fingerprint(one) for one in further},
         "version": VERSION,
         **{f"version of {name}": version(name) for name in _PACKAGES},
     }

@@ -1,8 +1,8 @@
 """Feedback as a fit sees it: what was answered, and what the model makes of each question.
 
-Every question runs once, up to the site that will be written into. What vectors written there do
-to the options, and how that changes with the vectors, is asked of the captured runs as often as
-needed.
+Every question runs once, up to the lowest site that will be written into. What vectors written
+there and at the other sites do to the options, and how that changes with the vectors, is asked of
+the captured runs as often as needed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 Report: TypeAlias = Callable[[str, int, int], None]
-Vector: TypeAlias = Float[np.ndarray, " d_model"]
+# What is written at each site, one after the other.
+Vector: TypeAlias = Float[np.ndarray, " sites*d_model"]
 # A question, and the perspective that answered it; None stands for all of them together.
 Pair: TypeAlias = tuple[str, str | None]
 ReadoutFeatures: TypeAlias = Mapping[str, Float[np.ndarray, "options features"]]
@@ -57,14 +58,14 @@ class Effect(NamedTuple):
     """What a vector does to the options of a question, and what a little more of it would do.
 
     Attributes:
-        vector: What is written.
+        vector: What is written, at one site after the other.
         moved: Nats by which it moves each option's score from the base's.
         gradients: Nats of each option per residual unit added to the vector.
     """
 
     vector: Vector
     moved: OptionValues
-    gradients: Float[np.ndarray, "options d_model"]
+    gradients: Float[np.ndarray, "options sites*d_model"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,7 @@ class Asked:
     """Answers, and the questions' captured runs.
 
     Attributes:
-        hook_name: The site that vectors are written into.
+        hook_names: The sites that vectors are written into, the lowest first.
         positions: Where they are written; see `saepd.models.positions`.
         answers: The feedback.
         wordings: Question -> what questions in the same words have in common.
@@ -81,7 +82,7 @@ class Asked:
         reader: What gates would see of the questions; None where none will be learned.
     """
 
-    hook_name: str
+    hook_names: tuple[str, ...]
     positions: str
     answers: Sequence[Answer]
     wordings: Mapping[str, str]
@@ -105,6 +106,11 @@ class Asked:
     def model(self) -> TransformerBridge:
         """The language model."""
         return self.captured.model
+
+    @property
+    def width(self) -> int:
+        """How many numbers a vector has."""
+        return len(self.hook_names) * int(self.model.cfg.d_model)
 
     @property
     def perspectives(self) -> list[str]:
@@ -143,21 +149,21 @@ class Asked:
         """
         runs, place = self._placed([vectors])
         found = gradients_at(
-            self.captured, runs, [self.hook_name], positions=self.positions, progress=report
+            self.captured, runs, self.hook_names, positions=self.positions, progress=report
         )
         by_question = dict(zip(self.scores, found, strict=True))
         effects: dict[Pair, Effect] = {}
         for (_, pair), index in place.items():
             log_probs, gradients = by_question[pair[0]]
             moved = log_probs[index].double().numpy() - self.scores[pair[0]]
-            own = gradients[index, :, 0].double().numpy()
+            own = gradients[index].flatten(1).double().numpy()
             effects[pair] = Effect(vectors[pair], moved, own)
         return effects
 
     def moved(self, *vectors: Mapping[Pair, Vector]) -> list[dict[Pair, OptionValues]]:
         """``moved`` of `effects`, without gradients, for several sets of vectors in one pass."""
         runs, place = self._placed(vectors)
-        found = scores_at(self.captured, runs, [self.hook_name], positions=self.positions)
+        found = scores_at(self.captured, runs, self.hook_names, positions=self.positions)
         by_question = dict(zip(self.scores, found, strict=True))
         moved: list[dict[Pair, OptionValues]] = [{} for _ in vectors]
         for (number, pair), index in place.items():
@@ -167,7 +173,7 @@ class Asked:
 
     def _placed(
         self, sets: Sequence[Mapping[Pair, Vector]]
-    ) -> tuple[list[Float[Tensor, "vectors 1 d_model"]], dict[tuple[int, Pair], int]]:
+    ) -> tuple[list[Float[Tensor, "vectors sites d_model"]], dict[tuple[int, Pair], int]]:
         """The vectors of each question, and which of them each set's pairs have."""
         found: dict[str, list[Vector]] = {question: [] for question in self.scores}
         place: dict[tuple[int, Pair], int] = {}
@@ -175,28 +181,26 @@ class Asked:
             for pair, vector in vectors.items():
                 place[number, pair] = len(found[pair[0]])
                 found[pair[0]].append(vector)
-        width = int(self.model.cfg.d_model)
-        return [
-            torch.from_numpy(np.reshape(own, (-1, 1, width))).float() for own in found.values()
-        ], place
+        shape = (-1, len(self.hook_names), int(self.model.cfg.d_model))
+        return [torch.from_numpy(np.reshape(own, shape)).float() for own in found.values()], place
 
 
 def ask(
     model: TransformerBridge,
     rows: Sequence[Feedback],
-    hook_name: str,
+    hook_names: Sequence[str],
     readout: ReadoutConfig,
     positions: str,
     report: Report,
     *,
     reader: Reader | None = None,
 ) -> Asked:
-    """Run the questions of the feedback as far as vectors at a site leave them alone.
+    """Run the questions of the feedback as far as vectors at some sites leave them alone.
 
     Args:
         model: The language model.
         rows: The feedback.
-        hook_name: The site.
+        hook_names: The sites, the lowest first.
         readout: How options are read.
         positions: Where vectors will be written; see `saepd.models.positions`.
         report: Told what is being done.
@@ -231,7 +235,7 @@ def ask(
     captured = capture_prompts(
         model,
         [item_prompt(model, item.prompt, item.options, readout) for item in items.values()],
-        hook_name,
+        hook_names[0],
         positions=positions,
         continuations=[item.options for item in items.values()],
         gates=() if reader is None else [reader],
@@ -247,4 +251,4 @@ def ask(
                 f"item {id_!r}: the model gives an option no probability: leave the item out"
             )
     wordings = {id_: question_key(item.prompt) for id_, item in items.items()}
-    return Asked(hook_name, positions, answers, wordings, scores, captured, reader)
+    return Asked(tuple(hook_names), positions, answers, wordings, scores, captured, reader)

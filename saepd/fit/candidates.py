@@ -7,14 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
+from jaxtyping import Float
 
 from saepd.fit.asked import Vector
 from saepd.fit.penalised import Part, Ridge, Row, fit_both
-from saepd.fit.sparse import Sparse, Units, curvature, in_latents, in_these
+from saepd.fit.sparse import Dictionary, Sparse, curvature, in_latents, in_these
 
 # Latents chosen among all of an SAE's; as many at random; latents chosen on feedback whose
 # perspectives were shuffled; and a dense vector, without a dictionary.
 Kind: TypeAlias = Literal["latents", "random", "shuffled", "vector"]
+Norms: TypeAlias = Float[np.ndarray, " sites"]
 
 
 class Candidates(NamedTuple):
@@ -37,11 +39,11 @@ class Candidates(NamedTuple):
         """The same with every amount multiplied by a factor."""
         return self._times(dict.fromkeys(self.parts, factor))
 
-    def within(self, norm: float) -> Candidates:
-        """The same with no vector longer than a norm, in residual units."""
+    def within(self, norms: Norms) -> Candidates:
+        """The same with no vector longer at any site than the norm there, in residual units."""
         return self._times(
             {
-                name: min(1.0, norm / (float(np.linalg.norm(vector)) or 1.0))
+                name: float(np.min(norms / np.maximum(_norms(vector, len(norms)), norms)))
                 for name, vector in self.vectors.items()
             }
         )
@@ -54,6 +56,11 @@ class Candidates(NamedTuple):
         return Candidates(parts, latents)
 
 
+def _norms(vector: Vector, n_sites: int) -> Norms:
+    """Of what a vector writes at each site."""
+    return np.linalg.norm(vector.reshape(n_sites, -1), axis=1)
+
+
 @dataclass(frozen=True)
 class Learner:
     """Fits every kind of candidates to some rows.
@@ -63,15 +70,15 @@ class Learner:
         n_latents: How many of them each perspective's vector is made of at most.
         ridge: Penalties.
         size: Of the effects of the axes of the residual stream; see `effect_size`.
-        max_norm: Largest norm of what a perspective writes, in residual units.
+        max_norms: Largest norm of what a perspective writes at each site, in residual units.
         seed: Of random latents and of shuffling.
     """
 
-    dictionary: Units
+    dictionary: Dictionary
     n_latents: int
     ridge: Ridge
     size: float
-    max_norm: float
+    max_norms: Norms
     seed: int
 
     def fit(self, kind: Kind, rows: Sequence[Row]) -> Candidates:
@@ -86,7 +93,7 @@ class Learner:
             rows = [replace(r, perspective=name) for r, name in zip(rows, names, strict=True)]
         dense = fit_both(rows, self.ridge, self.size)
         if kind == "vector":
-            return Candidates(dense, None).within(self.max_norm)
+            return Candidates(dense, None).within(self.max_norms)
         metric = curvature(rows, dense, self.ridge, self.size)
         vectors = np.stack([part.values for part in dense.values()])
         if kind == "random":
@@ -96,7 +103,7 @@ class Learner:
             chosen = in_latents(vectors, self.dictionary, metric, self.n_latents)
         latents = dict(zip(dense, chosen, strict=True))
         parts = {
-            name: Part(part.readout, latents[name].scales @ self.dictionary[latents[name].ids])
+            name: Part(part.readout, latents[name].scales @ self.dictionary.rows(latents[name].ids))
             for name, part in dense.items()
         }
-        return Candidates(parts, latents).within(self.max_norm)
+        return Candidates(parts, latents).within(self.max_norms)

@@ -121,7 +121,7 @@ class LearningConfig:
         own_readout: Ridge penalties to try for each perspective's own temperature and biases; the
             largest within a standard error of the best is taken.
         n_folds: Number of folds of the cross-validation over questions.
-        max_dose: Largest norm of what is written, as a share of the residual's own norm.
+        max_dose: Largest norm of what is written at a site, as a share of the residual's own norm.
         anyway: Steer even where cross-validation does not support it.
         gate: Whether each item's own prompt decides how much is written: ``always``, ``never``, or
             ``auto``, where cross-validation supports it.

@@ -12,11 +12,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 
 from saepd.directions.direction import Direction
-from saepd.directions.edits import AddVector
 from saepd.fit.asked import Asked, Report
+from saepd.fit.at_sites import added
 from saepd.fit.candidates import Kind
 from saepd.fit.gates import LearnedGates, Written, contrast, learn_gates
 from saepd.fit.gauss_newton import Around
@@ -99,15 +98,18 @@ def with_gates(
     Args:
         directions: Those without gates, each with its readout.
         gates: What was learned.
-        sae: The dictionary that gates read with.
+        sae: The dictionary that gates read with, of the lowest site.
     """
     found = []
     for direction in directions:
-        name, edit = direction.perspective, direction.edit
+        name = direction.perspective
         if not gates.written.start:
-            edit = AddVector(torch.from_numpy(gates.written.vectors[name]))
+            edit, *further = added(gates.written.vectors[name], len(direction.parts))
+            also = zip(direction.also, further, strict=True)
+            also = tuple(replace(part, edit=own) for part, own in also)
+            direction = replace(direction, edit=edit, also=also)
         assert direction.readout is not None
         readout = replace(direction.readout, own=gates.readout[name])
         gate = gates.gate(name, sae_hook_name(sae), sae)
-        found.append(replace(direction, edit=edit, gate=gate, readout=readout))
+        found.append(replace(direction, gate=gate, readout=readout))
     return found

@@ -37,9 +37,9 @@ MAX_ROUNDS = 3
 ENOUGH = 2e-3
 
 
-def around_nothing(asked: Asked, width: int, report: Report) -> Around:
+def around_nothing(asked: Asked, report: Report) -> Around:
     """Effects around the model without steering."""
-    return _effects(asked, asked.everywhere(np.zeros(width)), report)
+    return _effects(asked, asked.everywhere(np.zeros(asked.width)), report)
 
 
 def linear_rows(asked: Asked, around: Around) -> list[Row]:

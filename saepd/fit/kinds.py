@@ -19,7 +19,7 @@ from saepd.branches.dose import relative_dose
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector
 from saepd.fit.asked import Asked, Pair, Report, Vector
-from saepd.fit.candidates import Kind, Learner
+from saepd.fit.candidates import Kind, Learner, Norms
 from saepd.fit.config import LearningConfig
 from saepd.fit.gauss_newton import (
     Around,
@@ -40,7 +40,7 @@ from saepd.fit.penalised import (
     fit_shared,
     written,
 )
-from saepd.fit.sparse import Sparse, Units
+from saepd.fit.sparse import Dictionary, Sparse
 from saepd.fit.validate import Losses, fitted_without, folds, foretold, really_foretold
 from saepd.metrics.intervals import Interval, draw_weights, interval
 from saepd.metrics.weighted import mean
@@ -77,6 +77,7 @@ class LearnedKinds:
 
     Attributes:
         asked: The answers.
+        dictionary: What one unit of each latent writes.
         around: What a little of each axis of the residual stream would do without steering.
         base: Weights of everybody's readout without steering.
         ridge: The penalties that cross-validation chose.
@@ -88,6 +89,7 @@ class LearnedKinds:
     """
 
     asked: Asked
+    dictionary: Dictionary
     around: Around
     base: SoftmaxWeights
     ridge: Ridge
@@ -137,7 +139,7 @@ def is_gain(found: Float[np.ndarray, " draws"]) -> bool:
 
 def learn_kinds(
     asked: Asked,
-    dictionary: Units,
+    dictionary: Dictionary,
     config: LearningConfig,
     kinds: Sequence[Kind],
     *,
@@ -149,7 +151,7 @@ def learn_kinds(
 
     Args:
         asked: The answers.
-        dictionary: What one unit of each latent of the SAE writes.
+        dictionary: What one unit of each latent of the SAEs writes.
         config: What is tried.
         kinds: Which kinds; the first is the one that another perspective's vectors are compared to.
         controls: Kinds that are cross-validated only.
@@ -160,8 +162,8 @@ def learn_kinds(
         InputError: there are fewer questions than folds.
     """
     parts = folds(asked, config.n_folds)
-    width = dictionary.shape[1]
-    first = around_nothing(asked, width, report)
+    width = asked.width
+    first = around_nothing(asked, report)
     rows = linear_rows(asked, first)
     size = effect_size(rows)
     tried: dict[str, float] = {}
@@ -206,8 +208,8 @@ def learn_kinds(
     ridge = best([replace(ridge, own=own) for own in (*config.own, None)], rows, fit_each)
     # Beside each perspective's own part, what they share may be held back less.
     ridge = best([replace(ridge, shared=s) for s in config.shared], rows, fit_each)
-    max_norm = config.max_dose * residual_norm(asked)
-    learner = Learner(dictionary, config.n_latents, ridge, size, max_norm, seed)
+    max_norms = config.max_dose * residual_norms(asked)
+    learner = Learner(dictionary, config.n_latents, ridge, size, max_norms, seed)
     settings = {}
     for kind in (*kinds, *controls):
         fits = [learner.fit(kind, [r for r in rows if r.question not in part]) for part in parts]
@@ -232,14 +234,14 @@ def learn_kinds(
         readouts = {name: part.readout for name, part in as_run.items()}
         solutions[kind] = Solution(found.latents, found.vectors, moved, readouts, supported)
     base = fit_readout(plain, ridge).readout
-    return LearnedKinds(asked, first, base, ridge, solutions, unsteered, losses, tried)
+    return LearnedKinds(asked, dictionary, first, base, ridge, solutions, unsteered, losses, tried)
 
 
-def residual_norm(asked: Asked) -> float:
-    """Mean norm of the residual at the site, on neutral prompts."""
-    width = int(asked.model.cfg.d_model)
-    unit = Direction("unit", asked.hook_name, AddVector(np.eye(1, width)[0]), asked.positions)
-    return 1 / relative_dose(asked.model, unit)[0]
+def residual_norms(asked: Asked) -> Norms:
+    """Mean norm of the residual at each site, on neutral prompts."""
+    axis = AddVector(np.eye(1, int(asked.model.cfg.d_model))[0])
+    units = [Direction("unit", name, axis, asked.positions) for name in asked.hook_names]
+    return 1 / np.array(relative_dose(asked.model, units))
 
 
 def _anothers(vectors: Mapping[str, Vector]) -> dict[str, Vector]:

@@ -8,22 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from saepd.common.errors import InputError
 from saepd.common.messages import shortlist
 from saepd.directions.direction import Direction
-from saepd.directions.edits import AddVector, EditLatents, decoder_rows, scales_with_activation
+from saepd.directions.edits import EditLatents, decoder_rows, scales_with_activation
 from saepd.directions.fitted_readout import FittedReadout
 from saepd.directions.gate import Reader
 from saepd.feedback.accepting import FeedbackLike, as_feedback
 from saepd.feedback.schema import Feedback
 from saepd.fit.asked import Report, ask
+from saepd.fit.at_sites import added, by_site, direction_at
 from saepd.fit.candidates import Kind
 from saepd.fit.config import FitConfig, LearningConfig
 from saepd.fit.gating import Gated, learn_gated, with_gates
 from saepd.fit.kinds import LearnedKinds, learn_kinds
 from saepd.fit.recipe import lineage, scaled_to_config
-from saepd.fit.sparse import Units
+from saepd.fit.sparse import Dictionary
 from saepd.fit.verdict import Verdict, verdict
 from saepd.models.wording import ReadoutConfig
 from saepd.saes.abilities import check_writes
@@ -58,7 +60,7 @@ class LearnedFit:
 
 def learn_directions(
     model: TransformerBridge,
-    sae: SAE[Any],
+    sae: SAE[Any] | Sequence[SAE[Any]],
     feedback: FeedbackLike,
     config: FitConfig | None = None,
     learning: LearningConfig | None = None,
@@ -72,7 +74,8 @@ def learn_directions(
 
     Args:
         model: The language model.
-        sae: A dictionary of one of its sites.
+        sae: A dictionary of one of its sites; or several, and then what is written at their sites
+            is learned together and makes one direction.
         feedback: Rows with answers among options, of at least as many questions as there are
             folds; a file of them or a pandas frame.
         config: Readout, positions, and what directions are scaled to; latents are chosen here, so
@@ -82,42 +85,56 @@ def learn_directions(
 
     Raises:
         InputError: another mode than ``add``, an SAE that cannot steer or normalises activations,
-            fewer questions than folds, or whatever `ask` refuses.
+            two SAEs of one site, fewer questions than folds, or whatever `ask` refuses.
     """
     config, learning = config or FitConfig(), learning or LearningConfig()
-    check_writes(sae)
+    saes = by_site(sae)
+    for one in saes:
+        check_writes(one)
     if config.direction.mode != "add":
         raise InputError(
             f"what is learned is added: leave out mode {config.direction.mode!r}, or fit with "
             "method differences"
         )
-    if learning.n_latents and scales_with_activation(sae):
+    normalising = next((one for one in saes if scales_with_activation(one)), None)
+    if learning.n_latents and normalising is not None:
         raise InputError(
-            f"this SAE normalises activations ({sae.cfg.normalize_activations}), so no scale of "
-            "its latents writes the same everywhere: take another SAE, fit differences of means, "
-            "or learn a dense vector with n_latents 0"
+            f"this SAE normalises activations ({normalising.cfg.normalize_activations}), so no "
+            "scale of its latents writes the same everywhere: take another SAE, fit differences of "
+            "means, or learn a dense vector with n_latents 0"
         )
     rows = as_feedback(feedback)
     report: Callable[[str, int, int], None] = progress or (lambda *_: None)
-    place, positions = written_site(sae), config.direction.positions
-    reader = None if learning.gate == "never" else Reader(sae_hook_name(sae), sae)
-    asked = ask(model, rows, place, config.readout, positions, report, reader=reader)
-    dictionary, norms = unit_rows(sae)
+    asked = ask(
+        model,
+        rows,
+        [written_site(one) for one in saes],
+        config.readout,
+        config.direction.positions,
+        report,
+        reader=None if learning.gate == "never" else reader_of(saes),
+    )
+    dictionary, norms = unit_rows(saes)
     kind: Kind = "latents" if learning.n_latents else "vector"
     controls: tuple[Kind, ...] = ("vector", "random", "shuffled")
     if not learning.n_latents:
         controls = ("shuffled",)
     learned = learn_kinds(asked, dictionary, learning, [kind], controls=controls, report=report)
-    story = {**lineage(model, sae, rows, config), "learning": asdict(learning)}
-    directions = made_of(learned, kind, sae, norms, config.readout, story)
+    story = {**lineage(model, saes[0], rows, config), "learning": asdict(learning)}
+    directions = made_of(learned, kind, saes, norms, config.readout, story)
     gates = gates_of(learned, kind, rows, learning, report)
     if gates is not None:
-        directions = with_gates(directions, gates.gates, sae)
+        directions = with_gates(directions, gates.gates, saes[0])
     directions = scaled_to_config(model, directions, config.direction)
     report("measuring side effects", 0, 1)
     found = verdict(model, learned, directions, gates)
     report("done", 1, 1)
     return LearnedFit(directions, found, learned)
+
+
+def reader_of(saes: Sequence[SAE[Any]]) -> Reader:
+    """What gates read: the latents of the lowest site, before anything is written."""
+    return Reader(sae_hook_name(saes[0]), saes[0])
 
 
 def gates_of(
@@ -160,8 +177,8 @@ def gates_of(
 def made_of(
     learned: LearnedKinds,
     kind: Kind,
-    sae: SAE[Any],
-    norms: Units,
+    saes: Sequence[SAE[Any]],
+    norms: Sequence[Float[np.ndarray, " latents"]],
     readout: ReadoutConfig,
     story: dict[str, Any],
 ) -> list[Direction]:
@@ -170,37 +187,44 @@ def made_of(
     Args:
         learned: From `learn_kinds`.
         kind: Which of its kinds.
-        sae: The dictionary.
-        norms: Of its decoder rows, from `unit_rows`.
+        saes: The dictionaries, in the order of the sites.
+        norms: Of each one's decoder rows, from `unit_rows`.
         readout: How options were read.
         story: Lineage of the directions.
     """
     solution, asked = learned.solutions[kind], learned.asked
     directions = []
     for name, vector in solution.vectors.items():
-        edit: AddVector | EditLatents = AddVector(torch.from_numpy(vector))
+        edits = added(vector, len(saes))
         if solution.latents is not None:
             latents, scales = solution.latents[name]
-            edit = EditLatents(sae, latents, scales / norms[latents])
-        own = FittedReadout(readout, learned.base, solution.readout[name])
+            for site, sae in enumerate(saes):
+                here, within = learned.dictionary.at_site(latents, site)
+                if len(within):
+                    edits[site] = EditLatents(sae, within, scales[here] / norms[site][within])
         directions.append(
-            Direction(
+            direction_at(
                 name,
-                asked.hook_name,
-                edit,
+                asked.hook_names,
+                edits,
                 positions=asked.positions,
                 lineage=story,
-                readout=own,
+                readout=FittedReadout(readout, learned.base, solution.readout[name]),
             )
         )
     return directions
 
 
-def unit_rows(sae: SAE[Any]) -> tuple[Units, Units]:
-    """What each latent writes, at norm 1; and the norm that one unit of it writes.
+def unit_rows(
+    saes: Sequence[SAE[Any]],
+) -> tuple[Dictionary, list[Float[np.ndarray, " latents"]]]:
+    """What each latent writes, at norm 1; and the norm that one unit of it writes, for each SAE.
 
     A ridge on scales is fair to all latents only where each writes as much.
     """
-    rows = decoder_rows(sae, torch.arange(sae.cfg.d_sae)).cpu().double().numpy()
-    norms = np.maximum(np.linalg.norm(rows, axis=1), 1e-12)
-    return rows / norms[:, None], norms
+    units, norms = [], []
+    for sae in saes:
+        rows = decoder_rows(sae, torch.arange(sae.cfg.d_sae)).cpu().double().numpy()
+        norms.append(np.maximum(np.linalg.norm(rows, axis=1), 1e-12))
+        units.append(rows / norms[-1][:, None])
+    return Dictionary(tuple(units)), norms

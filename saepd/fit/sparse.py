@@ -3,16 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.special import softmax
 
 from saepd.fit.penalised import Part, Ridge, Row, logits
 
 Units = Float[np.ndarray, "units d_model"]
-Curvature = Float[np.ndarray, "d_model d_model"]
+# Vectors are what is written at each site, one after the other.
+Vectors = Float[np.ndarray, "vectors sites*d_model"]
+Curvature = Float[np.ndarray, "sites*d_model sites*d_model"]
+
+
+@dataclass(frozen=True, eq=False)
+class Dictionary:
+    """The latents of the SAEs of one site or several, numbered one SAE after the other.
+
+    Attributes:
+        units: Of each site, what one unit of each of its latents writes there.
+    """
+
+    units: tuple[Units, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.units))
+
+    @property
+    def width(self) -> int:
+        """How many numbers a vector has that is written at all sites."""
+        return sum(own.shape[1] for own in self.units)
+
+    def times(
+        self, matrix: Float[np.ndarray, "sites*d_model columns"]
+    ) -> Float[np.ndarray, "latents columns"]:
+        """What each latent writes, times a matrix."""
+        ends = np.cumsum([own.shape[1] for own in self.units])[:-1]
+        parts = zip(self.units, np.split(matrix, ends), strict=True)
+        return np.concatenate([own @ part for own, part in parts])
+
+    def rows(self, ids: Int[np.ndarray, " latents"]) -> Float[np.ndarray, "latents sites*d_model"]:
+        """What one unit of some latents writes, at all sites."""
+        rows = np.zeros((len(ids), self.width))
+        column = 0
+        for site, own in enumerate(self.units):
+            here, within = self.at_site(ids, site)
+            rows[here, column : column + own.shape[1]] = own[within]
+            column += own.shape[1]
+        return rows
+
+    def at_site(
+        self, ids: Int[np.ndarray, " latents"], site: int
+    ) -> tuple[Bool[np.ndarray, " latents"], Int[np.ndarray, " here"]]:
+        """Which of some latents are of a site, and their numbers within its own SAE."""
+        first = sum(map(len, self.units[:site]))
+        here = (ids >= first) & (ids < first + len(self.units[site]))
+        return here, ids[here] - first
 
 
 class Sparse(NamedTuple):
@@ -51,9 +99,7 @@ def curvature(
     return stacked.T @ stacked / len(rows) + weight * np.eye(width)
 
 
-def in_latents(
-    vectors: Float[np.ndarray, "vectors d_model"], units: Units, metric: Curvature, n: int
-) -> list[Sparse]:
+def in_latents(vectors: Vectors, dictionary: Dictionary, metric: Curvature, n: int) -> list[Sparse]:
     """Each vector made up of latents, found one by one, so that little of the loss is lost.
 
     Orthogonal matching pursuit (Pati, Rezaiifar and Krishnaprasad 1993) in the metric of the loss:
@@ -62,7 +108,7 @@ def in_latents(
 
     Args:
         vectors: What should be written.
-        units: What one unit of each latent writes.
+        dictionary: What one unit of each latent writes.
         metric: From `curvature`.
         n: How many latents each vector is made of at most.
 
@@ -70,7 +116,7 @@ def in_latents(
         Of each vector its latents, in the order in which they were found; none where it is zero.
     """
     root = np.linalg.cholesky(metric)
-    atoms, targets = units @ root, vectors @ root
+    atoms, targets = dictionary.times(root), vectors @ root
     atoms = atoms / np.maximum(np.linalg.norm(atoms, axis=1), 1e-12)[:, None]
     enough = 1e-12 * np.square(targets).sum(1)
     missing = targets.copy()
@@ -92,18 +138,18 @@ def in_latents(
             if length > 1e-9:
                 bases[i] = np.vstack([basis, new / length])
                 missing[i] = targets[i] - targets[i] @ bases[i].T @ bases[i]
-    return in_these([np.array(own, dtype=int) for own in chosen], vectors, units, metric)
+    return in_these([np.array(own, dtype=int) for own in chosen], vectors, dictionary, metric)
 
 
 def in_these(
     ids: Sequence[Int[np.ndarray, " latents"]],
-    vectors: Float[np.ndarray, "vectors d_model"],
-    units: Units,
+    vectors: Vectors,
+    dictionary: Dictionary,
     metric: Curvature,
 ) -> list[Sparse]:
     """Each vector made up of the given latents, with the scales that lose least."""
     root = np.linalg.cholesky(metric)
     return [
-        Sparse(own, np.linalg.lstsq((units[own] @ root).T, vector @ root)[0])
+        Sparse(own, np.linalg.lstsq((dictionary.rows(own) @ root).T, vector @ root)[0])
         for own, vector in zip(ids, vectors, strict=True)
     ]

@@ -14,18 +14,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from scipy.special import log_softmax
 
 from saepd.common.errors import InputError
 from saepd.directions.accepting import Directions, as_directions
-from saepd.directions.direction import Direction
-from saepd.directions.edits import AddVector
+from saepd.directions.direction import Direction, same_places
 from saepd.directions.fitted_readout import FittedReadout
-from saepd.directions.sites import same_site
 from saepd.feedback.accepting import FeedbackLike, as_feedback
 from saepd.fit.asked import Answer, Asked, Pair, ask
+from saepd.fit.at_sites import added, direction_at
 from saepd.fit.validate import folds
 from saepd.metrics.intervals import Interval, draw_weights, interval
 from saepd.metrics.weighted import mean
@@ -110,7 +108,8 @@ def learn_voice(model: TransformerBridge, known: Directions, feedback: FeedbackL
             f"the feedback is of {len(names)} perspectives: give that of the one new voice"
         )
     first = directions[0]
-    asked = ask(model, rows, first.hook_name, readouts[0].config, first.positions, lambda *_: None)
+    sites = [part.hook_name for part in first.parts]
+    asked = ask(model, rows, sites, readouts[0].config, first.positions, lambda *_: None)
     questions = _questions(asked, directions, readouts)
     parts = folds(asked, _N_FOLDS)
     held_out = np.array(
@@ -126,10 +125,10 @@ def learn_voice(model: TransformerBridge, known: Directions, feedback: FeedbackL
     [name] = names
     vector = weights @ _vectors(directions)
     own = np.sum([w * r.own for w, r in zip(weights, readouts, strict=True)], axis=0)
-    direction = Direction(
+    direction = direction_at(
         name,
-        first.hook_name,
-        AddVector(torch.from_numpy(vector)),
+        sites,
+        added(vector, len(sites)),
         positions=first.positions,
         lineage=first.lineage,
         readout=FittedReadout(readouts[0].config, readouts[0].base, own),
@@ -146,12 +145,9 @@ def _readouts(directions: Sequence[Direction]) -> list[FittedReadout]:
         where = f"direction {direction.perspective!r}"
         if direction.readout is None:
             raise InputError(f"{where} has no readout: learn it with saepd.learn_directions")
-        if direction.constant is None or direction.gate is not None:
+        if direction.gate is not None or any(p.constant is None for p in direction.parts):
             raise InputError(f"{where} depends on the text, so it cannot be mixed with others")
-        if (
-            not same_site(direction.hook_name, directions[0].hook_name)
-            or direction.positions != directions[0].positions
-        ):
+        if not same_places(direction, directions[0]):
             raise InputError(f"{where} is at another place than the first: mix those of one fit")
         found.append(direction.readout)
     if any(one.config != found[0].config or len(one.own) != len(found[0].own) for one in found):
@@ -159,10 +155,15 @@ def _readouts(directions: Sequence[Direction]) -> list[FittedReadout]:
     return found
 
 
-def _vectors(directions: Sequence[Direction]) -> Float[np.ndarray, "known d_model"]:
-    """What each direction adds, none of which depends on the text."""
-    found = [d.constant.double().cpu().numpy() for d in directions if d.constant is not None]
-    return np.stack(found)
+def _vectors(directions: Sequence[Direction]) -> Float[np.ndarray, "known sites*d_model"]:
+    """What each direction adds at its sites, none of which depends on the text."""
+    constants = [[part.constant for part in direction.parts] for direction in directions]
+    return np.stack(
+        [
+            np.concatenate([one.double().cpu().numpy() for one in own if one is not None])
+            for own in constants
+        ]
+    )
 
 
 def _questions(

@@ -47,7 +47,7 @@ def sae(random_sae):
 @pytest.fixture(scope="module")
 def asked(llama, sae):
     reader = Reader(SITE, sae)
-    return ask(llama, ROWS, SITE, ReadoutConfig(), "answer", report, reader=reader)
+    return ask(llama, ROWS, [SITE], ReadoutConfig(), "answer", report, reader=reader)
 
 
 def test_what_gates_read_is_the_same_alone_as_while_questions_run(asked, llama):
@@ -59,7 +59,7 @@ def test_what_gates_read_is_the_same_alone_as_while_questions_run(asked, llama):
 
 @pytest.fixture(scope="module")
 def learned(llama, sae, asked):
-    around = around_nothing(asked, int(llama.cfg.d_model), report)
+    around = around_nothing(asked, report)
     vector = contrast(around, asked)
     written = Written(dict.fromkeys(asked.perspectives, vector), 0.0, {})
     return learn_gates(asked, written, around, RIDGE, folds(asked, 5), report)
@@ -79,7 +79,7 @@ def directions(learned, sae):
 
 
 def test_a_contrast_moves_every_option_by_a_nat_and_raises_the_last(llama, asked):
-    around = around_nothing(asked, int(llama.cfg.d_model), report)
+    around = around_nothing(asked, report)
     vector = contrast(around, asked)
     moves = np.stack([own.gradients - own.gradients.mean(0) for own in around.values()]) @ vector
     assert np.sqrt(np.square(moves).mean()) == pytest.approx(1)

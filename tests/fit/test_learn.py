@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from tiny import SITE
 
 from saepd.common.errors import InputError
@@ -89,6 +92,70 @@ def test_what_the_fit_foretells_is_what_a_saved_folder_answers(llama, sae, fit, 
             logits = features[id_] @ solution.readout[name] + moved[id_, name]
             p = np.exp(logits - np.logaddexp.reduce(logits))
             np.testing.assert_allclose(read.log_probs()[index].exp(), p, atol=1e-4)
+
+
+@pytest.mark.parametrize("gate", ["never", "always"])
+@pytest.mark.parametrize("n_latents", [4, 0])
+def test_what_is_learned_at_several_sites_is_what_a_saved_folder_answers(
+    llama, sae, random_sae, tmp_path, gate, n_latents
+):
+    above = random_sae(hook_name="blocks.2.hook_resid_post", seed=1)
+    learning = replace(ANYWAY, gate=gate, n_latents=n_latents)
+    # The higher one first: the order in which they are given does not matter.
+    fit = learn_directions(llama, [above, sae], rows(), None, learning)
+    kind = "latents" if n_latents else "vector"
+    solution, asked = fit.learned.solutions[kind], fit.learned.asked
+    width = asked.width // 2
+    written = 0
+    for direction in fit.directions:
+        assert [part.hook_name for part in direction.parts] == [SITE, above.cfg.metadata.hook_name]
+        vector = solution.vectors[direction.perspective]
+        for part, own in zip(direction.parts, np.split(vector, 2), strict=True):
+            np.testing.assert_allclose(part.constant, own, rtol=1e-4, atol=1e-5)
+            assert own.any() == bool(part.constant.any())
+            if isinstance(part.edit, EditLatents):
+                written += len(part.edit.latents)
+    assert vector.shape == (2 * width,) and written <= 2 * n_latents
+    save_to_disk(fit.directions, tmp_path)
+    loaded = load_from_disk(tmp_path, llama, [sae, above])
+    items = [row.as_item() for row in rows()[::2]]
+    apart = [list(direction.parts) for direction in fit.directions]
+    for read, again, branches in zip(
+        read_options(llama, items, loaded),
+        read_options(llama, items, fit.directions),
+        read_options(llama, items, apart, raw=True),
+        strict=True,
+    ):
+        assert torch.equal(read.scores, again.scores)
+        assert read.branches == ("base", "a", "b")
+        assert torch.isfinite(branches.scores).all()
+    if gate == "never":
+        [moved] = asked.moved(asked.pairs(solution.vectors))
+        features = asked.readout_features()
+        for item, read in zip(items, read_options(llama, items, loaded), strict=True):
+            for index, name in enumerate("ab", 1):
+                logits = features[item.id] @ solution.readout[name] + moved[item.id, name]
+                p = np.exp(logits - np.logaddexp.reduce(logits))
+                np.testing.assert_allclose(read.log_probs()[index].exp(), p, atol=1e-4)
+
+
+def test_gradients_at_several_sites_are_those_of_each(llama):
+    places = (SITE, "blocks.2.hook_resid_post")
+    quiet = lambda *_: None  # noqa: E731
+    both = ask(llama, rows(), places, ReadoutConfig(), "answer", quiet)
+    around = both.effects(both.everywhere(np.zeros(both.width)))
+    for site, place in enumerate(places):
+        alone = ask(llama, rows(), [place], ReadoutConfig(), "answer", quiet)
+        for pair, effect in alone.effects(alone.everywhere(np.zeros(alone.width))).items():
+            own = np.split(around[pair].gradients, 2, axis=1)[site]
+            np.testing.assert_allclose(own, effect.gradients, atol=1e-5)
+
+
+def test_two_saes_of_one_site_are_refused(llama, sae, random_sae):
+    with pytest.raises(InputError, match="two SAEs are of the site"):
+        learn_directions(llama, [sae, random_sae(seed=1)], rows(), None, QUICK)
+    with pytest.raises(InputError, match="there is no SAE to learn with"):
+        learn_directions(llama, [], rows(), None, QUICK)
 
 
 def test_the_verdict_is_kept_with_the_directions(fit, tmp_path):
@@ -199,7 +266,7 @@ def test_what_is_only_rounding_is_no_gain():
 
 
 def test_a_vector_of_all_moves_every_question(llama, sae):
-    asked = ask(llama, rows(), SITE, ReadoutConfig(), "answer", lambda *_: None)
+    asked = ask(llama, rows(), [SITE], ReadoutConfig(), "answer", lambda *_: None)
     vector = np.random.default_rng(0).normal(size=int(llama.cfg.d_model))
     [everywhere, own] = asked.moved(asked.everywhere(vector), asked.pairs({"a": vector}))
     assert set(everywhere) == {(id_, None) for id_ in asked.scores}

@@ -26,7 +26,7 @@ def asked(llama):
         )
         for i, prompt in enumerate(["One?", "Two?", "one", "Three?", "Four?", "Five?"])
     ]
-    return ask(llama, rows, SITE, ReadoutConfig(), "answer", lambda *_: None)
+    return ask(llama, rows, [SITE], ReadoutConfig(), "answer", lambda *_: None)
 
 
 def test_questions_in_the_same_words_stay_together(asked):
@@ -50,7 +50,7 @@ def test_each_perspective_is_spread_over_the_folds_whoever_was_asked_what(llama,
         )
         for i in range(4 * n_perspectives)
     ]
-    asked = ask(llama, rows, SITE, ReadoutConfig(), "answer", lambda *_: None)
+    asked = ask(llama, rows, [SITE], ReadoutConfig(), "answer", lambda *_: None)
     for part in folds(asked, 2):
         answered = Counter(a.perspective for a in asked.answers if a.question in part)
         assert answered == dict.fromkeys(asked.perspectives, 2)
@@ -58,7 +58,7 @@ def test_each_perspective_is_spread_over_the_folds_whoever_was_asked_what(llama,
 
 def test_no_answer_is_foretold_by_a_fit_that_has_seen_its_question(asked):
     parts = folds(asked, 5)
-    rows = linear_rows(asked, around_nothing(asked, int(asked.model.cfg.d_model), lambda *_: None))
+    rows = linear_rows(asked, around_nothing(asked, lambda *_: None))
     seen = []
 
     def fit(some):
@@ -84,7 +84,7 @@ def test_no_answer_is_foretold_by_a_fit_that_has_seen_its_question(asked):
 
 def test_a_perspective_without_other_answers_is_not_foretold(asked):
     parts = folds(asked, 5)
-    rows = linear_rows(asked, around_nothing(asked, int(asked.model.cfg.d_model), lambda *_: None))
+    rows = linear_rows(asked, around_nothing(asked, lambda *_: None))
     found = foretold(rows, parts, [{} for _ in parts])
     assert np.isnan(found).all()
 

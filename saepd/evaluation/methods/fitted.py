@@ -12,16 +12,17 @@ from typing import TypeVar
 import numpy as np
 
 from saepd.directions.direction import Direction
-from saepd.directions.gate import Reader
 from saepd.directions.modes import DEFAULT_POSITIONS
 from saepd.evaluation.fold import Fold, Predictions
 from saepd.fit.asked import ask
+from saepd.fit.at_sites import by_site
 from saepd.fit.candidates import Kind
 from saepd.fit.config import LearningConfig
 from saepd.fit.gating import Gated, with_gates
 from saepd.fit.kinds import LearnedKinds, learn_kinds
-from saepd.fit.learn import gates_of, made_of, unit_rows
+from saepd.fit.learn import gates_of, made_of, reader_of, unit_rows
 from saepd.readout.options import read_options
+from saepd.saes.load import written_site
 
 _Name = TypeVar("_Name", bound=str)
 
@@ -54,16 +55,17 @@ def learned(fold: Fold) -> LearnedKinds:
     """Everything that was learned from the fold's feedback."""
 
     def compute() -> LearnedKinds:
+        saes = by_site(fold.cache.saes)
         asked = ask(
             fold.model,
             fold.feedback,
-            fold.cache.hook_name,
+            [written_site(sae) for sae in saes],
             fold.readout,
             DEFAULT_POSITIONS,
             lambda *_: None,
-            reader=Reader(fold.cache.hook_name, fold.sae),
+            reader=reader_of(saes),
         )
-        dictionary, _ = unit_rows(fold.sae)
+        dictionary, _ = unit_rows(saes)
         return learn_kinds(
             asked, dictionary, LearningConfig(), KINDS, seed=fold.seed, report=lambda *_: None
         )
@@ -72,10 +74,11 @@ def learned(fold: Fold) -> LearnedKinds:
 
 
 def _directions(fold: Fold) -> dict[Kind, dict[str, Direction]]:
-    _, norms = unit_rows(fold.sae)
+    saes = by_site(fold.cache.saes)
+    _, norms = unit_rows(saes)
     found = {}
     for kind in KINDS:
-        directions = made_of(learned(fold), kind, fold.sae, norms, fold.readout, {})
+        directions = made_of(learned(fold), kind, saes, norms, fold.readout, {})
         found[kind] = {direction.perspective: direction for direction in directions}
     return found
 
@@ -94,7 +97,8 @@ def _gated(fold: Fold) -> Mapping[str, Direction]:
     plain, found = fitted_directions(fold, "latents"), gates(fold)
     if found is None:
         return plain
-    directions = with_gates(list(plain.values()), found.gates, fold.sae)
+    lowest = by_site(fold.cache.saes)[0]
+    directions = with_gates(list(plain.values()), found.gates, lowest)
     return {direction.perspective: direction for direction in directions}
 
 

@@ -60,13 +60,13 @@ def _learned(fold: Fold) -> dict[str, Direction]:
     asked = ask(
         fold.model,
         fold.feedback,
-        hook_name,
+        [hook_name],
         readout,
         DEFAULT_POSITIONS,
         lambda *_: None,
         reader=Reader(sae_hook_name(fold.sae), fold.sae),
     )
-    around = around_nothing(asked, int(fold.model.cfg.d_model), lambda *_: None)
+    around = around_nothing(asked, lambda *_: None)
     gates = contrast_gates(asked, around, ridge, config.n_folds, lambda *_: None)
     nothing: dict[Pair, Options] = {(q, None): 0 * own for q, own in asked.scores.items()}
     base = fit_readout(real_rows(asked, nothing), ridge).readout
