@@ -116,7 +116,7 @@ def test_answers_to_others_items_depend_on_what_they_hold(llama, sae, learned):
 
 @pytest.mark.parametrize("amount", [-0.5, 0.001, 0.25, 0.5])
 def test_what_ran_tells_what_a_little_more_would_do(llama, asked, amount):
-    around = around_nothing(asked, int(llama.cfg.d_model), report)
+    around = around_nothing(asked, report)
     vector = contrast(around, asked)
     there = asked.effects(asked.everywhere(amount * vector))
     found = [slope(around[p].gradients @ vector, amount, own.moved) for p, own in there.items()]
@@ -134,7 +134,7 @@ def test_the_slope_of_a_parabola_is_found_wherever_it_is_looked_at():
 def test_a_gate_may_weigh_directions_that_are_there_already(llama, sae, asked, learned):
     asked = replace(asked, reader=Reader(SITE))
     vectors = {name: (i + 1) * v for i, (name, v) in enumerate(learned.written.vectors.items())}
-    around = around_nothing(asked, int(llama.cfg.d_model), report)
+    around = around_nothing(asked, report)
     [moved] = asked.moved(asked.pairs(vectors))
     written = Written(vectors, 1.0, moved)
     gated = learn_gates(asked, written, around, RIDGE, folds(asked, 5), report)
