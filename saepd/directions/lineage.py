@@ -157,6 +157,27 @@ def read_story(folder: str | Path) -> dict[str, Any]:
     return story
 
 
+def site_entries(story: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What the names of a site's tensors begin with -> what a story says of it.
+
+    There is one entry for each site of each direction, in order; of a direction's further sites,
+    each has the entry that is in ``also`` of the whole one's.
+
+    Args:
+        story: From `read_story`.
+    """
+    return {
+        site_key(i, site): entry
+        for i, whole in enumerate(story["directions"])
+        for site, entry in enumerate((whole, *whole.get("also", [])))
+    }
+
+
+def site_key(direction: int, site: int) -> str:
+    """What the names of the tensors of a direction's site begin with."""
+    return f"{direction}" if site == 0 else f"{direction}.also{site}"
+
+
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON number")
 

@@ -21,7 +21,13 @@ from saepd.directions.direction import Direction, check_fits
 from saepd.directions.edits import AddVector
 from saepd.directions.entries import NUMBERS, direction_of, entry_of, numbers_of
 from saepd.directions.hub_folder import local_folder
-from saepd.directions.lineage import STORY_FORMAT, loaded_as, read_story, what_is_lacking
+from saepd.directions.lineage import (
+    STORY_FORMAT,
+    loaded_as,
+    read_story,
+    site_key,
+    what_is_lacking,
+)
 from saepd.models.identity import weights_fingerprint
 from saepd.saes.load import load_sae, sae_fingerprint, sae_hook_name
 
@@ -86,7 +92,7 @@ def save_to_disk(
         for j, part in enumerate((direction, *direction.also)):
             for name, value in numbers_of(part).items():
                 # Copied, since scaled directions share their tensors and safetensors refuses that.
-                tensors[f"{_key(i, j)}.{name}"] = value.cpu().clone().contiguous()
+                tensors[f"{site_key(i, j)}.{name}"] = value.cpu().clone().contiguous()
             whole.append(entry_of(part) | {"lineage": stories[part]})
         entries.append(whole[0] | {"also": whole[1:]})
     payload = save(tensors)
@@ -141,7 +147,7 @@ def load_from_disk(
         # The first is the whole one, which holds the others.
         further = entry.get("also", [])
         for j, own in reversed([*enumerate((entry, *further))]):
-            numbers = {name: tensors.get(f"{_key(i, j)}.{name}") for name in NUMBERS}
+            numbers = {name: tensors.get(f"{site_key(i, j)}.{name}") for name in NUMBERS}
             its_sae = None
             if numbers["vector"] is None or (own.get("gate") or {}).get("reads") == "latents":
                 its_sae = _sae_of(where, folder, own["lineage"], known, model, load=sae is None)
@@ -157,11 +163,6 @@ def load_from_disk(
     if weights and weights != {weights_fingerprint(model)}:
         raise InputError(f"the directions in {folder} were made with other weights of this model")
     return directions
-
-
-def _key(i: int, j: int) -> str:
-    """What the names of the tensors of a direction's site begin with."""
-    return f"{i}" if j == 0 else f"{i}.also{j}"
 
 
 def _stories(

@@ -15,7 +15,7 @@ from typing import Any
 from saepd.common.errors import InputError
 from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE, write_atomically, write_json
 from saepd.directions.hub_folder import local_folder
-from saepd.directions.lineage import Lineage, read_lineage, read_story
+from saepd.directions.lineage import Lineage, read_lineage, read_story, site_entries
 
 CARD_FILE = "README.md"
 # How model and SAE were loaded, where that may be a path of one's own.
@@ -74,7 +74,7 @@ def card(story: Mapping[str, Any], lineage: Lineage) -> str:
         "| perspective | site | edit | positions | coefficient | readout | gate |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for entry in story["directions"]:
+    for entry in site_entries(story).values():
         cells = [_plain(entry[name]) for name in ("perspective", "hook_name", "mode", "positions")]
         has = ["fitted" if entry.get(name) else "none" for name in ("readout", "gate")]
         lines.append(f"| {' | '.join([*cells, format(entry['coefficient'], '.4g'), *has])} |")
@@ -98,7 +98,7 @@ def card(story: Mapping[str, Any], lineage: Lineage) -> str:
         "import saepd",
         "",
         "model = saepd.load_model(MODEL)",
-        'directions = saepd.load_from_disk("hf://USER/NAME", model, SAE)',
+        'directions = saepd.load_from_disk("hf://USER/NAME", model)',
         "```",
         "",
     ]
@@ -107,7 +107,7 @@ def card(story: Mapping[str, Any], lineage: Lineage) -> str:
 
 def _leave_out_paths(story: dict[str, Any]) -> list[str]:
     said: dict[str, None] = {}
-    for entry in story["directions"]:
+    for entry in site_entries(story).values():
         loading = entry["lineage"].get("loading", {})
         for name in _PLACES:
             place = loading.get(name)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from saepd.common.errors import InputError
 from saepd.common.files import read_text
 from saepd.common.html import Html, element, facts, joined, note, table
-from saepd.directions.lineage import read_lineage, read_story
+from saepd.directions.lineage import read_lineage, read_story, site_entries
 from saepd.directions.saving import read_tensors
 from saepd.pages.page import Section
 from saepd.pages.svg import Measured, intervals_picture
@@ -22,7 +22,7 @@ _LONGEST_CONTEXT = 400
 
 
 class _Entry(NamedTuple):
-    """One direction, and its latents with their values, the largest first."""
+    """A direction at one of its sites, and its latents with their values, the largest first."""
 
     story: dict[str, Any]
     latents: list[tuple[int, float | None]]
@@ -44,7 +44,7 @@ def fit_sections(folder: Path) -> tuple[str, str, list[Section]]:
     if told.verdict:
         sections.insert(0, Section("Verdict", _verdict(told.verdict)))
     made_of_latents = [entry for entry in entries if entry.latents]
-    if len(made_of_latents) > 1:
+    if len({entry.story["perspective"] for entry in made_of_latents}) > 1:
         sections.append(Section("Latents that perspectives share", _shared(made_of_latents)))
     if made_of_latents:
         sections.append(Section("Latents", _latents(made_of_latents, evidence)))
@@ -56,8 +56,8 @@ def _entries(folder: Path) -> list[_Entry]:
     story = read_story(folder)
     tensors = read_tensors(folder, story["sha256"])
     found = []
-    for i, entry in enumerate(story["directions"]):
-        ids, values, vector = (tensors.get(f"{i}.{n}") for n in ("latents", "values", "vector"))
+    for key, entry in site_entries(story).items():
+        ids, values, vector = (tensors.get(f"{key}.{n}") for n in ("latents", "values", "vector"))
         latents: list[tuple[int, float | None]] = []
         norm = None if vector is None else float(vector.float().norm())
         if ids is not None and values is not None:
@@ -128,10 +128,12 @@ def _lead(verdict: dict[str, Any] | None, entries: list[_Entry]) -> str:
         first = next((value for value in said if isinstance(value, str) and value), None)
         if first:
             return first
-    n = len({latent for entry in entries for latent, _ in entry.latents})
+    n = len({(e.story["hook_name"], latent) for e in entries for latent, _ in e.latents})
+    names = {entry.story["perspective"] for entry in entries}
+    said = "one direction" if len(names) == 1 else f"{len(names)} directions"
     return (
-        f"{len(entries)} directions of {n} latents. Nothing in the folder says how much they are "
-        "worth: evaluate them on questions held out."
+        f"{said.capitalize()} of {n} latents. Nothing in the folder says how much that is worth: "
+        "evaluate it on questions held out."
     )
 
 
@@ -157,13 +159,15 @@ def _shared(entries: list[_Entry]) -> Html:
     rows = []
     for i, one in enumerate(entries):
         for other in entries[i + 1 :]:
+            if one.story["hook_name"] != other.story["hook_name"]:
+                continue
             first = {latent for latent, _ in one.latents}
             second = {latent for latent, _ in other.latents}
             both = len(first & second)
             share = both / len(first | second) if first | second else None
             names = f"{one.story['perspective']} / {other.story['perspective']}"
-            rows.append([names, both, share])
-    return table(["perspectives", "in both", "share of all"], rows)
+            rows.append([names, one.story["hook_name"], both, share])
+    return table(["perspectives", "site", "in both", "share of all"], rows)
 
 
 def _latents(entries: list[_Entry], evidence: dict[tuple[str, int], dict[str, Any]]) -> Html:
@@ -175,14 +179,16 @@ def _latents(entries: list[_Entry], evidence: dict[tuple[str, int], dict[str, An
                 "in the folder."
             )
         )
+    several = len({entry.story["hook_name"] for entry in entries}) > 1
     for entry in entries:
-        name = entry.story["perspective"]
+        name, site = entry.story["perspective"], entry.story["hook_name"]
         shown = entry.latents[:_MOST_LATENTS]
         rows = [[i, value, *_told(evidence.get((name, i)))] for i, value in shown]
         columns = ["latent", "value"]
         columns += ["promotes", "score", "stability", "strongest in"] if evidence else []
         width = len(columns)
-        parts += [element("h3", name), table(columns, [row[:width] for row in rows])]
+        title = f"{name}, {site}" if several else name
+        parts += [element("h3", title), table(columns, [row[:width] for row in rows])]
         if left_out := len(entry.latents) - len(shown):
             parts.append(note(f"and {left_out} more, with smaller values"))
     return joined(*parts)
@@ -212,5 +218,6 @@ def _configuration(entries: list[_Entry]) -> Html:
     for entry, story in zip(entries, stories, strict=True):
         own = {name: value for name, value in story.items() if name not in shared}
         if own:
-            parts += [element("h3", entry.story["perspective"]), facts(own)]
+            title = f"{entry.story['perspective']}, {entry.story['hook_name']}"
+            parts += [element("h3", title), facts(own)]
     return joined(*parts)

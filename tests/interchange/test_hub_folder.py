@@ -1,13 +1,18 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
-from tiny import D_MODEL
+from tiny import D_MODEL, SITE, save_tiny_model, save_tiny_sae
 
 from saepd.common.errors import InputError
 from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE
+from saepd.directions.direction import Direction
+from saepd.directions.edits import EditLatents
 from saepd.directions.saving import load_from_disk, save_to_disk
 from saepd.interchange.hub_folder import write_hub_folder
+from saepd.models.load import load_model
+from saepd.saes.load import load_sae
 
 VERDICT = {
     "sentence": "Steering helps: a little.",
@@ -33,6 +38,21 @@ def test_what_is_written_loads_and_names_no_place_of_this_machine(llama, folder,
     for one, other in zip(load_from_disk(out, llama), load_from_disk(folder, llama), strict=True):
         assert torch.equal(one.constant, other.constant)
         assert one.constant.shape == (D_MODEL,)
+
+
+def test_further_sites_are_on_the_card_and_name_no_place_either(tmp_path):
+    model = load_model(save_tiny_model("llama", tmp_path / "model"), device="cpu")
+    parts = []
+    for i, site in enumerate((SITE, "blocks.2.hook_resid_post")):
+        sae = load_sae(save_tiny_sae(tmp_path / f"sae{i}", hook_name=site), model=model)
+        parts.append(Direction("d", site, EditLatents(sae, [i], [1.0])))
+    save_to_disk(replace(parts[0], also=(parts[1],)), tmp_path / "steering", model)
+    out = tmp_path / "out"
+    # The model and the SAEs.
+    assert len(write_hub_folder(tmp_path / "steering", out)) == 2
+    assert str(tmp_path) not in (out / CONFIG_FILE).read_text()
+    card = (out / "README.md").read_text()
+    assert all(part.hook_name in card.replace("\\", "") for part in parts)
 
 
 def test_the_card_says_what_the_verdict_says_and_escapes_names(folder, tmp_path):

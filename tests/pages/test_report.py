@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -51,6 +52,19 @@ class Reader(HTMLParser):
     def handle_data(self, data):
         if self.open and self.open[-1] != "style":
             self.said.append(data)
+
+
+def test_a_direction_of_several_sites_is_reported_at_each(random_sae, tmp_path):
+    sites = (SITE, "blocks.2.hook_resid_post")
+    parts = [
+        Direction("d", site, EditLatents(random_sae(hook_name=site, seed=i), [7 + i], [1.0]))
+        for i, site in enumerate(sites)
+    ]
+    save_to_disk(replace(parts[0], also=(parts[1],)), tmp_path)
+    said = words(tmp_path)
+    assert all(f"d, {site}" in said for site in sites)
+    assert {"7", "8"} <= set(said)
+    assert "One direction of 2 latents" in " ".join(said)
 
 
 def words(folder, **settings):

@@ -75,7 +75,11 @@ class LiveSession:
             "operators": [name for name in OPERATOR_NAMES if name not in _NO_CHOICE],
             "chat": bool(getattr(self.model.tokenizer, "chat_template", None)),
             "directions": [
-                {"name": d.perspective, "site": d.hook_name, "coefficient": d.coefficient}
+                {
+                    "name": d.perspective,
+                    "site": ", ".join(part.hook_name for part in d.parts),
+                    "coefficient": d.coefficient,
+                }
                 for d in self.directions
             ],
             "items": [
@@ -141,8 +145,10 @@ class LiveSession:
             isinstance(t, int) and not isinstance(t, bool) and 0 <= t < size for t in (token, other)
         ):
             raise InputError("ask for a perspective and two tokens of the model")
-        direction = self.directions[self.names.index(name)]
-        return {"latents": self._latents(direction, int(token or 0), int(other or 0))}
+        parts = self.directions[self.names.index(name)].parts
+        found = [one for p in parts for one in self._latents(p, int(token or 0), int(other or 0))]
+        found.sort(key=lambda one: -one["effect"])
+        return {"latents": found[:_N_LATENTS]}
 
     def latent(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """What is known of one latent of a direction: its page in the SAE's own index, if any.
@@ -150,10 +156,11 @@ class LiveSession:
         Raises:
             InputError: a perspective without latents, or a latent that its SAE does not have.
         """
-        name, latent = asked.get("branch"), asked.get("latent")
-        edit = self.directions[self.names.index(name)].edit if name in self.names else None
+        name, site, latent = asked.get("branch"), asked.get("site"), asked.get("latent")
+        parts = self.directions[self.names.index(name)].parts if name in self.names else ()
+        edit = next((part.edit for part in parts if part.hook_name == site), None)
         if not isinstance(edit, EditLatents):
-            raise InputError("ask for a perspective that is made of latents")
+            raise InputError("ask for a perspective and a site of it that is made of latents")
         if not isinstance(latent, int) or not 0 <= latent < edit.sae.cfg.d_sae:
             raise InputError(
                 f"its SAE has latents 0..{edit.sae.cfg.d_sae - 1}: ask for one of them"
@@ -201,12 +208,13 @@ class LiveSession:
         """
         request = read_request(asked, self.names)
         strengths = dict(zip(self.names, request.strengths, strict=True))
+        named = getattr(self.model.cfg, "loaded_from", {}).get("model")
+        source = "" if named is None else repr(named)
         lines = [
             "import saepd",
             "",
-            "model = saepd.load_model()",
-            "sae = saepd.load_sae(model=model)",
-            f"directions = saepd.load_from_disk({self.folder!r}, model, sae)",
+            f"model = saepd.load_model({source})",
+            f"directions = saepd.load_from_disk({self.folder!r}, model)",
             f"strengths = {strengths!r}",
             "directions = [strengths[d.perspective] * d for d in directions]",
             f"merge = saepd.MergeConfig({request.merge.operator!r}, alpha={request.merge.alpha!r})",
@@ -292,6 +300,7 @@ class LiveSession:
         latents = [int(edit.latents[i]) for i in best]
         return [
             {
+                "site": direction.hook_name,
                 "latent": latent,
                 "value": float(edit.values[i]),
                 "effect": float(effects[i]),

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -124,8 +125,28 @@ def test_latents_that_speak_for_a_token_come_first(session, llama):
             session.moved({"token": 1, "base_token": 2, **wrong})
 
 
+def test_latents_of_all_sites_of_a_direction_speak_for_a_token(llama, random_sae):
+    sites = (SITE, "blocks.2.hook_resid_post")
+    parts = [
+        Direction("d", site, EditLatents(random_sae(hook_name=site, seed=i), [3, 7], [2.0, -1.0]))
+        for i, site in enumerate(sites)
+    ]
+    session = LiveSession(llama, [replace(parts[0], also=(parts[1],))])
+    found = session.moved({"branch": "d", "token": 40, "base_token": 50})["latents"]
+    assert {(one["site"], one["latent"]) for one in found} == {
+        (s, i) for s in sites for i in (3, 7)
+    }
+    assert [one["effect"] for one in found] == sorted((o["effect"] for o in found), reverse=True)
+    asked = {**ASKED, "strengths": {"d": 2.0}}
+    [scores] = read_options(
+        llama, Item(id="q", prompt="So?", options=tuple(ASKED["options"])), [[2 * p for p in parts]]
+    )
+    shares = torch.tensor(list(session.options(asked)["branches"].values()))
+    torch.testing.assert_close(shares, scores.log_probs().exp(), atol=1e-5, rtol=1e-4)
+
+
 def test_a_latent_has_the_page_of_its_saes_own_index(session, llama, tmp_path):
-    found = session.latent({"branch": "left", "latent": 7})
+    found = session.latent({"branch": "left", "site": SITE, "latent": 7})
     assert (found["latent"], found["contexts"]) == (7, [])
     assert found["about"].startswith("promotes ")
     folder = save_tiny_sae(tmp_path / "sae", model_name=str(llama.cfg.model_name))
@@ -133,16 +154,17 @@ def test_a_latent_has_the_page_of_its_saes_own_index(session, llama, tmp_path):
     texts = [f"the {word} is here and the {word} is there" for word in ("cat", "dog")] * 8
     build_index(llama, sae, texts, folder / OWN, IndexConfig())
     indexed = LiveSession(llama, [Direction("left", SITE, EditLatents(sae, [7], [2.0]))])
-    found = indexed.latent({"branch": "left", "latent": 7})
+    found = indexed.latent({"branch": "left", "site": SITE, "latent": 7})
     known = load_index(folder / OWN).page(7)
     assert found["about"] == known.label
     assert found["raises"] == known.raises
     assert [c["tokens"] for c in found["contexts"]] == [c.tokens for c in known.contexts]
     json.dumps(found, allow_nan=False)
     for wrong, said in (
-        ({"branch": "right", "latent": 1}, "made of latents"),
-        ({"branch": "left", "latent": 48}, r"latents 0\.\.47"),
-        ({"branch": "left", "latent": "7"}, r"latents 0\.\.47"),
+        ({"branch": "right", "site": SITE, "latent": 1}, "made of latents"),
+        ({"branch": "left", "site": "blocks.2.hook_resid_post", "latent": 1}, "a site of it"),
+        ({"branch": "left", "site": SITE, "latent": 48}, r"latents 0\.\.47"),
+        ({"branch": "left", "site": SITE, "latent": "7"}, r"latents 0\.\.47"),
         ({}, "made of latents"),
     ):
         with pytest.raises(InputError, match=said):
