@@ -32,7 +32,7 @@ EXAMPLES = """\
   saepd fit --feedback mine.csv --skip-bad --n-latents 16 --out steering
   saepd fit --feedback mine.jsonl --method differences --k 16 --out steering
   saepd fit --feedback ten.jsonl --like steering --out new_voice
-  saepd fit --block 10 --also 15 20 --out steering         (three sites in one direction)
+  saepd fit --block 10 --also 15 20 --out steering      (three sites in each)
   saepd fit --config mine.yaml --block 20
 
 A feedback row:
