@@ -19,7 +19,7 @@ from torch import Tensor
 
 from saepd.branches.engine.columns import NEVER, Columns
 from saepd.branches.engine.prefix import Prefix, bypassed, cache_of
-from saepd.branches.engine.running import forward
+from saepd.branches.engine.running import forward, normaliser
 from saepd.branches.engine.texts import TextTree
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Forest:
                 stack.callback(site.register_forward_hook(hook).remove)
             cache = cache_of(grown, 0, 1)
             logits = forward(grown.model, self.columns, rest, cache, read=self.read - done).float()
-        log_probs = logits[rows, self.at, self.token] - logits.logsumexp(-1)[rows, self.at]
+        log_probs = logits[rows, self.at, self.token] - normaliser(logits)[rows, self.at]
         n_copies, n_slots = self.shape
         empty = log_probs.new_zeros(len(self.read), n_copies * n_slots)
         summed = empty.scatter_add(1, self.text, log_probs.masked_fill(~self.real, 0.0))

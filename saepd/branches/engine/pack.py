@@ -24,6 +24,7 @@ from saepd.branches.engine.prefix import (
 )
 from saepd.branches.engine.reading import amounts_of
 from saepd.branches.engine.reference import Texts
+from saepd.branches.engine.running import normaliser
 from saepd.branches.engine.texts import TextTree, text_tree
 from saepd.branches.engine.widening import Masks, gated
 from saepd.common.errors import InputError
@@ -138,11 +139,11 @@ class Pack:
         ]
 
         def score(logits: Tensor) -> Tensor:
-            normaliser = logits.float().logsumexp(-1)
+            totals = normaliser(logits)
             each = []
             for row, (positions, targets, lengths) in enumerate(reads):
                 log_probs = logits[row][:, positions, targets].float()
-                log_probs = log_probs - normaliser[row][:, positions]
+                log_probs = log_probs - totals[row][:, positions]
                 parts = [part.sum(-1) for part in log_probs.split(lengths, dim=-1)]
                 each.append(torch.stack(parts, dim=-1))
             width = max(part.shape[-1] for part in each)

@@ -62,32 +62,28 @@ class Prefix:
 
 
 def chosen_rows(prefix: Prefix, rows: Sequence[int]) -> Prefix:
-    """What some of the prompts of a batch share, in the order of ``rows``."""
+    """What some of the prompts of a batch share, in the order of ``rows``, for one more run.
+
+    Blocks that have run are not asked again for keys and values: theirs stay as they are.
+    """
     if list(rows) == list(range(len(prefix.columns.tokens))):
         return prefix
     index = torch.tensor(rows, device=prefix.columns.tokens.device)
-    before = prefix.columns
+    columns, before = prefix.columns, prefix.before
+    if before is not None:
+        before = [*before[: prefix.block], *map(copy.copy, before[prefix.block :])]
+        for layer in before[prefix.block :]:
+            layer.batch_select_indices(index)
     return replace(
         prefix,
         columns=Columns(
-            before.tokens[index], before.real[index], before.until[index], before.n_prompt
+            columns.tokens[index], columns.real[index], columns.until[index], columns.n_prompt
         ),
         hidden=None if prefix.hidden is None else prefix.hidden[index.to(prefix.hidden.device)],
-        before=_chosen_of_layers(prefix.before, index),
-        after=_chosen_of_layers(prefix.after, index),
+        before=before,
+        after=None,
         amounts={gate: own[index.to(own.device)] for gate, own in prefix.amounts.items()},
     )
-
-
-def _chosen_of_layers(
-    layers: Sequence[Any] | None, index: Int[Tensor, " rows"]
-) -> list[Any] | None:
-    if layers is None:
-        return None
-    chosen = [copy.copy(layer) for layer in layers]
-    for layer in chosen:
-        layer.batch_select_indices(index)
-    return chosen
 
 
 def edit_masks(model: TransformerBridge, columns: Columns, specs: Sequence[str]) -> Masks:

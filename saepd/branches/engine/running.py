@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -14,6 +15,10 @@ from saepd.branches.engine.native import native_modules
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import DynamicCache
+
+
+# How many logits are normalised at once.
+_LOGITS_AT_ONCE = 2**19
 
 
 def forward(
@@ -62,6 +67,15 @@ def forward(
         for handle in handles:
             handle.remove()
     return output.logits
+
+
+def normaliser(logits: Float[Tensor, "*positions vocab"]) -> Float[Tensor, "*positions"]:
+    """Log of the summed exponentials of each position's logits, in nats.
+
+    Few positions at a time, so that what lies between stays in a processor's cache.
+    """
+    few = logits.flatten(0, -2).split(max(1, _LOGITS_AT_ONCE // logits.shape[-1]))
+    return torch.cat([some.float().logsumexp(-1) for some in few]).view(logits.shape[:-1])
 
 
 class _Reached(Exception):  # noqa: N818

@@ -1,12 +1,13 @@
 """Scores and gradients of all texts of a pack, from copies that run as many at a time as fit.
 
-Prompts run together whose copies are about as wide, so little of what runs is padding.
+Rows run together that are about as wide, so little of what runs is padding. A prompt with many
+vectors has several rows, since side by side its copies would be far wider than others'.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
@@ -30,6 +31,8 @@ ScoresAndGradients: TypeAlias = tuple[
 
 # What the gradients of one turn may keep, in bytes.
 _ENOUGH = 2**31
+# How many columns of its own a row has at least, where there are copies, for each that it shares.
+_SHARE_OF_SHARED = 0.125
 
 
 def gradients_of_scores(
@@ -113,30 +116,61 @@ def _run(
 def _turns(
     pack: Pack, copies: Sequence[Sequence[Copy]], with_gradients: bool
 ) -> Iterator[tuple[list[int], list[Sequence[Copy]]]]:
-    """Prompts whose copies are about as wide, and which of these run together."""
-    assert pack.trees is not None
+    """Rows of about the same width that run together: of each its prompt, and its copies."""
     model = pack.prefix.model
-    widths = _widths(_n_tail(pack), pack.trees, copies)
-    there = [row for row, own in enumerate(copies) if own]
-    # Nearly each column of a copy is read.
-    costs = [
-        widths[row] + (0 if with_gradients else logit_cost(model, widths[row])) for row in there
-    ]
     at_once = _columns_at_once(model) if with_gradients else token_budget(model)
+    rows = _rows(pack, copies, min(at_once, MAX_COPIED))
+    # Nearly each column of a copy is read.
+    costs = [row.width + (0 if with_gradients else logit_cost(model, row.width)) for row in rows]
+    # Each row takes the keys and values of the columns that its copies share along.
+    n_rows = max(1, token_budget(model) // max(1, pack.prefix.done))
     for chosen in packs(costs, at_once):
-        rows = sorted(there[i] for i in chosen)
-        widest = max(widths[row] for row in rows)
-        dearest = max(costs[i] for i in chosen) * len(rows)
-        n_turns = max(-(-dearest // at_once), -(-widest // MAX_COPIED))
-        n_turns = min(n_turns, max(len(copies[row]) for row in rows))
-        for turn in range(n_turns):
-            now = [_share(copies[row], turn, n_turns) for row in rows]
-            some = [i for i, own in enumerate(now) if own]
-            yield [rows[i] for i in some], [now[i] for i in some]
+        for start in range(0, len(chosen), n_rows):
+            now = [rows[i] for i in sorted(chosen[start : start + n_rows])]
+            yield [row.prompt for row in now], [row.copies for row in now]
 
 
-def _share(copies: Sequence[Copy], turn: int, n_turns: int) -> Sequence[Copy]:
-    return copies[len(copies) * turn // n_turns : len(copies) * (turn + 1) // n_turns]
+class _Row(NamedTuple):
+    """Some copies of one prompt, side by side.
+
+    Attributes:
+        prompt: Its index.
+        copies: The copies.
+        width: Their columns.
+    """
+
+    prompt: int
+    copies: list[Copy]
+    width: int
+
+
+def _rows(pack: Pack, copies: Sequence[Sequence[Copy]], widest: int) -> list[_Row]:
+    """Copies in rows as wide as any prompt's are for one vector, but no wider than a limit.
+
+    Where much is shared, rows are wider, so that it is not taken along for few columns.
+    """
+    assert pack.trees is not None
+    n_tail = _n_tail(pack)
+    widths = [
+        [_width(n_tail, tree, copy) for copy in own]
+        for tree, own in zip(pack.trees, copies, strict=True)
+    ]
+    of_one_vector = [
+        sum(w for w, copy in zip(of_prompt, own, strict=True) if copy.vector == own[0].vector)
+        for of_prompt, own in zip(widths, copies, strict=True)
+    ]
+    wide = max(*of_one_vector, int(_SHARE_OF_SHARED * pack.prefix.done), 0)
+    rows: list[_Row] = []
+    for prompt, (of_prompt, own) in enumerate(zip(widths, copies, strict=True)):
+        now = _Row(prompt, [], 0)
+        for width, copy in zip(of_prompt, own, strict=True):
+            if now.copies and now.width + width > min(wide, widest):
+                rows.append(now)
+                now = _Row(prompt, [], 0)
+            now = _Row(prompt, [*now.copies, copy], now.width + width)
+        if now.copies:
+            rows.append(now)
+    return rows
 
 
 def _turn(
@@ -185,16 +219,19 @@ def copies_for_least_work(
     together = [[Copy(v, own) for v in range(n)] for own, n in zip(texts, n_vectors, strict=True)]
     apart = [[Copy(c.vector, [text]) for c in own for text in c.texts] for own in together]
     passes = 1 + max(map(len, texts))
-    less = passes * sum(_widths(n_tail, trees, together)) < 2 * sum(_widths(n_tail, trees, apart))
+    less = passes * _n_columns(n_tail, trees, together) < 2 * _n_columns(n_tail, trees, apart)
     return together if less else apart
 
 
-def _widths(n_tail: int, trees: Sequence[TextTree], copies: Sequence[Sequence[Copy]]) -> list[int]:
-    """How many columns all of each prompt's copies have."""
-    return [
-        sum(n_tail - 1 + len({c for text in copy.texts for c in tree.reads[text]}) for copy in own)
-        for tree, own in zip(trees, copies, strict=True)
-    ]
+def _n_columns(n_tail: int, trees: Sequence[TextTree], copies: Sequence[Sequence[Copy]]) -> int:
+    """How many columns all copies of all prompts have."""
+    both = zip(trees, copies, strict=True)
+    return sum(_width(n_tail, tree, copy) for tree, own in both for copy in own)
+
+
+def _width(n_tail: int, tree: TextTree, copy: Copy) -> int:
+    """How many columns a copy has."""
+    return n_tail - 1 + len({column for text in copy.texts for column in tree.reads[text]})
 
 
 def _columns_at_once(model: TransformerBridge) -> int:
