@@ -2,7 +2,8 @@
 
 Every kind is fitted in the same way to the same captured questions, and is held to the same rule:
 in cross-validation with vectors that run, it must foretell answers better than the readout alone,
-by more than a standard error of the difference; else it writes nothing.
+by more than a standard error of the difference; else it writes nothing. Controls, which are there
+for comparison only, run on some of the answers.
 """
 
 from __future__ import annotations
@@ -41,13 +42,22 @@ from saepd.fit.penalised import (
     written,
 )
 from saepd.fit.sparse import Dictionary, Sparse
-from saepd.fit.validate import Losses, fitted_without, folds, foretold, really_foretold
+from saepd.fit.validate import (
+    Losses,
+    fitted_without,
+    folds,
+    foretold,
+    really_foretold,
+    some_answers,
+)
 from saepd.metrics.intervals import Interval, draw_weights, interval
 from saepd.metrics.weighted import mean
 from saepd.readout.softmax import OptionValues, SoftmaxWeights
 
 # Nats an answer: no smaller gain is worth a direction or a gate, however sure it is.
 _WORTH = 1e-3
+# Answers that controls run on: their gain is known to a few thousandths of a nat then.
+_CONTROLLED = 200
 
 _Fit: TypeAlias = Callable[..., Mapping[str, Part]]
 
@@ -84,7 +94,7 @@ class LearnedKinds:
         solutions: Kind -> what it came to.
         unsteered: Loss of each answer under the readout alone, its question not seen, in nats.
         losses: Kind -> the same under vectors that ran; and of the first kind's under another
-            perspective's vector, by the name ``another's``.
+            perspective's vector, by the name ``another's``. NaN where a control did not run.
         tried: What each setting of the penalties foretold, to first order, in nats.
     """
 
@@ -154,7 +164,7 @@ def learn_kinds(
         dictionary: What one unit of each latent of the SAEs writes.
         config: What is tried.
         kinds: Which kinds; the first is the one that another perspective's vectors are compared to.
-        controls: Kinds that are cross-validated only.
+        controls: Kinds that are cross-validated only, on `some_answers`.
         seed: Of random latents and of shuffling.
         report: Told what is being done.
 
@@ -210,13 +220,18 @@ def learn_kinds(
     ridge = best([replace(ridge, shared=s) for s in config.shared], rows, fit_each)
     max_norms = config.max_dose * residual_norms(asked)
     learner = Learner(dictionary, config.n_latents, ridge, size, max_norms, seed)
-    settings = {}
+    settings, some = {}, some_answers(asked, parts, _CONTROLLED)
+
+    def controlled(vectors: Mapping[str, Vector]) -> dict[Pair, Vector]:
+        return {pair: own for pair, own in asked.pairs(vectors).items() if pair in some}
+
     for kind in (*kinds, *controls):
         fits = [learner.fit(kind, [r for r in rows if r.question not in part]) for part in parts]
-        settings[kind] = [(found.parts, asked.pairs(found.vectors)) for found in fits]
+        runs = asked.pairs if kind in kinds else controlled
+        settings[kind] = [(found.parts, runs(found.vectors)) for found in fits]
         if kind == kinds[0]:
             settings["another's"] = [
-                (found.parts, asked.pairs(_anothers(found.vectors))) for found in fits
+                (found.parts, controlled(_anothers(found.vectors))) for found in fits
             ]
     report("running what was learned without some of the questions", 0, 1)
     losses = really_foretold(asked, parts, settings)

@@ -63,6 +63,25 @@ def folds(asked: Asked, n: int) -> list[set[str]]:
     return [{q for q, wording in asked.wordings.items() if part[wording] == i} for i in range(n)]
 
 
+def some_answers(asked: Asked, parts: Sequence[set[str]], n: int) -> set[Pair]:
+    """At most ``n`` answers, the same every time: as many of each perspective and part as can be.
+
+    Args:
+        asked: The feedback.
+        parts: From `folds`.
+        n: How many are wanted.
+    """
+    of_part = {question: i for i, part in enumerate(parts) for question in part}
+    pairs = list(dict.fromkeys((row.question, row.perspective) for row in asked.answers))
+    shuffled = [pairs[i] for i in np.random.default_rng(0).permutation(len(pairs)).tolist()]
+    before: Counter[tuple[str, int]] = Counter()
+    rank = {}
+    for question, name in shuffled:
+        rank[question, name] = before[name, of_part[question]]
+        before[name, of_part[question]] += 1
+    return set(sorted(shuffled, key=lambda pair: rank[pair])[:n])
+
+
 def fitted_without(
     rows: Sequence[Row], parts: Sequence[set[str]], fit: Fit
 ) -> list[Mapping[str, Part]]:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from saepd.branches.dose import relative_dose
 from saepd.branches.neutral import NEUTRAL_PROMPTS, side_effects
 from saepd.branches.writing.config import SamplingConfig
@@ -68,8 +70,10 @@ class Verdict:
         unsteered: Loss of the readout alone on questions not seen, nats an answer.
         gain: What the directions gain; None where too little feedback is left to say.
         by_perspective: Perspective -> what its own direction gains on its own answers.
-        controls: What else could have been written -> what that gains.
+        controls: What else could have been written -> what that gains; and what the directions
+            gain on the answers that controls ran on, where these are not all.
         n_answers: Perspective -> rows of feedback.
+        n_controlled: How many of them controls ran on, spread over the perspectives.
         n_latents: How many latents the directions are made of; 0 for dense vectors.
         gate: What gates do: ``weighs the direction``, ``writes alone``, or nothing where there are
             none.
@@ -84,6 +88,7 @@ class Verdict:
     by_perspective: dict[str, Interval | None]
     controls: dict[str, Interval | None]
     n_answers: dict[str, int]
+    n_controlled: int
     n_latents: int
     gate: str = ""
     costs: dict[str, Cost] = field(default_factory=dict)
@@ -100,6 +105,8 @@ class Verdict:
         if self.supported:
             random = self.controls.get(TITLES["random"])
             chance = f"; random latents gain {random.estimate:+.4f}" if random else ""
+            if random and self.n_controlled < sum(self.n_answers.values()):
+                chance += f" on {self.n_controlled} of the answers"
             return f"{'Steering by gates' if self.gate else 'Steering'} helps: {told}{chance}."
         said = "nothing is written" if not self.steers else "it is written all the same"
         return f"The feedback does not support steering, so {said}: {told}."
@@ -168,15 +175,23 @@ def verdict(
     others = [name for name in learned.losses if name != kind]
     if len(names) < 2:
         others = [name for name in others if name not in ("shuffled", "another's")]
+    controls = {TITLES[name]: learned.gain(name) for name in others}
+    controlled = np.isfinite(learned.losses["another's"])
+    n_controlled = int(controlled.sum())
+    if controls and n_controlled < np.isfinite(losses).sum():
+        on_these = learned.gain_of(np.where(controlled, losses, np.nan))
+        controls[f"the directions on the same {n_controlled} answers"] = on_these
+    if gated is not None:
+        controls["the same without a gate"] = learned.gain(kind)
     return Verdict(
         supported=solution.supported if gated is None else gated.supported,
         steers=steers,
         unsteered=learned.unsteered_loss,
         gain=learned.gain_of(losses),
         by_perspective={name: learned.gain_of(losses, name) for name in names},
-        controls={TITLES[name]: learned.gain(name) for name in others}
-        | ({} if gated is None else {"the same without a gate": learned.gain(kind)}),
+        controls=controls,
         n_answers={name: rows[name] for name in names},
+        n_controlled=n_controlled,
         n_latents=0
         if solution.latents is None or alone
         else max(len(own.ids) for own in solution.latents.values()),

@@ -10,6 +10,7 @@ from saepd.directions.edits import AddVector, EditLatents
 from saepd.directions.lineage import read_lineage
 from saepd.directions.saving import load_from_disk, save_to_disk
 from saepd.feedback.schema import Feedback
+from saepd.fit import kinds
 from saepd.fit.asked import ask
 from saepd.fit.config import DirectionConfig, FitConfig, LearningConfig
 from saepd.fit.kinds import is_gain
@@ -171,6 +172,30 @@ def test_the_verdict_is_kept_with_the_directions(fit, tmp_path):
     }
     assert told["costs"]["a"]["dose"] <= 3.0 + 1e-6
     assert told["n_answers"] == {"a": 12, "b": 12}
+    assert told["n_controlled"] == 24
+
+
+def test_controls_may_run_on_some_answers_only(llama, sae, fit, monkeypatch):
+    monkeypatch.setattr(kinds, "_CONTROLLED", 10)
+    found = learn_directions(llama, sae, rows(), None, ANYWAY)
+    whole, some = fit.learned.losses, found.learned.losses
+    for name in ("vector", "random", "shuffled", "another's"):
+        ran = np.isfinite(some[name])
+        assert ran.sum() == found.verdict.n_controlled == 10
+        np.testing.assert_allclose(some[name][ran], whole[name][ran], atol=1e-4)
+    np.testing.assert_allclose(some["latents"], whole["latents"], atol=1e-4)
+    assert found.verdict.supported
+    assert found.verdict.gain == pytest.approx(fit.verdict.gain, abs=1e-4)
+    controls = found.verdict.controls
+    assert controls["a dense vector"].estimate == pytest.approx(
+        np.nanmean(found.learned.unsteered - some["vector"])
+    )
+    on_these = np.isfinite(some["random"])
+    assert controls["the directions on the same 10 answers"].estimate == pytest.approx(
+        (found.learned.unsteered - some["latents"])[on_these].mean()
+    )
+    assert " on 10 of the answers" in str(found.verdict)
+    assert "of the answers" not in str(fit.verdict)
 
 
 def test_steering_of_two_views_is_supported_and_anothers_direction_is_not(fit):

@@ -9,7 +9,7 @@ from saepd.feedback.schema import Feedback
 from saepd.fit.asked import ask
 from saepd.fit.gauss_newton import around_nothing, linear_rows
 from saepd.fit.penalised import Part, Ridge, fit_readouts, losses
-from saepd.fit.validate import fitted_without, folds, foretold, really_foretold
+from saepd.fit.validate import fitted_without, folds, foretold, really_foretold, some_answers
 from saepd.models.wording import ReadoutConfig
 
 
@@ -80,6 +80,35 @@ def test_no_answer_is_foretold_by_a_fit_that_has_seen_its_question(asked):
     row, [fold] = rows[0], [i for i, part in enumerate(parts) if "i0" in part]
     by_hand = losses([row], {"a": Part(fits[fold]["a"].readout, np.zeros(row.effects.shape[1]))})
     assert found[0] == pytest.approx(by_hand[0])
+
+
+def test_some_answers_are_spread_over_perspectives_and_folds(llama):
+    rows = [
+        Feedback(
+            id=f"{name}{i}",
+            item=f"i{i}",
+            perspective=name,
+            prompt=f"Is {i} so?",
+            options=("yes", "no"),
+            answer="yes",
+        )
+        for i in range(15)
+        for name in ("a", "b")
+        if name == "a" or i < 10
+    ]
+    asked = ask(llama, rows, [SITE], ReadoutConfig(), "answer", lambda *_: None)
+    parts = folds(asked, 5)
+    every = {(row.question, row.perspective) for row in asked.answers}
+    assert some_answers(asked, parts, 1000) == every
+    found = some_answers(asked, parts, 12)
+    assert len(found) == 12 and found < every
+    assert found == some_answers(asked, parts, 12)
+
+    def groups(pairs):
+        return Counter((n, next(i for i, own in enumerate(parts) if q in own)) for q, n in pairs)
+
+    assert groups(found).keys() == groups(every).keys()
+    assert max(groups(found).values()) <= 2
 
 
 def test_a_perspective_without_other_answers_is_not_foretold(asked):

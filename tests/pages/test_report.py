@@ -118,6 +118,7 @@ def test_what_learning_gained_is_drawn_beside_what_chance_gains(tmp_path, llama)
         by_perspective={"d": Interval(0.07, 0.0, 0.14), "e": None},
         controls={"as many random latents": Interval(0.015, -0.02, 0.05)},
         n_answers={"d": 50},
+        n_controlled=50,
         n_latents=8,
         costs={"d": cost},
         settings={"ridge": 0.5},
