@@ -1,0 +1,167 @@
+"""Measure whether directions that write at several sites answer nearer to people than at one.
+
+    python scripts/several_sites.py --data ../shared/data/globalopinionqa.json
+
+For each draw of feedback of ten countries, `saepd.learn_directions` learns directions at one site,
+and directions at three sites; both are held against the same questions' answers, which neither has
+seen, beside the readout without steering that the feedback itself supports. Writes
+artifacts/results/several_sites.json and .md. Draws that are done are kept in out/several_sites, so
+a run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import saepd
+from saepd.common.files import write_atomically, write_json
+from saepd.evaluation.config import DrawConfig
+from saepd.evaluation.fold import Draw, make_draws
+from saepd.fit.gauss_newton import linear_rows
+from saepd.fit.learn import LearnedFit
+from saepd.fit.penalised import fit_readouts, written
+from saepd.metrics.distances import js_distance
+from saepd.metrics.intervals import draw_weights, interval
+from saepd.metrics.weighted import mean
+from saepd.tasks.loading import load_task
+from saepd.tasks.task import Task
+
+ROOT = Path(__file__).parents[1]
+BLOCKS = (10, 15, 20)
+ONE, SEVERAL = "block 20", "blocks 10, 15 and 20"
+UNSTEERED = "no steering, fitted readout"
+KINDS = ("distribution", "answer")
+N_COUNTRIES = 10
+N_TEST = 60
+
+
+def without_steering(fit: LearnedFit) -> list[saepd.Direction]:
+    """Directions that write nothing, with the readouts that the same feedback supports alone."""
+    learned = fit.learned
+    plain = written(linear_rows(learned.asked, learned.around))
+    readouts = fit_readouts(plain, learned.ridge)
+    found = []
+    for direction in fit.directions:
+        assert direction.readout is not None
+        own = replace(direction.readout, own=readouts[direction.perspective].readout)
+        found.append(replace(direction, coefficient=0.0, gate=None, readout=own))
+    return found
+
+
+def measure(model: Any, saes: Mapping[int, Any], task: Task, draw: Draw) -> dict[str, Any]:
+    """Distances to each country's answers to each test question, for every way to answer."""
+    config = saepd.FitConfig(readout=saepd.ReadoutConfig(template=task.wording.plain))
+    ways, seconds, verdicts = {}, {}, {}
+    for name, own in ((ONE, [saes[20]]), (SEVERAL, [saes[block] for block in BLOCKS])):
+        start = time.perf_counter()
+        fit = saepd.learn_directions(model, own, draw.feedback, config)
+        seconds[name], verdicts[name] = time.perf_counter() - start, str(fit.verdict)
+        print(f"{name}: {fit.verdict}", flush=True)
+        ways[name] = fit.directions
+        if name == ONE:
+            ways[UNSTEERED] = without_steering(fit)
+    distances: dict[str, list[float]] = {name: [] for name in ways}
+    questions = []
+    items = [task.by_id[id_] for id_ in draw.test]
+    branches = [direction for own in ways.values() for direction in own]
+    for item, read in zip(items, saepd.read_options(model, items, branches), strict=True):
+        answers = (
+            read.log_probs()[1:].double().exp().numpy().reshape(len(ways), -1, len(item.options))
+        )
+        for name, rows in zip(ways, answers, strict=True):
+            for direction, row in zip(ways[name], rows, strict=True):
+                gold = item.distributions.get(direction.perspective)
+                if gold is not None:
+                    distances[name].append(float(js_distance([row], [np.array(gold)])[0]))
+        questions += [item.id] * sum(d.perspective in item.distributions for d in ways[ONE])
+    return {
+        "questions": questions,
+        "distances": distances,
+        "seconds": seconds,
+        "verdicts": verdicts,
+    }
+
+
+def summary(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Mean distance of each way, and its differences to the others, with intervals."""
+    weights = draw_weights([id_ for one in measured for id_ in one["questions"]], seed=0)
+    distances = {
+        name: np.array([x for one in measured for x in one["distances"][name]])
+        for name in (UNSTEERED, ONE, SEVERAL)
+    }
+    return {
+        name: {
+            "js_distance": interval(mean(own, weights)),
+            "minus_unsteered": interval(mean(own - distances[UNSTEERED], weights)),
+            "minus_one_site": interval(mean(own - distances[ONE], weights)),
+            "of_unsteered": float(own.mean() / distances[UNSTEERED].mean()),
+        }
+        for name, own in distances.items()
+    }
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """What was measured, as a table of Markdown."""
+    lines = ["| feedback | what is written | JS distance | of no steering | minus no steering |"]
+    lines[0] += " minus one site |"
+    lines.append("| --- | --- | --- | --- | --- | --- |")
+    for kind in KINDS:
+        for name, own in found.get(kind, {}).items():
+            told = []
+            for key, sign in (
+                ("js_distance", ""),
+                ("minus_unsteered", "+"),
+                ("minus_one_site", "+"),
+            ):
+                at, low, high = own[key]
+                told.append(f"{at:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]")
+            if name == UNSTEERED:
+                told[1] = told[2] = ""
+            if name == ONE:
+                told[2] = ""
+            share = f"{own['of_unsteered']:.3f}"
+            lines.append(f"| {kind}s | {name} | {told[0]} | {share} | {told[1]} | {told[2]} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure some draws of each kind of feedback, and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "several_sites")
+    parser.add_argument("--draws", type=int, default=3, help="how many draws of each kind")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    task = load_task("globalopinionqa", options.data, N_COUNTRIES)
+    model = saepd.load_model()
+    saes = {block: saepd.load_sae(block, model=model) for block in BLOCKS}
+    found: dict[str, Any] = {"model": str(model.cfg.model_name), "draws": options.draws}
+    for kind in options.kinds:
+        measured = []
+        for seed in range(options.draws):
+            path = options.out / f"{kind}-{seed}.json"
+            if not path.exists():
+                config = DrawConfig(draws=1, seed=seed, limit=N_TEST, feedback_kind=kind)
+                [draw] = make_draws(task, config)
+                write_json(path, measure(model, saes, task, draw))
+            measured.append(json.loads(path.read_text()))
+        found[kind] = summary(measured)
+        found[f"seconds, {kind}"] = [one["seconds"] for one in measured]
+        found[f"verdicts, {kind}"] = [one["verdicts"] for one in measured]
+    target = ROOT / "artifacts" / "results"
+    write_json(target / "several_sites.json", found)
+    write_atomically(target / "several_sites.md", table(found).encode())
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()
