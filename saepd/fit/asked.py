@@ -8,7 +8,7 @@ the captured runs as often as needed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -79,7 +79,7 @@ class Asked:
         wordings: Question -> what questions in the same words have in common.
         scores: Question -> log-likelihoods of its options without steering, nats.
         captured: The questions' runs, in the order of ``scores``.
-        reader: What gates would see of the questions; None where none will be learned.
+        readers: What gates would see of the questions at each site; none if none are learned.
     """
 
     hook_names: tuple[str, ...]
@@ -88,24 +88,32 @@ class Asked:
     wordings: Mapping[str, str]
     scores: Mapping[str, OptionValues]
     captured: CapturedPrompts
-    reader: Reader | None = None
+    readers: tuple[Reader, ...] = ()
 
     @cached_property
     def readings(self) -> dict[str, Float[np.ndarray, " reading"]]:
-        """Question -> what a gate reads of it.
+        """Question -> what a gate reads of it, at the lowest site, before anything is written.
 
         Raises:
             InputError: it was asked without a reader.
         """
-        if self.reader is None:
+        if not self.readers:
             raise InputError("this feedback was asked without a reader: gates need one")
-        found = self.captured.readings(self.reader).double().numpy()
+        found = self.captured.readings(self.readers[0]).double().numpy()
         return dict(zip(self.scores, found, strict=True))
 
     @property
     def model(self) -> TransformerBridge:
         """The language model."""
         return self.captured.model
+
+    def at(self, sites: Sequence[int]) -> Asked:
+        """The same feedback, for vectors that are written at some of the sites only."""
+        return replace(
+            self,
+            hook_names=tuple(self.hook_names[site] for site in sites),
+            readers=tuple(self.readers[site] for site in sites) if self.readers else (),
+        )
 
     @property
     def width(self) -> int:
@@ -193,7 +201,7 @@ def ask(
     positions: str,
     report: Report,
     *,
-    reader: Reader | None = None,
+    readers: Sequence[Reader] = (),
 ) -> Asked:
     """Run the questions of the feedback as far as vectors at some sites leave them alone.
 
@@ -204,7 +212,7 @@ def ask(
         readout: How options are read.
         positions: Where vectors will be written; see `saepd.models.positions`.
         report: Told what is being done.
-        reader: What gates that will be learned are to see of the questions.
+        readers: What gates that will be learned are to see of the questions, at each site.
 
     Raises:
         InputError: rows without an answer among options, one item in two wordings, an option
@@ -238,7 +246,7 @@ def ask(
         hook_names[0],
         positions=positions,
         continuations=[item.options for item in items.values()],
-        gates=() if reader is None else [reader],
+        gates=list(readers),
         progress=partial(report, "running questions"),
     )
     scores = {
@@ -251,4 +259,4 @@ def ask(
                 f"item {id_!r}: the model gives an option no probability: leave the item out"
             )
     wordings = {id_: question_key(item.prompt) for id_, item in items.items()}
-    return Asked(tuple(hook_names), positions, answers, wordings, scores, captured, reader)
+    return Asked(tuple(hook_names), positions, answers, wordings, scores, captured, tuple(readers))

@@ -13,6 +13,7 @@ from saepd.models.position_specs import parse_positions
 from saepd.models.wording import ReadoutConfig
 
 GateUse = Literal["auto", "always", "never"]
+SiteUse = Literal["auto", "all"]
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,8 @@ class LearningConfig:
         anyway: Steer even where cross-validation does not support it.
         gate: Whether each item's own prompt decides how much is written: ``always``, ``never``, or
             ``auto``, where cross-validation supports it.
+        sites: At which sites directions write where SAEs of several are given: ``all`` of them, or
+            ``auto``, at all or at the one that alone foretells held-out answers better.
     """
 
     n_latents: int = 64
@@ -136,6 +139,7 @@ class LearningConfig:
     max_dose: float = 1.0
     anyway: bool = False
     gate: GateUse = "auto"
+    sites: SiteUse = "auto"
 
     def __post_init__(self) -> None:
         check_number("n_latents", self.n_latents, at_least=0, whole=True)
@@ -146,3 +150,4 @@ class LearningConfig:
         check_number("n_folds", self.n_folds, at_least=2, whole=True)
         check_number("max_dose", self.max_dose, above=0)
         check_choice("use of gates", self.gate, get_args(GateUse))
+        check_choice("use of sites", self.sites, get_args(SiteUse))

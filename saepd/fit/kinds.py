@@ -21,6 +21,7 @@ from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector
 from saepd.fit.asked import Asked, Pair, Report, Vector
 from saepd.fit.candidates import Kind, Learner, Norms
+from saepd.fit.choosing_sites import best_sites, effects_at
 from saepd.fit.config import LearningConfig
 from saepd.fit.gauss_newton import (
     Around,
@@ -86,8 +87,8 @@ class LearnedKinds:
     """All that was learned from one set of answers.
 
     Attributes:
-        asked: The answers.
-        dictionary: What one unit of each latent writes.
+        asked: The answers, at the sites that cross-validation chose.
+        dictionary: What one unit of each latent of these sites writes.
         around: What a little of each axis of the residual stream would do without steering.
         base: Weights of everybody's readout without steering.
         ridge: The penalties that cross-validation chose.
@@ -172,8 +173,12 @@ def learn_kinds(
         InputError: there are fewer questions than folds.
     """
     parts = folds(asked, config.n_folds)
-    width = asked.width
     first = around_nothing(asked, report)
+    report("trying settings", 0, 1)
+    n_sites = len(asked.hook_names)
+    sites = best_sites(linear_rows(asked, first), n_sites, config, parts)
+    asked, dictionary = asked.at(sites), dictionary.at(sites)
+    first = effects_at(first, sites, n_sites)
     rows = linear_rows(asked, first)
     size = effect_size(rows)
     tried: dict[str, float] = {}
@@ -201,7 +206,6 @@ def learn_kinds(
     def fit_everybodys(seen: Sequence[Row], ridge: Ridge) -> dict[str, Part]:
         return dict.fromkeys(asked.perspectives, fit_shared(seen, ridge, size))
 
-    report("trying settings", 0, 1)
     plain, ridge = written(rows), Ridge()
     own_readout = sorted(config.own_readout, reverse=True)
     ridge = best(
@@ -241,7 +245,7 @@ def learn_kinds(
         supported = is_gain(gained)
         if not supported and not config.anyway:
             readouts = {name: part.readout for name, part in fit_readouts(plain, ridge).items()}
-            nothing = dict.fromkeys(readouts, np.zeros(width))
+            nothing = dict.fromkeys(readouts, np.zeros(asked.width))
             solutions[kind] = Solution(None, nothing, {}, readouts, supported)
             continue
         found, moved = learn_own(asked, learner, kind, around, report)

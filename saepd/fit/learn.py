@@ -75,7 +75,8 @@ def learn_directions(
     Args:
         model: The language model.
         sae: A dictionary of one of its sites; or several, and then what is written at their sites
-            is learned together and makes one direction.
+            is learned together and makes one direction, or that of the one site which alone
+            foretells held-out answers better.
         feedback: Rows with answers among options, of at least as many questions as there are
             folds; a file of them or a pandas frame.
         config: Readout, positions, and what directions are scaled to; latents are chosen here, so
@@ -112,16 +113,17 @@ def learn_directions(
         config.readout,
         config.direction.positions,
         report,
-        reader=None if learning.gate == "never" else reader_of(saes),
+        readers=[] if learning.gate == "never" else readers_of(saes),
     )
-    dictionary, norms = unit_rows(saes)
+    dictionary, _ = unit_rows(saes)
     kind: Kind = "latents" if learning.n_latents else "vector"
     controls: tuple[Kind, ...] = ("vector", "random", "shuffled")
     if not learning.n_latents:
         controls = ("shuffled",)
     learned = learn_kinds(asked, dictionary, learning, [kind], controls=controls, report=report)
+    saes = saes_written(learned, saes)
     story = {**lineage(model, saes[0], rows, config), "learning": asdict(learning)}
-    directions = made_of(learned, kind, saes, norms, config.readout, story)
+    directions = made_of(learned, kind, saes, config.readout, story)
     gates = gates_of(learned, kind, rows, learning, report)
     if gates is not None:
         directions = with_gates(directions, gates.gates, saes[0])
@@ -132,9 +134,14 @@ def learn_directions(
     return LearnedFit(directions, found, learned)
 
 
-def reader_of(saes: Sequence[SAE[Any]]) -> Reader:
-    """What gates read: the latents of the lowest site, before anything is written."""
-    return Reader(sae_hook_name(saes[0]), saes[0])
+def readers_of(saes: Sequence[SAE[Any]]) -> list[Reader]:
+    """What gates may read: each dictionary's latents."""
+    return [Reader(sae_hook_name(sae), sae) for sae in saes]
+
+
+def saes_written(learned: LearnedKinds, saes: Sequence[SAE[Any]]) -> list[SAE[Any]]:
+    """The dictionaries of the sites that cross-validation chose."""
+    return [sae for sae in saes if written_site(sae) in learned.asked.hook_names]
 
 
 def gates_of(
@@ -147,7 +154,7 @@ def gates_of(
     """The gates that directions get; None where they get none.
 
     Args:
-        learned: From `learn_kinds`, asked with a reader.
+        learned: From `learn_kinds`, asked with readers.
         kind: Which of its kinds the directions are of.
         rows: The feedback.
         learning: Whether gates are wanted.
@@ -178,7 +185,6 @@ def made_of(
     learned: LearnedKinds,
     kind: Kind,
     saes: Sequence[SAE[Any]],
-    norms: Sequence[Float[np.ndarray, " latents"]],
     readout: ReadoutConfig,
     story: dict[str, Any],
 ) -> list[Direction]:
@@ -187,12 +193,12 @@ def made_of(
     Args:
         learned: From `learn_kinds`.
         kind: Which of its kinds.
-        saes: The dictionaries, in the order of the sites.
-        norms: Of each one's decoder rows, from `unit_rows`.
+        saes: The dictionaries of the sites that were chosen, from `saes_written`.
         readout: How options were read.
         story: Lineage of the directions.
     """
     solution, asked = learned.solutions[kind], learned.asked
+    _, norms = unit_rows(saes)
     directions = []
     for name, vector in solution.vectors.items():
         edits = added(vector, len(saes))

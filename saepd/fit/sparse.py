@@ -36,6 +36,10 @@ class Dictionary:
         """How many numbers a vector has that is written at all sites."""
         return sum(own.shape[1] for own in self.units)
 
+    def at(self, sites: Sequence[int]) -> Dictionary:
+        """The latents of some of the sites."""
+        return Dictionary(tuple(self.units[site] for site in sites))
+
     def times(
         self, matrix: Float[np.ndarray, "sites*d_model columns"]
     ) -> Float[np.ndarray, "latents columns"]:

@@ -47,11 +47,11 @@ def sae(random_sae):
 @pytest.fixture(scope="module")
 def asked(llama, sae):
     reader = Reader(SITE, sae)
-    return ask(llama, ROWS, [SITE], ReadoutConfig(), "answer", report, reader=reader)
+    return ask(llama, ROWS, [SITE], ReadoutConfig(), "answer", report, readers=[reader])
 
 
 def test_what_gates_read_is_the_same_alone_as_while_questions_run(asked, llama):
-    alone = read_amounts(llama, asked.captured.rows, [asked.reader])[asked.reader]
+    alone = read_amounts(llama, asked.captured.rows, asked.readers)[asked.readers[0]]
     together = np.stack(list(asked.readings.values()))
     assert together == pytest.approx(alone.double().numpy(), abs=1e-4)
     assert together.any()
@@ -132,7 +132,7 @@ def test_the_slope_of_a_parabola_is_found_wherever_it_is_looked_at():
 
 
 def test_a_gate_may_weigh_directions_that_are_there_already(llama, sae, asked, learned):
-    asked = replace(asked, reader=Reader(SITE))
+    asked = replace(asked, readers=(Reader(SITE),))
     vectors = {name: (i + 1) * v for i, (name, v) in enumerate(learned.written.vectors.items())}
     around = around_nothing(asked, report)
     [moved] = asked.moved(asked.pairs(vectors))

@@ -101,7 +101,7 @@ def test_what_is_learned_at_several_sites_is_what_a_saved_folder_answers(
     llama, sae, random_sae, tmp_path, gate, n_latents
 ):
     above = random_sae(hook_name="blocks.2.hook_resid_post", seed=1)
-    learning = replace(ANYWAY, gate=gate, n_latents=n_latents)
+    learning = replace(ANYWAY, gate=gate, n_latents=n_latents, sites="all")
     # The higher one first: the order in which they are given does not matter.
     fit = learn_directions(llama, [above, sae], rows(), None, learning)
     kind = "latents" if n_latents else "vector"
@@ -138,6 +138,17 @@ def test_what_is_learned_at_several_sites_is_what_a_saved_folder_answers(
                 logits = features[item.id] @ solution.readout[name] + moved[item.id, name]
                 p = np.exp(logits - np.logaddexp.reduce(logits))
                 np.testing.assert_allclose(read.log_probs()[index].exp(), p, atol=1e-4)
+
+
+def test_one_site_is_enough_where_it_alone_foretells_better(llama, sae, random_sae):
+    above = random_sae(hook_name="blocks.2.hook_resid_post", seed=1)
+    fit = learn_directions(llama, [sae, above], rows(), None, replace(ANYWAY, gate="always"))
+    alone = learn_directions(llama, above, rows(), None, replace(ANYWAY, gate="always"))
+    for one, other in zip(fit.directions, alone.directions, strict=True):
+        assert len(one.parts) == 1 and one.hook_name == other.hook_name
+        torch.testing.assert_close(one.constant, other.constant, rtol=1e-4, atol=1e-4)
+        assert one.gate.hook_name == other.gate.hook_name == "blocks.2.hook_resid_post"
+        assert one.lineage["sae_fingerprint"] == other.lineage["sae_fingerprint"]
 
 
 def test_gradients_at_several_sites_are_those_of_each(llama):

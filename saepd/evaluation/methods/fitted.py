@@ -20,7 +20,7 @@ from saepd.fit.candidates import Kind
 from saepd.fit.config import LearningConfig
 from saepd.fit.gating import Gated, with_gates
 from saepd.fit.kinds import LearnedKinds, learn_kinds
-from saepd.fit.learn import gates_of, made_of, reader_of, unit_rows
+from saepd.fit.learn import gates_of, made_of, readers_of, saes_written, unit_rows
 from saepd.readout.options import read_options
 from saepd.saes.load import written_site
 
@@ -63,7 +63,7 @@ def learned(fold: Fold) -> LearnedKinds:
             fold.readout,
             DEFAULT_POSITIONS,
             lambda *_: None,
-            reader=reader_of(saes),
+            readers=readers_of(saes),
         )
         dictionary, _ = unit_rows(saes)
         return learn_kinds(
@@ -74,11 +74,10 @@ def learned(fold: Fold) -> LearnedKinds:
 
 
 def _directions(fold: Fold) -> dict[Kind, dict[str, Direction]]:
-    saes = by_site(fold.cache.saes)
-    _, norms = unit_rows(saes)
+    saes = saes_written(learned(fold), by_site(fold.cache.saes))
     found = {}
     for kind in KINDS:
-        directions = made_of(learned(fold), kind, saes, norms, fold.readout, {})
+        directions = made_of(learned(fold), kind, saes, fold.readout, {})
         found[kind] = {direction.perspective: direction for direction in directions}
     return found
 
@@ -97,7 +96,7 @@ def _gated(fold: Fold) -> Mapping[str, Direction]:
     plain, found = fitted_directions(fold, "latents"), gates(fold)
     if found is None:
         return plain
-    lowest = by_site(fold.cache.saes)[0]
+    lowest = saes_written(learned(fold), by_site(fold.cache.saes))[0]
     directions = with_gates(list(plain.values()), found.gates, lowest)
     return {direction.perspective: direction for direction in directions}
 

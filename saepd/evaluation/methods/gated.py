@@ -64,7 +64,7 @@ def _learned(fold: Fold) -> dict[str, Direction]:
         readout,
         DEFAULT_POSITIONS,
         lambda *_: None,
-        reader=Reader(sae_hook_name(fold.sae), fold.sae),
+        readers=[Reader(sae_hook_name(fold.sae), fold.sae)],
     )
     around = around_nothing(asked, lambda *_: None)
     gates = contrast_gates(asked, around, ridge, config.n_folds, lambda *_: None)

@@ -1,0 +1,83 @@
+"""At which of several sites to write: all of them together, or one alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from jaxtyping import Float
+
+from saepd.fit.asked import Effect
+from saepd.fit.config import LearningConfig
+from saepd.fit.gauss_newton import Around
+from saepd.fit.penalised import Part, Ridge, Row, effect_size, fit_both, fit_shared
+from saepd.fit.validate import fitted_without, foretold
+
+
+def best_sites(
+    rows: Sequence[Row], n_sites: int, config: LearningConfig, parts: Sequence[set[str]]
+) -> tuple[int, ...]:
+    """The sites at which what is written foretells held-out answers best, to first order.
+
+    Args:
+        rows: Answers, whose candidates are the axes of the residual stream at each site.
+        n_sites: How many sites there are.
+        config: Whether to choose, and penalties to try.
+        parts: The questions that are held out together; see `saepd.fit.validate.folds`.
+
+    Returns:
+        Indices of the sites: of all, or of one of them.
+    """
+    everywhere = tuple(range(n_sites))
+    if n_sites == 1 or config.sites == "all":
+        return everywhere
+    choices = [everywhere, *((site,) for site in everywhere)]
+    return min(choices, key=lambda sites: _least(_at(rows, sites, n_sites), config, parts))
+
+
+def _least(rows: Sequence[Row], config: LearningConfig, parts: Sequence[set[str]]) -> float:
+    """Mean loss of held-out answers under the best penalties, in nats."""
+    size, names = effect_size(rows), {row.perspective for row in rows}
+
+    def fit_everybodys(seen: Sequence[Row], ridge: Ridge) -> dict[str, Part]:
+        return dict.fromkeys(names, fit_shared(seen, ridge, size))
+
+    def loss(ridge: Ridge, fit: Callable[..., Mapping[str, Part]]) -> float:
+        fits = fitted_without(rows, parts, partial(fit, ridge=ridge))
+        return float(np.nanmean(foretold(rows, parts, fits)))
+
+    shared = min(
+        (Ridge(shared=own) for own in config.shared), key=lambda one: loss(one, fit_everybodys)
+    )
+    ridges = [replace(shared, own=own) for own in config.own]
+    return min(loss(ridge, partial(fit_both, size=size)) for ridge in ridges)
+
+
+def effects_at(around: Around, sites: Sequence[int], n_sites: int) -> Around:
+    """The same effects of what is written at some of the sites, where nothing is written yet."""
+    return {
+        pair: Effect(
+            _part(effect.vector, sites, n_sites),
+            effect.moved,
+            _part(effect.gradients, sites, n_sites),
+        )
+        for pair, effect in around.items()
+    }
+
+
+def _at(rows: Sequence[Row], sites: Sequence[int], n_sites: int) -> list[Row]:
+    """Rows with their effects at some sites, those of one question as one array."""
+    found: dict[int, Float[np.ndarray, "options units"]] = {}
+    for row in rows:
+        if id(row.effects) not in found:
+            found[id(row.effects)] = _part(row.effects, sites, n_sites)
+    return [replace(row, effects=found[id(row.effects)]) for row in rows]
+
+
+def _part(
+    numbers: Float[np.ndarray, "*rows sites*d_model"], sites: Sequence[int], n_sites: int
+) -> Float[np.ndarray, "*rows some*d_model"]:
+    parts = np.split(numbers, n_sites, axis=-1)
+    return np.concatenate([parts[site] for site in sites], axis=-1)
