@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,7 +158,7 @@ def read_story(folder: str | Path) -> dict[str, Any]:
     return story
 
 
-def site_entries(story: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def site_entries(story: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """What the names of a site's tensors begin with -> what a story says of it.
 
     There is one entry for each site of each direction, in order; of a direction's further sites,

@@ -26,9 +26,10 @@ def said_broken(plan: Plan, tokens: Sequence[int], n_prompt: int) -> str:
         block = _first_broken(plan, tokens, n_prompt, branch)
         if block is not None:
             directions = plan.branches[branch - 1] if branch else []
-            name = " + ".join(repr(d.perspective) for d in directions) or "the base model"
+            names = dict.fromkeys(repr(d.perspective) for d in directions)
+            name = " + ".join(names) or "the base model"
             found.append(f"{name} is not a number from {block} on")
-    said = "; ".join(found) or "a branch is not a number"
+    said = "; ".join(dict.fromkeys(found)) or "a branch is not a number"
     return f"{said}: use smaller coefficients, or float32"
 
 
