@@ -595,7 +595,7 @@ def test_a_prompt_that_breaks_is_named_and_the_others_are_finished(llama):
     vast = AddVector(torch.full((D_MODEL,), 2e38))
     edits = [Direction("vast", site("resid_post", 2), vast, "generated") for _ in range(2)]
     prompts, options = ["a prompt", "another one"], [["no"], ["y", "n", "yes"]]
-    said = "prompt 1: 'vast' \\+ 'vast' is not a number from block 2 on"
+    said = "prompt 1: 'vast' is not a number from block 2 on"
     with pytest.warns(UserWarning, match=said):
         found = score_continuations(llama, prompts, options, [edits])
     right = score_continuations(llama, prompts, options, [])
