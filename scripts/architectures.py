@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import re
+import sys
 import tempfile
 import textwrap
 import time
@@ -29,19 +30,24 @@ from typing import Any
 
 import torch
 import transformers
-from architecture_configs import CONFIGS, tokenizer
 from torch import Tensor
 
-from saepd.branches import fast_path
-from saepd.branches.run import score_continuations
-from saepd.branches.writing.config import SamplingConfig
-from saepd.branches.writing.generate import generate_branches
-from saepd.common.errors import InputError
-from saepd.common.files import write_json
-from saepd.directions.direction import Direction
-from saepd.directions.edits import AddVector
-from saepd.models.load import load_model
-from saepd.models.tokens import prompt_ids
+ROOT = Path(__file__).parents[1]
+sys.path += [str(ROOT / "tests")]
+
+from architecture_configs import CONFIGS, tokenizer  # noqa: E402
+from tiny import save_random  # noqa: E402
+
+from saepd.branches import fast_path  # noqa: E402
+from saepd.branches.run import score_continuations  # noqa: E402
+from saepd.branches.writing.config import SamplingConfig  # noqa: E402
+from saepd.branches.writing.generate import generate_branches  # noqa: E402
+from saepd.common.errors import InputError  # noqa: E402
+from saepd.common.files import write_json  # noqa: E402
+from saepd.directions.direction import Direction  # noqa: E402
+from saepd.directions.edits import AddVector  # noqa: E402
+from saepd.models.load import load_model  # noqa: E402
+from saepd.models.tokens import prompt_ids  # noqa: E402
 
 TOLERANCE = 1e-4
 WIDTH, BLOCK = 32, 1
@@ -91,7 +97,8 @@ def tried(name: str) -> dict[str, str]:
         folder = str(Path(above) / "tiny")
         tok = tokenizer()
         try:
-            _save(name, folder, tok)
+            torch.manual_seed(0)
+            save_random(CONFIGS[name](tok), tok, Path(folder))
             plain = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
             _plain_log_probs(plain, [1, 2, 3], None, 0)
         except Exception as error:
@@ -124,17 +131,6 @@ def _path(model: Any) -> str:
         return "none"
     except Exception as error:
         return f"TRACEBACK: {_said(error)}"
-
-
-def _save(name: str, folder: str, tok: Any) -> None:
-    torch.manual_seed(0)
-    hf_model = transformers.AutoModelForCausalLM.from_config(CONFIGS[name](tok))
-    for parameter in hf_model.parameters():
-        # The default initialisation is so small that every next-token distribution is nearly flat.
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.15)
-    hf_model.save_pretrained(folder)
-    tok.save_pretrained(folder)
 
 
 def _judged(off: Any) -> str:

@@ -21,13 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
 ROOT = Path(__file__).parents[1]
 sys.path += [str(ROOT / "tests")]
 
 from architecture_configs import CONFIGS, tokenizer  # noqa: E402
-from tiny import save_tiny_sae  # noqa: E402
+from tiny import save_random, save_tiny_sae  # noqa: E402
 
 import saepd  # noqa: E402
 from saepd.common.files import write_atomically, write_json  # noqa: E402
@@ -41,14 +40,7 @@ def made(name: str, seed: int, folder: Path) -> Path:
     """A model of random weights."""
     torch.manual_seed(seed)
     tok = tokenizer()
-    model = transformers.AutoModelForCausalLM.from_config(CONFIGS[name](tok))
-    for parameter in model.parameters():
-        # The default initialisation is so small that every next-token distribution is nearly flat.
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.15)
-    model.save_pretrained(folder)
-    tok.save_pretrained(folder)
-    return folder
+    return save_random(CONFIGS[name](tok), tok, folder)
 
 
 def steps(model: Any, sae: Any, seed: int, folder: Path) -> dict[str, Callable[[], Any]]:

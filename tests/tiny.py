@@ -116,6 +116,11 @@ def save_tiny_model(
             n_positions=n_positions,
             **ids,
         )
+    return save_random(config, tokenizer, folder)
+
+
+def save_random(config: Any, tokenizer: Any, folder: Path) -> Path:
+    """A model of random weights that finds some tokens likelier than others."""
     model = transformers.AutoModelForCausalLM.from_config(config)
     # The default initialisation is so small that every next-token distribution is nearly flat.
     for parameter in model.parameters():
