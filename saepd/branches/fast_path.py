@@ -27,7 +27,6 @@ from saepd.branches.engine.pack import Pack
 from saepd.branches.engine.plan import Plan
 from saepd.branches.engine.reference import ReferencePack, whole
 from saepd.branches.fast_path_probes import (
-    attention_window,
     long_probes,
     probe_tokens,
     run_reference,
@@ -40,6 +39,7 @@ from saepd.models.batching import is_out_of_memory
 from saepd.models.cache import cache_dir
 from saepd.models.device import computing_dtype
 from saepd.models.identity import weights_fingerprint
+from saepd.models.windows import attention_windows
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -69,7 +69,7 @@ def is_proven(model: TransformerBridge, longest: int) -> bool:
     """
     check_blocks(model)
     try_native(model)
-    window = attention_window(model)
+    window = min(attention_windows(model.original_model), default=None)
     kinds = ["short"] if window is None or longest <= window else ["short", "long"]
     verdicts = _verdicts.setdefault(model, {})
     for kind in kinds:

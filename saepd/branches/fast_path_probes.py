@@ -21,6 +21,7 @@ from saepd.common.errors import InputError, first_line
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector
 from saepd.models.batching import is_out_of_memory
+from saepd.models.windows import attention_windows
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -69,8 +70,7 @@ def short_probes(model: TransformerBridge) -> list[Probe]:
 
 def long_probes(model: TransformerBridge) -> list[Probe]:
     """Texts longer than a window, and columns that are, though none of their texts is."""
-    window = attention_window(model)
-    assert window is not None
+    window = min(attention_windows(model.original_model))
     tokens = probe_tokens(model, window + 48)
     rows = [tokens[: window + 6], tokens[6:30]]
     texts = [[tokens[30:32], tokens[33:36]]] * 2
@@ -164,14 +164,6 @@ def probe_tokens(model: TransformerBridge, n: int) -> list[int]:
     vocab = min(int(model.cfg.d_vocab), len(model.tokenizer))
     plain = [i for i in ((7 + 977 * j) % vocab for j in range(2 * n)) if i not in special]
     return (plain * 2)[:n]
-
-
-def attention_window(model: TransformerBridge) -> int | None:
-    """Tokens that a block of the model looks back at most; None where all see everything."""
-    hf_model: Any = model.original_model
-    config = hf_model.config.get_text_config()
-    found = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
-    return min((int(w) for w in found if w), default=None)
 
 
 def _merged(plan: Plan, rows: list[list[int]]) -> list[Tensor]:

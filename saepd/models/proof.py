@@ -25,6 +25,7 @@ from saepd.common.files import write_json
 from saepd.models.cache import cache_dir
 from saepd.models.device import computing_dtype
 from saepd.models.identity import weights_fingerprint
+from saepd.models.windows import attention_windows
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -47,7 +48,6 @@ _STEPS = 3
 _BEYOND = 16
 # What the longest text may cost: multiplications on a CPU, and on anything else.
 _CPU_WORK, _DEVICE_WORK = 4e11, 1e14
-_WINDOWS = ("sliding_window", "window_size", "attention_chunk_size", "sliding_window_size")
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def remembered(path: Path) -> Proof | None:
 def _probe_rows(hf_model: Any, tokenizer: Any) -> tuple[list[list[int]], str]:
     config = hf_model.config.get_text_config()
     n_context = int(getattr(config, "max_position_embeddings", None) or _LONG_TOKENS)
-    windows = [w for name in _WINDOWS if isinstance(w := getattr(config, name, None), int) and w]
+    windows = attention_windows(hf_model)
     wanted = max([_LONG_TOKENS, *(w + _BEYOND for w in windows)])
     parameters = sum(p.numel() for p in hf_model.parameters())
     on_cpu = next(hf_model.parameters()).device.type == "cpu"

@@ -2,8 +2,8 @@ import warnings
 
 import pytest
 import torch
-from tiny import ARCHITECTURES, D_MODEL, SITE, save_tiny_model, tiny_tokenizer
-from transformers import AutoModelForCausalLM, OpenAIGPTConfig
+from tiny import ARCHITECTURES, D_MODEL, SITE, save_random, save_tiny_model, tiny_tokenizer
+from transformers import GPTNeoConfig, OpenAIGPTConfig
 
 from saepd.branches import fast_path, fast_path_probes
 from saepd.branches.engine import running
@@ -15,6 +15,7 @@ from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector
 from saepd.models.load import load_model
+from saepd.models.tokens import continuation_ids, prompt_ids
 
 PROMPTS = ["Is it so? Say, is it", "Well", "A prompt that is rather longer than the others are"]
 OPTIONS = [["yes", "no"], ["b", "c d", "very"], ["x"]]
@@ -174,8 +175,7 @@ def test_a_model_that_never_passes_its_sites_is_refused(tmp_path, cache):
     # Its blocks hand on lists, which the bridge's hook at their end lets pass unseen.
     tokenizer = tiny_tokenizer()
     config = OpenAIGPTConfig(vocab_size=len(tokenizer), n_embd=D_MODEL, n_layer=3, n_head=4)
-    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "gpt")
-    tokenizer.save_pretrained(tmp_path / "gpt")
+    save_random(config, tokenizer, tmp_path / "gpt")
     model = load_model(tmp_path / "gpt", device="cpu", trust_bridge=True)
     with pytest.raises(InputError, match="never pass their hook_out"):
         branch(model, PROMPTS, directions())
@@ -185,6 +185,33 @@ def test_a_model_that_never_passes_its_sites_is_refused(tmp_path, cache):
         pytest.raises(InputError, match=r"never passes blocks\.1\.hook_resid_post"),
     ):
         model.original_model(ids)
+
+
+def test_a_window_that_the_engine_does_not_know_is_found_out(tmp_path, cache):
+    # Longer than the first probes, so that only a text beyond it shows that it is there.
+    tokenizer = tiny_tokenizer()
+    config = GPTNeoConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=D_MODEL,
+        num_layers=4,
+        num_heads=4,
+        max_position_embeddings=200,
+        attention_types=[[["global", "local"], 2]],
+        window_size=64,
+    )
+    torch.manual_seed(0)
+    save_random(config, tokenizer, tmp_path / "neo")
+    model = load_model(tmp_path / "neo", device="cpu")
+    assert fast_path.is_proven(model, 60)
+    prompt, texts = "so it is and so it was " * 4, ["yes, so it is", "no", "some day perhaps"]
+    with pytest.warns(UserWarning, match="slowly on texts longer than its window of 64"):
+        [(scores, _)] = score_continuations(model, [prompt], [texts], [])
+    before = prompt_ids(model.tokenizer, prompt)
+    for text, score in zip(texts, scores[0], strict=True):
+        row = before + continuation_ids(model.tokenizer, prompt, text)
+        log_probs = model.original_model(torch.tensor([row])).logits[0].log_softmax(-1)
+        own = log_probs[range(len(before) - 1, len(row) - 1), row[len(before) :]]
+        assert score == pytest.approx(float(own.sum()), abs=1e-3)
 
 
 def test_a_model_without_a_stack_of_blocks_is_refused(fresh):
