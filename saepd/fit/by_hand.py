@@ -34,8 +34,8 @@ def steer(
 
     ``steer(model, sae, {1203: 4.0, 88: -2.0})`` adds 4 to latent 1203 and takes 2 off latent 88.
     What comes back steers as any other direction does: ``compare``, ``branch``, ``generate``,
-    ``with direction.apply(model):``, ``save_to_disk``. Several of them, of several SAEs, act
-    together as a list.
+    ``with direction.apply(model):``, ``save_to_disk``. The sum of several, of SAEs of several
+    sites, acts at all of them.
 
     Args:
         model: The language model.

@@ -248,17 +248,19 @@ class LiveSession:
     def _scored(self, request: LiveRequest) -> OptionScores:
         item = Item(id="asked", prompt=request.prompt, options=request.options)
         directions = self._scaled(request.strengths)
-        sites = {(p.hook_name, p.positions) for d in directions for p in d.parts}
-        is_text = self._config.readout == "text"
-        if len(sites) != 1 or not is_text or any(d.gate is not None for d in directions):
-            # What has run may depend on more than one site, or on the prompt's own gates.
+        if self._config.readout != "text" or not directions:
             return read_options(self.model, item, directions, self._config)[0]
-        [(hook_name, positions)] = sites
         kept = (request.prompt, request.options)
         if kept not in self._captured:
-            prompt = item_prompt(self.model, item.prompt, item.options, self._config)
+            parts = [part for direction in directions for part in direction.parts]
+            specs = {part.positions for part in parts}
             self._captured[kept] = capture_prompts(
-                self.model, [prompt], hook_name, positions=positions, continuations=[item.options]
+                self.model,
+                [item_prompt(self.model, item.prompt, item.options, self._config)],
+                min(parts, key=lambda part: part.block).hook_name,
+                positions=specs.pop() if len(specs) == 1 else "every",
+                continuations=[item.options],
+                gates=[d.gate for d in directions if d.gate is not None],
             )
             self.n_captured += 1
             _forget(self._captured)

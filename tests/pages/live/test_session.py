@@ -3,13 +3,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import SITE, save_tiny_sae
+from tiny import D_MODEL, SITE, save_tiny_sae
 
 from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.generate import generate_batch
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector, EditLatents
+from saepd.directions.gate import Gate
 from saepd.directions.saving import load_from_disk
 from saepd.features.index.build import build_index
 from saepd.features.index.config import IndexConfig
@@ -67,6 +68,22 @@ def test_bars_are_what_reading_gives_and_a_slider_runs_no_prefix(session, llama)
     assert session.n_captured == 1
     session.options({**ASKED, "prompt": "Another?"})
     assert session.n_captured == 2
+
+
+def test_a_slider_runs_no_prefix_of_gated_directions_at_several_places(llama, random_sae):
+    gate = Gate(SITE, 0.2 * torch.ones(D_MODEL), bias=0.5)
+    above = Direction("a", "blocks.2.hook_resid_post", AddVector(torch.ones(D_MODEL)), "every")
+    gated = Direction("a", SITE, AddVector(torch.ones(D_MODEL)), also=(above,), gate=gate)
+    other = Direction("b", SITE, EditLatents(random_sae(), [3], [2.0], "clamp"), "prompt")
+    session = LiveSession(llama, [gated, other])
+    item = Item(id="q", prompt="So?", options=tuple(ASKED["options"]))
+    for strengths in ((1.0, 1.0), (-2.0, 0.5)):
+        asked = {**ASKED, "strengths": dict(zip(session.names, strengths, strict=True))}
+        scaled = [s * d for s, d in zip(strengths, session.directions, strict=True)]
+        [scores] = read_options(llama, item, scaled)
+        shares = torch.tensor(list(session.options(asked)["branches"].values()))
+        torch.testing.assert_close(shares, scores.log_probs().exp(), atol=1e-4, rtol=1e-3)
+    assert session.n_captured == 1
 
 
 def test_another_merge_needs_no_model(session, monkeypatch):
