@@ -44,7 +44,7 @@ _PACKAGES = (
     *("numpy", "scipy", "scikit-learn"),
 )
 # Raised when a method, or what all of them are given, comes to mean other numbers.
-VERSION = 4
+VERSION = 5
 
 Report = Callable[[str, int, int], None]
 

@@ -57,7 +57,7 @@ from saepd.readout.softmax import OptionValues, SoftmaxWeights
 
 # Nats an answer: no smaller gain is worth a direction or a gate, however sure it is.
 _WORTH = 1e-3
-# Answers that controls run on: their gain is known to a few thousandths of a nat then.
+# Answers that controls run on: their gain is known to about a hundredth of a nat then.
 _CONTROLLED = 200
 
 _Fit: TypeAlias = Callable[..., Mapping[str, Part]]

@@ -177,8 +177,8 @@ def _fit(rows: Sequence[Row], penalty: SoftmaxWeights, size: float, start: Part 
         centre = np.concatenate([start.readout, np.zeros(len(start.values))])
     if sum(map(len, effects)) < effects[0].shape[1]:
         # A ridge never leaves the span of what it is fitted on, which few answers leave small.
-        axes = np.linalg.qr(np.concatenate(effects).T).Q
-        effects = [own @ axes for own in effects]
+        axes, along = np.linalg.qr(np.concatenate(effects).T)
+        effects = np.split(along.T, np.cumsum([len(own) for own in effects])[:-1])
         penalty = penalty[: n_readout + axes.shape[1]]
         centre = None if centre is None else centre[: len(penalty)]
     found = fit_softmax(
