@@ -1,10 +1,12 @@
 """The pages in a real browser: what is typed, moved and clicked, and that nothing else happens."""
 
+import re
 import shutil
 import threading
 
 import pytest
 import torch
+from reported import write_evaluation, write_fit, write_sweep, write_triage
 from tiny import D_MODEL, SITE
 
 from saepd.directions.direction import Direction
@@ -187,6 +189,33 @@ def test_text_stays_text_and_what_is_wrong_is_a_sentence(opened, live):
     page.dispatch_event("#options", "change")
     page.wait_for_selector("#bars th:has-text('כן')")
     assert page.inner_text("#error") == ""
+
+
+@pytest.mark.parametrize("kind", ["fit", "evaluation", "sweep", "triage"])
+def test_a_report_is_gone_through_and_its_texts_stay_texts(
+    opened, kind, hostile, llama, random_sae, tmp_path
+):
+    write = {
+        "fit": lambda: write_fit(tmp_path, llama, random_sae(), hostile),
+        "evaluation": lambda: write_evaluation(tmp_path, hostile, left=hostile),
+        "sweep": lambda: write_sweep(tmp_path, hostile),
+        "triage": lambda: write_triage(tmp_path, hostile, left=hostile),
+    }
+    write[kind]()
+    page = opened(write_report(tmp_path).as_uri())
+    links, headings = page.locator("nav a"), page.locator("section > h2")
+    assert links.all_inner_texts() == headings.all_inner_texts()
+    assert links.count() > 1
+    for i in range(links.count()):
+        page.evaluate("scrollTo(0, 0)")
+        links.nth(i).focus()
+        page.keyboard.press("Enter")
+        playwright.expect(page).to_have_url(re.compile(f"#part{i + 1}$"))
+        playwright.expect(headings.nth(i)).to_be_in_viewport()
+    said = " ".join(page.locator("body").text_content().split())
+    assert hostile in said
+    assert page.locator("img, script, iframe, a:not([href^='#part'])").count() == 0
+    assert page.evaluate("window.ran") is None
 
 
 @pytest.mark.parametrize(("width", "scheme"), SIZES)

@@ -3,9 +3,9 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
+from reported import evaluation_row, write_evaluation, write_fit, write_sweep, write_triage
 from tiny import D_MODEL, SITE
 
 from saepd.common.errors import InputError
@@ -17,10 +17,6 @@ from saepd.fit.verdict import Cost, Verdict
 from saepd.metrics.intervals import Interval
 from saepd.pages.page import Section, page
 from saepd.pages.report import report, write_report
-from saepd.sweeps.point.identity import point_content
-from saepd.sweeps.results.outcome import PointOutcome
-from saepd.sweeps.results.store import ResultStore
-from saepd.sweeps.space.points import numbered
 
 HOSTILE = "<script>alert(1)</script>\" onload='x' javascript:alert(2)"
 
@@ -86,15 +82,7 @@ def test_a_page_can_be_gone_through_and_forbids_scripts():
 
 @pytest.fixture
 def steering(tmp_path, llama, random_sae):
-    sae = random_sae()
-    directions = [
-        Direction(HOSTILE[:20], SITE, EditLatents(sae, [3, 7], [1.0, -4.0]), lineage={"n": 5}),
-        Direction("b", SITE, EditLatents(sae, [7, 9], [2.0, 0.5]), coefficient=2.0),
-        Direction("dense", SITE, AddVector(torch.ones(D_MODEL))),
-    ]
-    verdict = {"sentence": f"Worth it. {HOSTILE}", "of_each": [{"perspective": "b", "gain": 0.25}]}
-    save_to_disk(directions, tmp_path, llama, verdict)
-    return tmp_path
+    return write_fit(tmp_path, llama, random_sae(), HOSTILE)
 
 
 def test_the_report_of_a_fit_tells_verdict_directions_and_latents(steering):
@@ -163,53 +151,9 @@ def test_a_fit_without_a_verdict_says_so(tmp_path, llama):
 # --- an evaluation ---
 
 
-def row(method, null, perspective, value):
-    return {
-        "method": method,
-        "title": f"{method} title",
-        "null": null,
-        "perspective": perspective,
-        "js_distance": value,
-        "js_ci": [value - 0.1, value + 0.1],
-        "js_minus_best_null": None if null else [-0.1, -0.2, -0.05],
-    }
-
-
 @pytest.fixture
 def evaluation(tmp_path):
-    names = ("all", "left", "right")
-    rows = [row("ours", False, p, 0.2) for p in names] + [row("base", True, p, 0.3) for p in names]
-    summary = {
-        "rows": rows,
-        "methods": {"ours": "what we do", "base": "what is there"},
-        "config": {"task": "mine", "perspectives": ["left", "right"], "version of torch": "9.9"},
-        "n_test_items": [6],
-        "left_out": {"too short": 3},
-    }
-    (tmp_path / "summary.json").write_text(json.dumps(summary))
-    items = [
-        {"id": f"q{i}", "prompt": f"Question {i} {HOSTILE}", "options": ["Yes", "No"]}
-        for i in range(6)
-    ]
-    (tmp_path / "items.json").write_text(json.dumps(items))
-    frame = pd.DataFrame(
-        [
-            {
-                "draw": 0,
-                "method": method,
-                "item": f"q{i}",
-                "perspective": name,
-                "probabilities": [0.1 + 0.1 * i, 0.9 - 0.1 * i],
-                "readable": True,
-                "gold": [0.15, 0.85],
-            }
-            for method in ("ours", "base")
-            for i in range(6)
-            for name in ("left", "right")
-        ]
-    )
-    frame.to_parquet(tmp_path / "predictions.parquet")
-    return tmp_path
+    return write_evaluation(tmp_path, HOSTILE)
 
 
 def test_the_report_of_an_evaluation_tells_numbers_pictures_and_questions(evaluation):
@@ -231,7 +175,8 @@ def test_the_report_of_an_evaluation_tells_the_populations_rows_where_there_are_
     assert "One answer for the whole population" not in words(evaluation)
     summary = json.loads((evaluation / "summary.json").read_text())
     summary["methods"]["merge"] = "one answer"
-    summary["population"] = [row("merge", False, "all", 0.25), row("base", True, "all", 0.3)]
+    rows = (("merge", False, 0.25), ("base", True, 0.3))
+    summary["population"] = [evaluation_row(id_, null, "all", value) for id_, null, value in rows]
     (evaluation / "summary.json").write_text(json.dumps(summary))
     said = words(evaluation)
     assert {"One answer for the whole population", "merge title", "one answer"} <= set(said)
@@ -266,22 +211,7 @@ def test_damaged_files_of_an_evaluation_are_refused(evaluation, name, said):
 
 
 def test_the_report_of_a_sweep_tells_best_points_and_what_mattered(tmp_path):
-    store = ResultStore(tmp_path)
-    gains = {1.0: 0.01, 2.0: 0.05, 4.0: 0.03}
-    points = numbered([{"coefficient": c, "k": 8} for c in (*gains, 8.0)])
-    for point in points:
-        flat = point.config.flat()
-        content = {"content": point_content(point.config)}
-        if flat["coefficient"] not in gains:
-            store.add(PointOutcome("bad", flat, {"error": HOSTILE, **content}, failed=True))
-            continue
-        gain = gains[flat["coefficient"]]
-        result = {
-            "metrics": {"gain": gain, "kl_to_base": 0.1 * flat["coefficient"]},
-            "intervals": {"gain": [gain - 0.02, gain + 0.02]},
-            **content,
-        }
-        store.add(PointOutcome(point.key, flat, result))
+    write_sweep(tmp_path, HOSTILE)
     said = words(tmp_path)
     lead = "Best of 3 points: gain +0.0500 (95% interval +0.030 to +0.070), with coefficient 2."
     assert any(text.startswith(lead) for text in said)
@@ -298,28 +228,7 @@ def test_the_report_of_a_sweep_tells_best_points_and_what_mattered(tmp_path):
 
 @pytest.fixture
 def triage(tmp_path):
-    listed = [
-        {
-            "rank": i + 1,
-            "id": f"q{i}",
-            "prompt": f"Question {i} {HOSTILE}",
-            "options": ["Yes", "No"],
-            "need": 1 - 0.1 * i,
-            "reasons": ["model unsure"],
-            "why": f"model unsure {HOSTILE}",
-            "of_reason": {"model unsure": 0.5, "easily swayed": None},
-            "scores": {"entropy": 0.6},
-            "flip": {"left": None},
-            "answers": ["Yes", "No"],
-            "branches": {"base": [0.5, 0.5], "left": [None, None]},
-            "mass": {"base": 0.1},
-            "warning": "",
-        }
-        for i in range(7)
-    ]
-    text = "".join(json.dumps(one) + "\n" for one in listed)
-    (tmp_path / "triage.jsonl").write_text(text)
-    return tmp_path
+    return write_triage(tmp_path, HOSTILE)
 
 
 def test_the_report_of_a_triage_tells_who_needs_a_person_and_why(triage):
