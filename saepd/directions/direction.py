@@ -57,10 +57,11 @@ class Direction:
     both do, at all of their sites.
 
     Attributes:
-        perspective: Whose direction this is; also the name of its branch.
-        hook_name: The site, such as ``blocks.15.hook_resid_post``.
-        edit: What is done to the activation there.
-        positions: See `saepd.models.positions`.
+        perspective: Name of the perspective, which its branch has too.
+        hook_name: Name of the site that is edited, such as ``blocks.15.hook_resid_post``.
+        edit: What is done to the activation at the site.
+        positions: Where in a text the edit acts: answer, generated, prompt, last(n), after("text"),
+            all or every; see `saepd.models.positions`.
         coefficient: Multiplies the whole difference that the edit makes; unit-free.
         lineage: How it came about (model, SAE, feedback hash, settings); JSON values.
         readout: The readout that was fitted together with it, which `saepd.read_options` uses; None

@@ -81,7 +81,7 @@ class AddVector:
     """Adds one vector wherever it acts; no SAE is needed.
 
     Attributes:
-        vector: What is added, in residual units.
+        vector: What is added, [d_model], in units of the residual.
 
     Raises:
         InputError: it is no vector of finite numbers.
@@ -119,11 +119,14 @@ class AddVector:
 class EditLatents:
     """Edits some latents of one SAE, and leaves what the SAE cannot see as it is.
 
+    An activation h becomes ``h + decode(edit(encode(h))) - decode(encode(h))``, so that the SAE's
+    error of reconstruction stays in it.
+
     Attributes:
-        sae: An inference SAE; see `saepd.saes.abilities`.
-        latents: Ids of the edited latents, each once.
-        values: Amounts to add (``add``) or activations to hold (``clamp``), in the SAE's activation
-            units, or factors (``scale``): one for each latent. None for ``ablate``.
+        sae: SAE in evaluation mode, as `saepd.load_sae` gives it; see `saepd.saes.abilities`.
+        latents: Ids of the edited latents, [k], each once.
+        values: One number for each latent, [k]: amounts to add (``add``) or activations to hold
+            (``clamp``), in the SAE's activation units, or factors (``scale``). None for ``ablate``.
         mode: What happens to each latent: ``add``, ``scale``, ``clamp`` or ``ablate``.
 
     Raises:
@@ -218,7 +221,7 @@ class Reconstruct:
     """Replaces an activation by its SAE's reconstruction: a control, which measures that cost.
 
     Attributes:
-        sae: An inference SAE; see `saepd.saes.abilities`.
+        sae: SAE in evaluation mode, as `saepd.load_sae` gives it; see `saepd.saes.abilities`.
 
     Raises:
         InputError: an SAE that cannot steer, or a transcoder.

@@ -48,10 +48,10 @@ class Gate:
     Attributes:
         hook_name: The site that is read, where directions may act or where the SAE reads; its
             block may not be above the direction's.
-        weights: Of each axis of the residual, or of each latent of the SAE.
+        weights: Weight of each axis of the residual, [d_model], or of each latent, [d_sae].
         mean: What is taken off the reading first; zero if not given.
         scale: What the reading is divided by then, positive; one if not given.
-        bias: Added to the score.
+        bias: Number that is added to the score.
         sae: The dictionary whose latents are read; None to read the residual itself.
         rule: How the amount follows from the score: ``linear``, ``above`` or ``below``.
         threshold: Score above or below which the direction is written.
@@ -60,9 +60,8 @@ class Gate:
 
     Raises:
         InputError: numbers that are not finite or not equally many, a scale that is not positive,
-            limits of another rule or in the wrong order,
-            a site where no direction could act, an SAE of another site or width, or an unknown
-            rule.
+            limits of another rule or in the wrong order, a site where no direction could act, an
+            SAE of another site or width, or an unknown rule.
     """
 
     hook_name: str

@@ -70,8 +70,8 @@ def evaluate(
         sae: A dictionary of one of its sites; or several, of which learned directions use all, and
             other methods the first.
         task: Questions and answers; all of its perspectives take part.
-        config: Settings.
-        out: The folder.
+        config: Which questions are held out, and how much feedback all methods are given.
+        out: Folder that the files are written to.
         methods: Ids in `METHODS`, or ``all``; those that the task allows and that are not costly
             if None.
         progress: Called with what is being done, the step, and the number of steps.

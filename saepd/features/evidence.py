@@ -183,12 +183,15 @@ def explain(
 
     Args:
         model: The language model.
-        sae: The dictionary.
-        pairs: The encoded feedback.
-        features: The latents chosen for the perspective.
-        n: Latents that are explained.
-        n_contexts: Texts for, and texts against, that are given of each.
+        sae: The dictionary that the latents are of.
+        pairs: The encoded feedback, from `encode_pairs`.
+        features: The latents chosen for the perspective, from `select_features`.
+        n: Number of latents that are explained at most.
+        n_contexts: Number of texts for, and of texts against, that each latent is shown in.
         index: What latents do in other texts, for labels and contexts.
+
+    Returns:
+        One piece of evidence for each latent, the strongest first.
     """
     latents = features.latents[:n]
     tokens = [[]] * len(latents)

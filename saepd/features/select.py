@@ -111,6 +111,11 @@ def select_features(pairs: Pairs, perspective: str, config: FeatureConfig) -> Fe
     in 9 of 10 draws hold at most one false one in expectation (Meinshausen and Buehlmann 2010,
     theorem 1).
 
+    Args:
+        pairs: The encoded feedback of all perspectives, from `encode_pairs`.
+        perspective: Name of the perspective whose latents are chosen.
+        config: How many latents are kept, and what screens them.
+
     Raises:
         InputError: fewer than two rows of the perspective, or (``others``) of the rest; or rows
             that do not differ at any latent.

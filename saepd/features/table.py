@@ -159,7 +159,7 @@ def feature_table(
         config: How latents are read and chosen.
         readout: How a question is put to the model.
         index: What latents do in other texts, for labels and contexts.
-        top: Latents of each perspective that are explained.
+        top: Number of latents of each perspective that are explained.
         progress: Called with what is being done, how much of it is done, and of how much.
 
     Raises:

@@ -24,7 +24,8 @@ def sample_feedback(
         feedback: Rows of any perspectives, a file of them or a pandas frame.
         n: Rows per perspective.
         seed: Any integer from 0.
-        perspectives: Whose rows to draw, in which order; everybody's, sorted by name, if None.
+        perspectives: Names of the perspectives whose rows are drawn, in this order; all, sorted by
+            name, if None.
 
     Returns:
         n rows of the first perspective, then n of the next.

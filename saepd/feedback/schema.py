@@ -75,10 +75,14 @@ class Item(Question):
     Attributes:
         id: Name of the question.
         prompt: The question itself, without its options.
-        options: Two or more, in their natural order; none for free text.
-        topic: Questions of one topic are spread evenly when items are split; may be empty.
+        options: Texts of the options, two or more, in their natural order; none for free text.
+        topic: Name of what the question is about, or nothing; questions of one topic are spread
+            evenly when items are split.
         distributions: Perspective -> share of each option, [n_options], summing to 1; may be empty.
         counts: Perspective -> number of respondents behind its distribution; may be empty.
+
+    Raises:
+        FieldError: an `InputError` that tells what is wrong with each field.
     """
 
     topic: NameOrEmpty = ""
@@ -92,14 +96,18 @@ class Feedback(Question):
     Attributes:
         id: Name of this row, unique in its file.
         prompt: The question itself, without its options.
-        options: Two or more, in their natural order; none for free text.
-        perspective: Whose feedback this is.
+        options: Texts of the options, two or more, in their natural order; none for free text.
+        perspective: Name of the perspective that says it.
         item: Id of the question; derived from prompt and options where none is given, so rows
             that ask the same belong to the same item.
         comment: What was said about the question in free words.
-        distribution: Share of each option, [n_options], summing to 1.
+        distribution: Share of each option among the answers of a group, [n_options], summing to 1.
         answer: One of the options, which it may differ from in blanks and characters that cannot be
-            told apart by eye; any text where there are none.
+            told apart by eye; any text where there are none. It may be missing beside a comment or
+            a distribution.
+
+    Raises:
+        FieldError: an `InputError` that tells what is wrong with each field.
     """
 
     perspective: Perspective

@@ -17,15 +17,21 @@ SURVEY_PERSPECTIVES = ("Democrat", "Independent", "Republican")
 
 
 def survey_items() -> list[Item]:
-    """The 25 questions, each with the distribution and the count of every perspective."""
+    """The packaged survey's 25 questions, each with what every perspective answered.
+
+    They are of the General Social Survey of 2018: 18 on national spending, 7 on abortion. Its
+    perspectives are party identifications, of which each item knows the share of every option and
+    the number of respondents.
+    """
     text = _data("gss_items.jsonl").read_text(encoding="utf-8")
     return [Item.model_validate_json(line) for line in text.splitlines()]
 
 
 def survey_feedback() -> Iterator[Feedback]:
-    """Every answer of every respondent as a row, respondent by respondent.
+    """The packaged survey's answers: a row for each answer of each respondent, one after another.
 
-    A row's id is the item's and the respondent's, as in ``natspac-17``.
+    A row's perspective is the respondent's party identification (Democrat, Independent or
+    Republican), and its id the item's and the respondent's, as in ``natspac-17``.
     """
     items = survey_items()
     lines = _data("gss_answers.csv").read_text(encoding="utf-8").splitlines()

@@ -64,11 +64,15 @@ def small_margin(log_probs: LogProbs) -> PerItem:
 def branch_disagreement(branches: BranchOptions) -> PerItem:
     """Generalised Jensen-Shannon divergence of the branches: H(mean of p_i) - mean of H(p_i).
 
-    All branches weigh the same (Lin 1991, eq. 5.1). In nats, from 0 (all the same) to the log of
-    the number of branches (no option shared); it does not change when branches are reordered.
+    All branches weigh the same (Lin 1991, eq. 5.1), and their order does not matter.
 
     Args:
-        branches: The base model and every branch; an array or nested lists will do as well.
+        branches: Log-probs of the options under the base model and every branch, in nats,
+            [..., branches, options]; an array or nested lists will do as well.
+
+    Returns:
+        One number an item, [...], in nats: from 0 (all branches say the same) to the log of the
+        number of branches (they share no option).
 
     Raises:
         InputError: fewer than two options, or values that are not log-probs.

@@ -2,7 +2,7 @@
 
 Pure functions on log-probs in nats: branch 0 is the base model (l_b), the others are steered (l_i).
 The last dimension may be a vocabulary or the options of a question; leading ones are a batch.
-``merge`` checks what it is given; the operators below it take checked, normalised float32
+``merge_branches`` checks what it is given; the operators below it take checked, normalised float32
 log-probs and return normalised ones.
 """
 
@@ -33,13 +33,16 @@ _LOG_TINY = math.log(_TINY)
 def merge_branches(branches: BranchLogProbs, config: MergeConfig) -> Merged:
     """Merge branches by the operator that the config names.
 
+    The operators, with their formulas and sources, are the functions of `saepd.merge.operators`.
+
     Args:
-        branches: Log-softmaxed over the last dimension, nats; -inf is allowed. Branch 0 is the
-            base, at least one steered branch follows. An array or nested lists will do as well.
-        config: The operator and its numbers.
+        branches: Log-probs in nats, [..., branches, vocab], log-softmaxed over the last dimension,
+            which may be options as well; -inf is allowed. Branch 0 is the base, at least one
+            steered branch follows. An array or nested lists will do as well.
+        config: Name of the operator, and the numbers that it takes.
 
     Returns:
-        Normalised log-probs, nats, float32.
+        Normalised log-probs, [..., vocab], nats, float32.
 
     Raises:
         InputError: too few dimensions, branches or options, values that are not log-probs (NaN, or
@@ -94,7 +97,7 @@ def pluralistic_weights(
       weighs most of all.
 
     Raises:
-        InputError: as ``merge``.
+        InputError: as `merge_branches`.
     """
     branches = _checked(branches)
     plausible = _plausible(branches, config.tau)

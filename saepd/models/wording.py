@@ -37,6 +37,9 @@ class ReadoutConfig:
         style: How a question is put to the model: as ``plain`` text, or in its ``chat`` template.
         length_normalised: Divide each option's log-likelihood by its number of tokens.
         template: Plain prompt of the text readout; ``{prompt}`` stands for the question.
+
+    Raises:
+        InputError: an unknown readout or style, or a template that the question has no place in.
     """
 
     readout: Kind = "text"

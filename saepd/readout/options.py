@@ -55,11 +55,14 @@ def read_options(
     Args:
         model: The language model.
         items: One item with options, or several.
-        directions: The branches, or a fit; without any, only the base is read.
-        config: How to read; by default as the directions' readout was fitted, or else text in
-            plain style.
+        directions: Directions of the branches, or a fit; without any, only the base is read.
+        config: How options are read; if None, as the directions' readout was fitted, or else by
+            their texts in plain style.
         prefix: Text in front of every prompt, such as examples.
         raw: Read the options as the model scores them, whatever readout directions carry.
+
+    Returns:
+        The scores of each item, in the order of the items; branch 0 is the base.
 
     Raises:
         InputError: what is no item, one without options, options that cannot be told apart by

@@ -117,7 +117,7 @@ def assess(
         directions: One per perspective, or a fit; without any, only what the base model says is
             scored. A readout that was fitted with them reads the options, the base's too.
         reading: From `fit_reading`; raw probabilities by default.
-        config: Settings.
+        config: How options and free text are read, and how far directions may sway answers.
         progress: Called with what is being done, the step, and the number of steps.
 
     Returns:

@@ -71,7 +71,10 @@ def triage_items(assessments: Sequence[Assessment], budget: int | None = None) -
 
     Args:
         assessments: From `saepd.assess`.
-        budget: How many to list; all if None.
+        budget: Number of items to list; all if None.
+
+    Returns:
+        The items with their need, from 0 to 1, and why each stands where it does.
 
     Raises:
         InputError: no items, or a budget below 1.

@@ -111,6 +111,9 @@ def compare(
         sampling: How tokens are drawn, and where a text ends.
         progress: Told now and then how many texts are done, and of how many.
 
+    Returns:
+        For each prompt both texts, each token with its KL from base to steered, in nats.
+
     Raises:
         InputError: as `generate_branches`, or no direction.
     """

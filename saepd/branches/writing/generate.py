@@ -50,8 +50,16 @@ def generate(
 ) -> Iterator[str]:
     """Stream the text that the merged branches write after a prompt.
 
-    Pieces are whole characters, and none of them may be taken back: what could be the beginning of
-    a stop text waits until it is known not to be.
+    Args:
+        model: From `saepd.load_model`.
+        prompt: Text of any length that the context has room for.
+        directions: One entry a branch; an entry of several directions applies them together.
+        merge_config: How branches are merged at every token; `MergeConfig` as it is if None.
+        sampling: How tokens are drawn, and where the text ends.
+
+    Yields:
+        Pieces of whole characters, none of which is taken back: what could be the beginning of a
+        stop text waits until it is known not to be.
 
     Raises:
         InputError: before anything runs, an empty or too long prompt, no directions, or one that

@@ -68,8 +68,8 @@ def build_index(
         model: The language model.
         sae: A dictionary of one of its sites.
         texts: Texts, or files of them: ``.txt``, ``.jsonl`` and ``.jsonl.gz`` (field ``text``).
-        folder: Where the index goes.
-        config: How texts are read.
+        folder: Folder that the index is written to.
+        config: How texts are cut and counted.
         about: Where the texts come from and under which licence, as the index shall say it.
         labels: Files of what others say that latents are about; see `read_labels`.
         progress: Called with what is being done, how much of it is done, and of how much.

@@ -122,6 +122,9 @@ def search(
         sae: The SAE that the index is of, which texts need.
         n: Latents that are returned at most.
 
+    Returns:
+        The latents, best first, each with its score (see `FoundLatent`).
+
     Raises:
         InputError: neither words nor texts, or both; an empty one; words that no latent has; an
             index of another SAE.
