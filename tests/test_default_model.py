@@ -11,7 +11,7 @@ import torch
 
 import saepd
 from saepd.cli.demo import DEMO_METHODS
-from saepd.directions.direction import apply_all
+from saepd.directions.applying import apply_all
 from saepd.directions.edits import EditLatents
 from saepd.evaluation.config import DrawConfig, EvaluationConfig
 from saepd.evaluation.run import evaluate

@@ -12,7 +12,8 @@ from saepd.branches.neutral import NEUTRAL_PROMPTS
 from saepd.common.checks import check_number
 from saepd.common.errors import InputError
 from saepd.directions.accepting import Directions, as_directions
-from saepd.directions.direction import Direction, check_fits
+from saepd.directions.applying import check_fits
+from saepd.directions.direction import Direction
 from saepd.models.sites import SiteBatch, read_site
 
 if TYPE_CHECKING:

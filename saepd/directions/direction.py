@@ -8,35 +8,29 @@ runs many at once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import isfinite
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from saepd.common.errors import InputError
 from saepd.common.frames import as_frame
 from saepd.common.html import card, facts, note, table
+from saepd.directions.adding import added
+from saepd.directions.applying import apply_all
 from saepd.directions.edits import AddVector, Edit, EditLatents
 from saepd.directions.fitted_readout import FittedReadout
 from saepd.directions.gate import Gate
 from saepd.directions.modes import DEFAULT_POSITIONS
-from saepd.directions.pass_watcher import PassWatcher
 from saepd.directions.sites import (
-    activation_read,
-    check_site,
-    check_there,
-    hook_point,
     same_site,
 )
 from saepd.feedback.fields import perspective_name
-from saepd.models.identity import same_model
-from saepd.models.in_use import steering
 from saepd.models.position_specs import parse_positions
 from saepd.saes.abilities import WRITABLE_SITE
 from saepd.saes.load import written_site
@@ -248,7 +242,7 @@ class Direction:
     def __add__(self, other: Direction) -> Direction:
         if not isinstance(other, Direction):
             return NotImplemented
-        return _sum(self, other)
+        return added(self, other)
 
     def __sub__(self, other: Direction) -> Direction:
         return self + -other
@@ -272,52 +266,6 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-def _sum(one: Direction, other: Direction) -> Direction:
-    """The direction that does what both do, with what their lineages have in common.
-
-    Vectors that are added at the same places are added up; whatever else they do, it does side by
-    side. A readout was fitted for one direction's branch, so the sum keeps it only where both have
-    the same.
-    """
-    both = f"directions {one.perspective!r} and {other.perspective!r}"
-    if one.gate is not other.gate:
-        raise InputError(
-            f"{both} have no sum, since a gate decides how much of one is written: give them as "
-            "one branch, [d1, d2]"
-        )
-    if one.edit.width != other.edit.width or _is_elsewhere(one.lineage, other.lineage):
-        raise InputError(f"{both} are for different models, so they have no sum")
-    name = f"{one.perspective} + {other.perspective}"
-    if same_places(one, other):
-        pairs = zip(one.parts, other.parts, strict=True)
-        parts = [part for pair in pairs for part in _added_up(*pair)]
-    else:
-        parts = [*one.parts, *other.parts]
-    # Coefficients of further sites are shares of the first's, which so must not be zero.
-    parts.sort(key=lambda part: part.coefficient == 0)
-    first, *further = [replace(part, perspective=name, gate=None) for part in parts]
-    shares = [part.scaled(part.coefficient / (first.coefficient or 1.0)) for part in further]
-    lineage = {k: v for k, v in one.lineage.items() if other.lineage.get(k) == v}
-    readout = one.readout if one.readout == other.readout else None
-    return replace(first, lineage=lineage, readout=readout, gate=one.gate, also=tuple(shares))
-
-
-def _added_up(one: Direction, other: Direction) -> list[Direction]:
-    """Two edits of one place as one, where neither depends on the text."""
-    if one.constant is None or other.constant is None:
-        return [one, other]
-    summed = AddVector(one.constant + other.constant.to(one.constant))
-    return [replace(one, edit=summed, coefficient=1.0)]
-
-
-def same_places(one: Direction, other: Direction) -> bool:
-    """Whether two directions write at the same positions of the same sites, in the same order."""
-    return len(one.parts) == len(other.parts) and all(
-        same_site(mine.hook_name, yours.hook_name) and mine.positions == yours.positions
-        for mine, yours in zip(one.parts, other.parts, strict=True)
-    )
-
-
 def _check_further(where: str, perspective: str, also: Sequence[Direction]) -> None:
     """Refuse what is no plain direction of the same perspective at another site."""
     for part in also:
@@ -332,99 +280,3 @@ def _check_further(where: str, perspective: str, also: Sequence[Direction]) -> N
                 f"{where}: what it also does has a gate, a readout or further sites of its own: "
                 "these belong to the whole direction"
             )
-
-
-def _is_elsewhere(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two lineages name different models."""
-    return any(
-        name in one and name in other and one[name] != other[name]
-        for name in ("model", "model_fingerprint")
-    )
-
-
-def check_fits(model: TransformerBridge, directions: Sequence[Direction]) -> None:
-    """Refuse directions that were made for another model.
-
-    Raises:
-        InputError: a site the model does not have, another width, or another model's name.
-    """
-    width = int(model.cfg.d_model)
-    for direction in (part for one in directions for part in one.parts):
-        where = f"direction {direction.perspective!r}"
-        check_site(model, direction.hook_name, where)
-        own = direction.edit.width
-        if own != width:
-            raise InputError(f"{where} has width {own}, but the model's residual has {width}")
-        check_there(model, direction.reads, where)
-        if direction.gate is not None:
-            check_there(model, direction.gate.hook_name, f"the gate of {where}")
-            if direction.gate.width != width:
-                raise InputError(
-                    f"the gate of {where} has width {direction.gate.width}, but the model's "
-                    f"residual has {width}"
-                )
-        made_for = direction.lineage.get("model")
-        if (
-            made_for is not None
-            and made_for != model.cfg.model_name
-            and not same_model(model, made_for, direction.lineage.get("model_fingerprint"))
-        ):
-            raise InputError(
-                f"{where} was made for {made_for!r}, not for {model.cfg.model_name!r}: "
-                "load that model, or fit new directions"
-            )
-
-
-def _share(watcher: PassWatcher, direction: Direction) -> Float[Tensor, "batch seq"]:
-    """How much of a direction each position of the current pass gets."""
-    mask = watcher.mask(direction.positions)
-    if direction.gate is None:
-        return mask
-    return mask * watcher.amounts(direction.gate).unsqueeze(-1)
-
-
-@contextmanager
-def apply_all(
-    model: TransformerBridge, directions: Sequence[Direction]
-) -> Iterator[TransformerBridge]:
-    """Let several directions act together; each sees the site as it was before any of them.
-
-    Afterwards, also after an exception, the model is as it was: every hook is removed by its
-    handle, and hooks of the user's own stay.
-
-    Raises:
-        InputError: a direction that does not fit, or a model that another thread is steering.
-    """
-    check_fits(model, directions)
-    watcher = PassWatcher(model, [d.gate for d in directions if d.gate is not None])
-    parts = [part for direction in directions for part in direction.parts]
-    with ExitStack() as stack:
-        stack.enter_context(steering(model))
-        stack.enter_context(watcher.watching())
-        points = [hook_point(model, d.hook_name) for d in parts]
-        held: dict[str, torch.Tensor] = {}
-        # By hook point, because one may have several names.
-        for point in dict.fromkeys(points):
-            here = [d for d, its in zip(parts, points, strict=True) if its is point]
-
-            def edit(
-                _module: object, _args: object, h: torch.Tensor, here: list[Direction] = here
-            ) -> torch.Tensor:
-                if watcher.is_off:
-                    return h
-                return h + sum(
-                    d.delta(activation_read(d.reads, d.hook_name, h, held))
-                    * _share(watcher, d).unsqueeze(-1).to(h)
-                    for d in here
-                )
-
-            stack.callback(point.register_forward_hook(edit).remove)
-            stack.enter_context(watcher.checking(point, here[0].hook_name))
-        for name in {d.reads for d in parts if d.reads != d.hook_name}:
-
-            def hold(_module: object, _args: object, h: torch.Tensor, name: str = name) -> None:
-                if not watcher.is_off:
-                    held[name] = h
-
-            stack.callback(hook_point(model, name).register_forward_hook(hold).remove)
-        yield model

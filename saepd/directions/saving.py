@@ -17,7 +17,8 @@ from safetensors.torch import load, save
 from saepd.common.errors import InputError
 from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE, write_atomically
 from saepd.directions.accepting import Directions, as_directions
-from saepd.directions.direction import Direction, check_fits
+from saepd.directions.applying import check_fits
+from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector
 from saepd.directions.entries import NUMBERS, direction_of, entry_of, numbers_of
 from saepd.directions.hub_folder import local_folder

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from saepd.branches.dose import scale_to_dose
 from saepd.directions.accepting import Directions, as_directions
-from saepd.directions.direction import Direction, check_fits
+from saepd.directions.applying import check_fits
+from saepd.directions.direction import Direction
 from saepd.directions.edits import EditLatents
 from saepd.directions.saving import made_with
 from saepd.fit.budget import scale_to_kl

@@ -19,7 +19,8 @@ from scipy.special import log_softmax
 
 from saepd.common.errors import InputError
 from saepd.directions.accepting import Directions, as_directions
-from saepd.directions.direction import Direction, same_places
+from saepd.directions.adding import same_places
+from saepd.directions.direction import Direction
 from saepd.directions.fitted_readout import FittedReadout
 from saepd.feedback.accepting import FeedbackLike, as_feedback
 from saepd.fit.asked import Answer, Asked, Pair, ask

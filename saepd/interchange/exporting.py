@@ -12,7 +12,7 @@ from saepd.common.checks import check_choice
 from saepd.common.errors import InputError
 from saepd.common.files import write_atomically, write_json
 from saepd.directions.accepting import Directions, as_directions
-from saepd.directions.direction import check_fits
+from saepd.directions.applying import check_fits
 from saepd.interchange.from_directions import as_record, by_perspective, model_facts
 from saepd.interchange.losses import Loss, Says, can_hold, losses, told
 from saepd.interchange.record import SteeringRecord, file_stems

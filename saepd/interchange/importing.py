@@ -12,7 +12,8 @@ from saepd.common.checks import check_choice
 from saepd.common.errors import InputError
 from saepd.common.files import file_sha256
 from saepd.common.messages import nearest
-from saepd.directions.direction import Direction, check_fits
+from saepd.directions.applying import check_fits
+from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector
 from saepd.interchange.registry import READERS
 

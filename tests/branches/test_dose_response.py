@@ -10,7 +10,8 @@ from saepd.branches.neutral import side_effects
 from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.generate import generate_batch
 from saepd.common.errors import InputError
-from saepd.directions.direction import Direction, apply_all
+from saepd.directions.applying import apply_all
+from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector, EditLatents
 from saepd.merge.config import MergeConfig
 from saepd.metrics.repetition import repetition

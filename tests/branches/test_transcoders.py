@@ -11,7 +11,8 @@ from saepd.branches.run import branch, capture_prompts, score_continuations
 from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.generate import generate_branches
 from saepd.common.errors import InputError
-from saepd.directions.direction import Direction, apply_all
+from saepd.directions.applying import apply_all
+from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector, EditLatents, Reconstruct
 from saepd.directions.gate import Gate
 from saepd.fit.by_hand import steer

@@ -9,7 +9,8 @@ from transformers import DynamicCache, GenerationConfig
 
 from saepd.branches.run import branch
 from saepd.common.errors import InputError
-from saepd.directions.direction import Direction, apply_all
+from saepd.directions.applying import apply_all
+from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector
 from saepd.directions.gate import Gate, read_amounts
 from saepd.models.load import load_model

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from saepd.common.errors import InputError
 from saepd.directions.accepting import as_branches
-from saepd.directions.direction import Direction, check_fits
+from saepd.directions.applying import check_fits
+from saepd.directions.direction import Direction
 from saepd.directions.gate import Gate
 from saepd.directions.sites import check_blocks, hook_point
 from saepd.models.in_use import using

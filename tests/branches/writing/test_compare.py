@@ -7,7 +7,8 @@ from saepd.branches.writing.compare import compare
 from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.generate import generate_branches
 from saepd.common.errors import InputError
-from saepd.directions.direction import Direction, apply_all
+from saepd.directions.applying import apply_all
+from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector, EditLatents
 from saepd.models.tokens import prompt_ids
 

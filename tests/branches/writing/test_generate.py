@@ -15,7 +15,8 @@ from saepd.branches.writing.generate import (
     generate_branches,
 )
 from saepd.common.errors import InputError
-from saepd.directions.direction import Direction, apply_all
+from saepd.directions.applying import apply_all
+from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector, EditLatents
 from saepd.merge.config import MergeConfig
 from saepd.merge.operators import OPERATORS, merge_branches
