@@ -193,6 +193,15 @@ def score_continuations(
     more tokens behind it. Where a branch gives no distribution its scores are NaN, and a warning
     names prompt, branch and block.
 
+    Args:
+        model: From `saepd.load_model`.
+        prompts: Texts of any lengths.
+        continuations: For each prompt, the texts that are scored behind it.
+        directions: One entry a branch; an entry of several directions applies them together.
+
+    Returns:
+        For each prompt, log-likelihoods in nats, [branches, continuations], the base's first.
+
     Raises:
         InputError: as `branch`, or a prompt without continuations.
     """
@@ -260,6 +269,9 @@ def capture_prompts(
         continuations: What is to be scored after each prompt, if anything.
         gates: What reads the prompts while they run.
         progress: Told now and then how many prompts are done, and of how many.
+
+    Returns:
+        The prompts, whose `branch` and `score_continuations` take directions as often as you like.
 
     Raises:
         InputError: a prompt that cannot be run, one without continuations, or an unknown site.

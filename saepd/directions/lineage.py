@@ -93,6 +93,9 @@ class Lineage:
 def read_lineage(folder: str | Path) -> Lineage:
     """What the directions in a folder were made with, without loading them.
 
+    Args:
+        folder: What `saepd.save_to_disk` wrote, here or on the hub, as for `saepd.load_from_disk`.
+
     Raises:
         InputError: missing, damaged or foreign files.
     """

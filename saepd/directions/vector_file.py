@@ -18,8 +18,8 @@ def read_vector(path: str | Path, name: str | None = None) -> Float[Tensor, " d_
     A tensor of shape [1, d_model] counts as one vector.
 
     Args:
-        path: The file.
-        name: Which of its tensors; None where it holds a single one.
+        path: Path of the safetensors file.
+        name: Name of the tensor; None where the file holds a single one.
 
     Returns:
         The vector in float32.

@@ -244,7 +244,17 @@ class Overlap(NamedTuple):
 
 
 def overlap(features: Sequence[Features]) -> dict[tuple[str, str], Overlap]:
-    """Jaccard index of the chosen latents of every two perspectives, told apart by sign."""
+    """Jaccard index of the chosen latents of every two perspectives, told apart by sign.
+
+    The index is the number of latents that both chose over the number that either chose, from 0 to
+    1.
+
+    Args:
+        features: The latents chosen for each perspective.
+
+    Returns:
+        The overlap of each pair of perspectives, under both names.
+    """
     result = {}
     for i, a in enumerate(features):
         for b in features[i + 1 :]:

@@ -97,6 +97,9 @@ def load_feedback(path: str | Path, *, skip_bad: bool = False) -> LoadedRows[Fee
         path: A ``.jsonl``, ``.csv``, ``.tsv``, ``.json`` or ``.parquet`` file.
         skip_bad: Leave bad rows out and list their problems in the result.
 
+    Returns:
+        The good rows, a list; its ``problems`` say what was wrong with the rows left out.
+
     Raises:
         InputError: the file cannot be read, has another suffix or a wrong header, holds no (good)
             row, or holds bad rows and ``skip_bad`` is False.
@@ -111,6 +114,9 @@ def load_items(path: str | Path, *, skip_bad: bool = False) -> LoadedRows[Item]:
     Args:
         path: A ``.jsonl``, ``.csv``, ``.tsv``, ``.json`` or ``.parquet`` file.
         skip_bad: Leave bad rows out and list their problems in the result.
+
+    Returns:
+        The good items, a list; its ``problems`` say what was wrong with the rows left out.
 
     Raises:
         InputError: as `load_feedback`.

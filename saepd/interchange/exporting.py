@@ -32,7 +32,7 @@ class Written:
     """One perspective in another tool's format.
 
     Attributes:
-        perspective: Whose direction it is.
+        perspective: Name of the perspective.
         files: The files that were written for it.
         norm: Euclidean norm of what they add to the residual stream at strength 1.
         losses: What of the direction is not in them.

@@ -34,8 +34,8 @@ def import_direction(
     """Read the vectors of another tool as a direction that adds them, at each of their sites.
 
     Args:
-        path: The file.
-        from_: Its format: a name of `saepd.interchange.config.READ`.
+        path: File of the other tool.
+        from_: Name of the file's format, of those in `saepd.interchange.config.READ`.
         model: The model that they are for, to check that they fit it; a file does not say for sure.
         perspective: The direction's perspective; the file's name if not given.
         hook_name: The site of a single vector, where the file names none; of several vectors, the

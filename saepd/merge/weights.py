@@ -62,8 +62,8 @@ def fit_merge_weights(
     for others, and where there are fewer than five questions.
 
     Args:
-        log_probs: Of each answer's question what every perspective says of its options, nats:
-            [perspectives, options]. The base model has no row.
+        log_probs: For each answer, log-probs of its question's options under every perspective, in
+            nats: [perspectives, options]. The base model has no row.
         answers: How many people gave each option: one-hot, a distribution, or counts.
         questions: What was asked; answers to one question are left out together.
         shares: Share of each perspective in the population; equal ones if None.

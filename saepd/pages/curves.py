@@ -38,7 +38,7 @@ def reliability_figure(
 
     Args:
         panels: Title -> distributions by method, and the labels.
-        n_bins: Of each method.
+        n_bins: Number of bins that each method's questions are put into.
     """
     drawn: dict[str, list[Curve]] = {}
     for title, (predicted, labels) in panels.items():

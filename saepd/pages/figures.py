@@ -62,7 +62,7 @@ def intervals_figure(table: FeatureTable) -> Figure:
     An effect is the mean difference from the anchor over its standard deviation; unit-free.
 
     Args:
-        table: Of `feature_table`.
+        table: The table of latents, from `saepd.feature_table`.
 
     Raises:
         InputError: a table without latents.
@@ -108,6 +108,9 @@ def intervals_figure(table: FeatureTable) -> Figure:
 
 def overlap_figure(features: Sequence[Features]) -> Figure:
     """How far every two perspectives share their latents with the same sign, as a heat map.
+
+    Args:
+        features: The latents chosen for each perspective.
 
     Raises:
         InputError: fewer than two perspectives.
@@ -171,7 +174,11 @@ def activations_figure(pairs: Pairs, latent: int, perspective: str) -> Figure:
 
 
 def dose_figure(response: DoseResponse) -> Figure:
-    """What steering does and what it costs, against its strength."""
+    """What steering does and what it costs, against its strength.
+
+    Args:
+        response: What was measured at every strength, from `saepd.dose_response`.
+    """
     from plotly.graph_objects import Scatter
     from plotly.subplots import make_subplots
 
@@ -247,7 +254,7 @@ def latent_figure(page: LatentPage) -> Figure:
     """How strongly a latent fires where it does, and how often by its place in the text.
 
     Args:
-        page: Of `FeatureIndex.page`.
+        page: The latent's page, from `FeatureIndex.page`.
 
     Raises:
         InputError: a latent that never fires.

@@ -78,7 +78,15 @@ def report(folder: str | Path, metric: str = "gain") -> bytes:
 
 
 def write_report(folder: str | Path, out: str | Path | None = None, metric: str = "gain") -> Path:
-    """Write `report` to a file, by default ``report.html`` in the folder; returns its path.
+    """Write the page that tells what is in a folder of results.
+
+    Args:
+        folder: What ``saepd fit``, ``evaluate``, ``sweep`` or ``triage`` was given as ``--out``.
+        out: HTML file that is written; ``report.html`` in the folder if None.
+        metric: What the points of a sweep are compared by.
+
+    Returns:
+        Path of the file.
 
     Raises:
         InputError: as `report`.

@@ -21,7 +21,11 @@ _LABEL = 40
 
 
 def strip_figure(compared: Compared) -> Figure:
-    """Base and steered text token by token, coloured by KL(base || steered) in nats."""
+    """Base and steered text token by token, coloured by KL(base || steered) in nats.
+
+    Args:
+        compared: Both texts, from `saepd.compare`.
+    """
     from plotly.graph_objects import Heatmap
     from plotly.subplots import make_subplots
 
@@ -57,7 +61,7 @@ def trace_figure(text: Generated, names: Sequence[str] = ()) -> Figure:
 
     Args:
         text: A text that was written with its trace.
-        names: Of the branches that are steered, in their order; numbers where none are given.
+        names: Names of the steered branches, in their order; numbers where none are given.
 
     Raises:
         InputError: a text without a trace, or not one name for each branch.
@@ -96,7 +100,7 @@ def text_figure(page: TextPage) -> Figure:
     """The latents of a text by token, as a heat map of shares of their largest activations.
 
     Args:
-        page: Of `read_text`.
+        page: The text as it was read, from `saepd.read_text`.
 
     Raises:
         InputError: a text in which nothing unusual fires.

@@ -37,9 +37,11 @@ def load_task(
     """Load a task from its source's own file.
 
     Args:
-        name: One of `TASK_NAMES`.
-        path: The file; for ``hs-brexit`` and ``liar`` also a folder with several splits, for
-            ``own`` also a folder with items and feedback; None for ``gss``, which is packaged.
+        name: Name of the task: gss (the packaged survey), own (your files), or a published one of
+            `TASK_NAMES`, such as globalopinionqa.
+        path: File of the task's source; for ``hs-brexit`` and ``liar`` also a folder with several
+            splits, for ``own`` also a folder with items and feedback; None for ``gss``, which is
+            packaged.
         perspectives: Keep these only (names, or how many: those with most items), and the items
             that one of them has answered; all if None.
 

@@ -54,12 +54,12 @@ class Assessment:
     """What is known about one item's answers.
 
     Attributes:
-        item: Its id.
-        answers: Its options, or for free text one text of each cluster.
-        names: Of the branches: ``base``, then the perspectives.
+        item: Id of the item.
+        answers: Options of the item, or for free text one text of each cluster.
+        names: Names of the branches: ``base``, then the perspectives.
         branches: Probability of each answer, at the reading's temperature; NaN if unreadable.
         mass: Probability that the options hold together in each branch; of free text, NaN.
-        scores: Every name in `SCORES`; NaN where the score is undefined.
+        scores: Name of each score, as in `SCORES`, -> its value; NaN where it is undefined.
         flip: Perspective -> smallest multiple of the budget that flips the answer; inf if none.
         warning: Why not to trust the scores, or an empty string.
     """

@@ -38,11 +38,11 @@ class Triaged:
     """One item in its place.
 
     Attributes:
-        rank: From 1, the item that needs a person most.
+        rank: Place of the item, from 1 for the one that needs a person most.
         need: Mean rank over the reasons that are known, 0 to 1; 1 for what cannot be read.
         of_reason: Reason -> the item's rank by it, 0 to 1.
-        reasons: Those that put it here, strongest first; at least one.
-        why: The same in a sentence, with numbers.
+        reasons: The reasons that put the item here, strongest first; at least one.
+        why: The reasons in a sentence, with numbers.
         assessment: All that is known about the item's answers.
     """
 

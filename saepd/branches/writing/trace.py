@@ -41,15 +41,17 @@ class Step:
     """How one token of a merged text came about.
 
     Attributes:
-        token: Its id.
-        text: What it says alone; a replacement character where that is part of a character.
-        probability: In the merged distribution, before temperature and filters.
+        token: Id of the token.
+        text: What the token says alone; a replacement character where that is part of a character.
+        probability: Probability of the token in the merged distribution, before temperature and
+            filters.
         base_token: What the base model alone would have written here; where tokens are drawn, by
             the same draw, with the same temperature and filters.
         moved_by: The branch that did most to replace ``base_token`` by ``token``: the one (from 1)
             in which the log-odds of these two rose most over the base. None where they are the
             same, or rose in no branch.
-        disagreement: Of the branches, base included; generalised Jensen-Shannon divergence, nats.
+        disagreement: How far the branches, base included, disagree here: generalised
+            Jensen-Shannon divergence, nats.
         kl: How far each steered branch moved this token's distribution: KL(base || branch), nats.
         top: For the base and every branch the most probable tokens, best first.
     """

@@ -72,7 +72,7 @@ class LatentPage(NamedTuple):
     """All that an index knows of one latent.
 
     Attributes:
-        latent: Its id.
+        latent: Id of the latent.
         terms: The label: words that its contexts share against the rest, heaviest first.
         label_auroc: How well the label tells, in passages held out, where the latent fires at its
             median strength or more from where it is silent; None where there are too few.

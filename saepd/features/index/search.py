@@ -29,7 +29,7 @@ class FoundLatent(NamedTuple):
     """A latent that was looked up.
 
     Attributes:
-        latent: Its id.
+        latent: Id of the latent.
         score: By words, the cosine of TF-IDF vectors, at most 1. By texts, how rare its strongest
             activation there is (negative decimal logarithm of the chance), mean over the texts
             less the mean over those against.

@@ -30,12 +30,12 @@ class TextPage:
     """Which latents fire in a text more than usual, and at which tokens.
 
     Attributes:
-        text: The text.
+        text: Text that was read.
         tokens: The part of it that each token stands for.
         latents: The latents, the most unusual first, or as they were named.
         activations: What each does at each token, in SAE activation units.
-        shares: The same over the largest activation that each latent has in the index; above 1 is
-            more than was ever seen there.
+        shares: Activations over the largest one that each latent has in the index; above 1 is more
+            than was ever seen there.
     """
 
     text: str
