@@ -95,21 +95,40 @@ def sae_config(
     Raises:
         InputError: no such SAE, an unusable folder, or an SAE whose latents cannot be read.
     """
+    folder = source_folder(source, sae_id)
+    if folder is None:
+        assert sae_id is not None
+        config = release_config(_name(source), sae_id)
+    else:
+        config = _folder_config(folder)
+    check_reads(config)
+    return folder, config
+
+
+def source_folder(source: str | Path | int | None = None, sae_id: str | None = None) -> Path | None:
+    """The folder that an SAE would be loaded from; None for one of a release.
+
+    Args:
+        source: As for `load_sae`.
+        sae_id: The SAE's id within the release.
+
+    Raises:
+        InputError: no such SAE.
+    """
     name = _name(source)
     path = Path(name).expanduser()
     if sae_id is not None:
         if path.is_dir():
             raise InputError(f"{name} is a folder: an SAE id is of a SAELens release")
         check_release(name, sae_id)
-        folder, config = None, release_config(name, sae_id)
-    else:
-        # A digit string counts as a block, because that is how a block comes from a command line.
-        folder = _shipped(int(name)) if name.isdecimal() else path
-        if not folder.exists() and not path.is_absolute() and not name.startswith((".", "~")):
-            check_release(name, None)
-        config = _folder_config(folder)
-    check_reads(config)
-    return folder, config
+        return None
+    # A digit string counts as a block, because that is how a block comes from a command line.
+    folder = _shipped(int(name)) if name.isdecimal() else path
+    if not folder.exists() and not path.is_absolute() and not name.startswith((".", "~")):
+        check_release(name, None)
+    if not folder.is_dir():
+        raise InputError(f"no such SAE folder: {folder}")
+    return folder
 
 
 def _name(source: str | Path | int | None) -> str:
@@ -205,8 +224,6 @@ def _shipped(block: int) -> Path:
 
 def _folder_config(folder: Path) -> dict[str, Any]:
     """The configuration in an SAE folder, as SAELens 6 has them, whichever version wrote it."""
-    if not folder.is_dir():
-        raise InputError(f"no such SAE folder: {folder}")
     if not (folder / _WEIGHTS).is_file():
         pickles = [p.name for p in sorted(folder.iterdir()) if p.suffix in _PICKLES]
         why = (

@@ -124,6 +124,16 @@ def test_what_needs_no_model_imports_nothing_heavy(code):
     assert done.stdout.splitlines()[-1] == ""
 
 
+def test_words_are_looked_up_without_the_libraries_of_models():
+    code = (
+        "import sys; from saepd.cli import main\n"
+        "assert main(['search', 'money and taxes', '--top', '1', '--json']) == 0\n"
+        "assert not {'transformers', 'transformer_lens', 'sae_lens'} & set(sys.modules)"
+    )
+    done = in_a_process("-c", code)
+    assert done.returncode == 0, done.stderr
+
+
 def test_no_help_of_a_command_imports_anything_heavy():
     code = (
         "import sys; from saepd.cli import COMMANDS, main\n"

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 
 from saepd.common.errors import InputError, first_line
 from saepd.features.index.feature_index import INFO, FeatureIndex
-from saepd.saes.load import sae_config, sae_fingerprint, sae_folder, sae_hook_name
+from saepd.saes.load import sae_fingerprint, sae_folder, sae_hook_name, source_folder
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -70,7 +70,7 @@ def index_folder(source: str | Path | int | None = None, sae_id: str | None = No
     Raises:
         InputError: no such SAE, or one of a release, which has no folder.
     """
-    folder, _ = sae_config(source, sae_id)
+    folder = source_folder(source, sae_id)
     if folder is None:
         raise InputError(
             "an SAE of a release has no index beside it: build one with saepd index, and name its "
