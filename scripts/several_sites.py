@@ -5,8 +5,8 @@
 For each draw of feedback of ten countries, `saepd.learn_directions` learns directions at one site,
 and directions at three sites; both are held against the same questions' answers, which neither has
 seen, beside the readout without steering that the feedback itself supports. Writes
-artifacts/results/several_sites.json and .md. Draws that are done are kept in out/several_sites, so
-a run that was stopped goes on.
+artifacts/results/several_sites.json and .md. Directions that are learned are kept in
+out/several_sites, from where they are read, so a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 
 import saepd
 from saepd.common.files import write_atomically, write_json
+from saepd.directions.lineage import read_lineage
 from saepd.evaluation.config import DrawConfig
 from saepd.evaluation.fold import Draw, make_draws
 from saepd.fit.gauss_newton import linear_rows
@@ -56,37 +57,43 @@ def without_steering(fit: LearnedFit) -> list[saepd.Direction]:
     return found
 
 
-def measure(model: Any, saes: Mapping[int, Any], task: Task, draw: Draw) -> dict[str, Any]:
-    """Distances to each country's answers to each test question, for every way to answer."""
+def learned(
+    model: Any, saes: Sequence[Any], task: Task, draw: Draw, folder: Path
+) -> dict[str, list[saepd.Direction]]:
+    """The directions of a draw, by name of the sites, from the folder once they are learned."""
     config = saepd.FitConfig(readout=saepd.ReadoutConfig(template=task.wording.plain))
-    ways, seconds, verdicts = {}, {}, {}
-    for name, own in ((ONE, [saes[20]]), (SEVERAL, [saes[block] for block in BLOCKS])):
-        start = time.perf_counter()
-        fit = saepd.learn_directions(model, own, draw.feedback, config)
-        seconds[name], verdicts[name] = time.perf_counter() - start, str(fit.verdict)
-        print(f"{name}: {fit.verdict}", flush=True)
-        ways[name] = fit.directions
-        if name == ONE:
-            ways[UNSTEERED] = without_steering(fit)
-    distances: dict[str, list[float]] = {name: [] for name in ways}
-    questions = []
+    found = {}
+    for name, own in ((ONE, saes[-1:]), (SEVERAL, saes)):
+        place = folder / name.replace(" ", "-")
+        if not (place / "steering.json").exists():
+            start = time.perf_counter()
+            fit = saepd.learn_directions(model, own, draw.feedback, config)
+            told = {**fit.verdict.as_json(), "seconds": time.perf_counter() - start}
+            if name == ONE:
+                saepd.save_to_disk(without_steering(fit), folder / "unsteered", model)
+            saepd.save_to_disk(fit.directions, place, model, told)
+        found[name] = saepd.load_from_disk(place, model, saes)
+    return {UNSTEERED: saepd.load_from_disk(folder / "unsteered", model, saes), **found}
+
+
+def measure(model: Any, task: Task, draw: Draw, ways: Mapping[str, Any]) -> dict[str, Any]:
+    """Distances to each country's answers to each test question, for every way to answer."""
+    distances: dict[str, list[float]] = {}
     items = [task.by_id[id_] for id_ in draw.test]
-    branches = [direction for own in ways.values() for direction in own]
-    for item, read in zip(items, saepd.read_options(model, items, branches), strict=True):
-        answers = (
-            read.log_probs()[1:].double().exp().numpy().reshape(len(ways), -1, len(item.options))
-        )
-        for name, rows in zip(ways, answers, strict=True):
-            for direction, row in zip(ways[name], rows, strict=True):
-                gold = item.distributions.get(direction.perspective)
-                if gold is not None:
-                    distances[name].append(float(js_distance([row], [np.array(gold)])[0]))
-        questions += [item.id] * sum(d.perspective in item.distributions for d in ways[ONE])
+    asked = [(item, name) for item in items for name in item.distributions]
+    for way, directions in ways.items():
+        index = {direction.perspective: i for i, direction in enumerate(directions, 1)}
+        read = dict(zip(draw.test, saepd.read_options(model, items, directions), strict=True))
+        distances[way] = [
+            float(js_distance([p], [np.array(item.distributions[name])])[0])
+            for item, name in asked
+            if name in index
+            for p in [read[item.id].log_probs()[index[name]].double().exp().numpy()]
+        ]
     return {
-        "questions": questions,
+        "questions": [item.id for item, name in asked if name in task.perspectives],
         "distances": distances,
-        "seconds": seconds,
-        "verdicts": verdicts,
+        "sites": [part.hook_name for part in ways[SEVERAL][0].parts],
     }
 
 
@@ -143,20 +150,27 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     task = load_task("globalopinionqa", options.data, N_COUNTRIES)
     model = saepd.load_model()
-    saes = {block: saepd.load_sae(block, model=model) for block in BLOCKS}
+    saes = [saepd.load_sae(block, model=model) for block in BLOCKS]
     found: dict[str, Any] = {"model": str(model.cfg.model_name), "draws": options.draws}
     for kind in options.kinds:
-        measured = []
+        measured, verdicts = [], []
         for seed in range(options.draws):
-            path = options.out / f"{kind}-{seed}.json"
+            folder = options.out / f"{kind}-{seed}"
+            config = DrawConfig(draws=1, seed=seed, limit=N_TEST, feedback_kind=kind)
+            [draw] = make_draws(task, config)
+            ways = learned(model, saes, task, draw, folder)
+            path = folder / "distances.json"
             if not path.exists():
-                config = DrawConfig(draws=1, seed=seed, limit=N_TEST, feedback_kind=kind)
-                [draw] = make_draws(task, config)
-                write_json(path, measure(model, saes, task, draw))
+                write_json(path, measure(model, task, draw, ways))
             measured.append(json.loads(path.read_text()))
+            told = {way: read_lineage(folder / way.replace(" ", "-")) for way in (ONE, SEVERAL)}
+            verdicts.append({way: own.verdict for way, own in told.items()})
+            print(
+                kind, seed, {way: own["sentence"] for way, own in verdicts[-1].items()}, flush=True
+            )
         found[kind] = summary(measured)
-        found[f"seconds, {kind}"] = [one["seconds"] for one in measured]
-        found[f"verdicts, {kind}"] = [one["verdicts"] for one in measured]
+        found[f"verdicts, {kind}"] = verdicts
+        found[f"sites that were chosen, {kind}"] = [one["sites"] for one in measured]
     target = ROOT / "artifacts" / "results"
     write_json(target / "several_sites.json", found)
     write_atomically(target / "several_sites.md", table(found).encode())
