@@ -43,7 +43,7 @@ class Candidates(NamedTuple):
         """The same with no vector longer at any site than the norm there, in residual units."""
         return self._times(
             {
-                name: float(np.min(norms / np.maximum(_norms(vector, len(norms)), norms)))
+                name: float(np.min(1 / np.maximum(_norms(vector, len(norms)) / norms, 1)))
                 for name, vector in self.vectors.items()
             }
         )

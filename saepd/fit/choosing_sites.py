@@ -10,49 +10,67 @@ import numpy as np
 from jaxtyping import Float
 
 from saepd.fit.asked import Effect
+from saepd.fit.candidates import Kind, Learner
 from saepd.fit.config import LearningConfig
 from saepd.fit.gauss_newton import Around
 from saepd.fit.penalised import Part, Ridge, Row, effect_size, fit_both, fit_shared
+from saepd.fit.sparse import Dictionary
 from saepd.fit.validate import fitted_without, foretold
 
 
 def best_sites(
-    rows: Sequence[Row], n_sites: int, config: LearningConfig, parts: Sequence[set[str]]
+    rows: Sequence[Row],
+    dictionary: Dictionary,
+    config: LearningConfig,
+    kind: Kind,
+    parts: Sequence[set[str]],
 ) -> tuple[int, ...]:
-    """The sites at which what is written foretells held-out answers best, to first order.
+    """The sites at which what is to be written foretells held-out answers best, to first order.
 
     Args:
         rows: Answers, whose candidates are the axes of the residual stream at each site.
-        n_sites: How many sites there are.
+        dictionary: The latents of each site.
         config: Whether to choose, and penalties to try.
+        kind: What is to be written: few latents lose more where they have several sites to serve.
         parts: The questions that are held out together; see `saepd.fit.validate.folds`.
 
     Returns:
         Indices of the sites: of all, or of one of them.
     """
+    n_sites = len(dictionary.units)
     everywhere = tuple(range(n_sites))
     if n_sites == 1 or config.sites == "all":
         return everywhere
-    choices = [everywhere, *((site,) for site in everywhere)]
-    return min(choices, key=lambda sites: _least(_at(rows, sites, n_sites), config, parts))
+
+    def loss(sites: tuple[int, ...]) -> float:
+        return _least(_at(rows, sites, n_sites), dictionary.at(sites), config, kind, parts)
+
+    return min([everywhere, *((site,) for site in everywhere)], key=loss)
 
 
-def _least(rows: Sequence[Row], config: LearningConfig, parts: Sequence[set[str]]) -> float:
+def _least(
+    rows: Sequence[Row],
+    dictionary: Dictionary,
+    config: LearningConfig,
+    kind: Kind,
+    parts: Sequence[set[str]],
+) -> float:
     """Mean loss of held-out answers under the best penalties, in nats."""
     size, names = effect_size(rows), {row.perspective for row in rows}
 
     def fit_everybodys(seen: Sequence[Row], ridge: Ridge) -> dict[str, Part]:
         return dict.fromkeys(names, fit_shared(seen, ridge, size))
 
-    def loss(ridge: Ridge, fit: Callable[..., Mapping[str, Part]]) -> float:
-        fits = fitted_without(rows, parts, partial(fit, ridge=ridge))
-        return float(np.nanmean(foretold(rows, parts, fits)))
+    def loss(fit: Callable[[Sequence[Row]], Mapping[str, Part]]) -> float:
+        return float(np.nanmean(foretold(rows, parts, fitted_without(rows, parts, fit))))
 
-    shared = min(
-        (Ridge(shared=own) for own in config.shared), key=lambda one: loss(one, fit_everybodys)
-    )
-    ridges = [replace(shared, own=own) for own in config.own]
-    return min(loss(ridge, partial(fit_both, size=size)) for ridge in ridges)
+    ridges = [Ridge(shared=own) for own in config.shared]
+    ridge = min(ridges, key=lambda one: loss(partial(fit_everybodys, ridge=one)))
+    ridges = [replace(ridge, own=own) for own in config.own]
+    ridge = min(ridges, key=lambda one: loss(partial(fit_both, ridge=one, size=size)))
+    endless = np.full(len(dictionary.units), np.inf)
+    learner = Learner(dictionary, config.n_latents, ridge, size, endless, 0)
+    return loss(lambda seen: learner.fit(kind, seen).parts)
 
 
 def effects_at(around: Around, sites: Sequence[int], n_sites: int) -> Around:

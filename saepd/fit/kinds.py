@@ -175,10 +175,9 @@ def learn_kinds(
     parts = folds(asked, config.n_folds)
     first = around_nothing(asked, report)
     report("trying settings", 0, 1)
-    n_sites = len(asked.hook_names)
-    sites = best_sites(linear_rows(asked, first), n_sites, config, parts)
+    sites = best_sites(linear_rows(asked, first), dictionary, config, kinds[0], parts)
+    first = effects_at(first, sites, len(asked.hook_names))
     asked, dictionary = asked.at(sites), dictionary.at(sites)
-    first = effects_at(first, sites, n_sites)
     rows = linear_rows(asked, first)
     size = effect_size(rows)
     tried: dict[str, float] = {}

@@ -4,9 +4,11 @@ from saepd.fit.asked import Effect
 from saepd.fit.choosing_sites import best_sites, effects_at
 from saepd.fit.config import LearningConfig
 from saepd.fit.penalised import Row
+from saepd.fit.sparse import Dictionary
 
 CONFIG = LearningConfig(shared=(0.001, 0.01), own=(0.01,))
 N = 24
+SITES = Dictionary((np.eye(3), np.eye(3)))
 PARTS = [{f"q{i}" for i in range(N) if i % 4 == part} for part in range(4)]
 
 
@@ -26,13 +28,19 @@ def rows(told_at):
 
 
 def test_sites_that_tell_of_different_questions_are_used_together():
-    assert best_sites(rows(lambda i: i % 2), 2, CONFIG, PARTS) == (0, 1)
+    assert best_sites(rows(lambda i: i % 2), SITES, CONFIG, "vector", PARTS) == (0, 1)
 
 
 def test_a_site_that_tells_of_all_is_used_alone():
-    assert best_sites(rows(lambda i: 1), 2, CONFIG, PARTS) == (1,)
+    assert best_sites(rows(lambda i: 1), SITES, CONFIG, "vector", PARTS) == (1,)
     everywhere = LearningConfig(shared=(0.001,), own=(0.01,), sites="all")
-    assert best_sites(rows(lambda i: 1), 2, everywhere, PARTS) == (0, 1)
+    assert best_sites(rows(lambda i: 1), SITES, everywhere, "vector", PARTS) == (0, 1)
+
+
+def test_few_latents_go_where_they_tell_most():
+    both, one = rows(lambda i: i % 2), LearningConfig(n_latents=1, shared=(0.001,), own=(0.01,))
+    assert best_sites(both, SITES, CONFIG, "vector", PARTS) == (0, 1)
+    assert len(best_sites(both, SITES, one, "latents", PARTS)) == 1
 
 
 def test_effects_at_a_site_are_its_part():
