@@ -2,10 +2,10 @@
 
     python scripts/several_sites.py --data ../shared/data/globalopinionqa.json
 
-For each draw of feedback of ten countries, `saepd.learn_directions` learns dense vectors at one site,
-and dense vectors at three sites together; both are held against the same questions' answers, which neither has
-seen, beside the readout without steering that the feedback itself supports. Writes
-artifacts/results/several_sites.json and .md. Directions that are learned are kept in
+For each draw of feedback of ten countries, `saepd.learn_directions` learns dense vectors at one
+site, and dense vectors at three sites together; both are held against the same questions' answers,
+which neither has seen, beside the readout without steering that the feedback itself supports.
+Writes artifacts/results/several_sites.json and .md. Directions that are learned are kept in
 out/several_sites, from where they are read, so a run that was stopped goes on.
 """
 
@@ -40,6 +40,7 @@ BLOCKS = (10, 15, 20)
 ONE, SEVERAL = "dense vector, block 20", "dense vectors, blocks 10, 15 and 20"
 UNSTEERED = "no steering, fitted readout"
 KINDS = ("distribution", "answer")
+FOLDERS = {ONE: "one-site", SEVERAL: "several-sites"}
 # Few latents cannot serve three sites as well as one; without gates, the sites alone differ.
 LEARNING = saepd.LearningConfig(n_latents=0, gate="never", sites="all")
 N_COUNTRIES = 10
@@ -66,7 +67,7 @@ def learned(
     config = saepd.FitConfig(readout=saepd.ReadoutConfig(template=task.wording.plain))
     found = {}
     for name, own in ((ONE, saes[-1:]), (SEVERAL, saes)):
-        place = folder / name.replace(" ", "-").replace(",", "")
+        place = folder / FOLDERS[name]
         if not (place / "steering.json").exists():
             start = time.perf_counter()
             fit = saepd.learn_directions(model, own, draw.feedback, config, LEARNING)
@@ -164,10 +165,7 @@ def main() -> None:
             if not path.exists():
                 write_json(path, measure(model, task, draw, ways))
             measured.append(json.loads(path.read_text()))
-            told = {
-                way: read_lineage(folder / way.replace(" ", "-").replace(",", ""))
-                for way in (ONE, SEVERAL)
-            }
+            told = {way: read_lineage(folder / FOLDERS[way]) for way in (ONE, SEVERAL)}
             verdicts.append({way: own.verdict for way, own in told.items()})
             print(
                 kind, seed, {way: own["sentence"] for way, own in verdicts[-1].items()}, flush=True
