@@ -24,9 +24,11 @@ _SURVEY = ["uniform", "train-mean", "train-mean-pooled", "zero-shot", "temperatu
 _SURVEY += ["position-bias", "position-bias-pooled", "position-bias-pooled-and-own"]
 _SURVEY += ["fitted-scales", "fitted-scales-random-latents", "fitted-scales-shuffled-labels"]
 _SURVEY += ["fitted-dense-vector", "as-fit"]
-# One answer for the whole population, beside what `_SURVEY` and `_LABELS` hold.
+# One answer for the whole population, beside what `_SURVEY` and `_SHARES` hold.
 _PLURAL = ["merged-learned-pluralistic", "merged-learned-mixture", "merged-learned-product"]
 _PLURAL += ["merged-learned-fitted-weights", "added-learned-sum", "added-learned-mean"]
+_SHARES = ["uniform", "train-mean", "train-mean-pooled", "zero-shot", "zero-shot-persona"]
+_SHARES += ["position-bias", "position-bias-pooled", "linear-probe-residual"]
 _LABELS = ["uniform", "train-mean", "zero-shot", "zero-shot-persona", "zero-shot-letters"]
 _LABELS += ["position-bias", "few-shot", "linear-probe-residual", "linear-probe-latents"]
 _LABELS += ["gated-directions", "gated-directions-shuffled-answers"]
@@ -74,7 +76,7 @@ RECORD: dict[str, tuple[str, str | None, list[str], str]] = {
     "hs_brexit_distributions": (
         "hs-brexit",
         ".",
-        [*_LABELS, "train-mean-pooled", "position-bias-pooled", *_PLURAL, "as-fit"],
+        [*_SHARES, "gated-directions", "gated-directions-shuffled-answers", *_PLURAL, "as-fit"],
         "--feedback-kind distribution --draws 5 --limit 150 --block 15",
     ),
     "liar": (
