@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from said import opposed
 from tiny import D_MODEL, SITE
 
 from saepd.branches.dose_response import dose_response
@@ -16,7 +17,7 @@ from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector, EditLatents
 from saepd.evaluation.results.result import EvaluationResult, read_evaluation
 from saepd.features.config import FeatureConfig
-from saepd.feedback.schema import Feedback, Item
+from saepd.feedback.schema import Item
 from saepd.fit.config import FitConfig
 from saepd.fit.recipe import fit_directions
 from saepd.readout.options import read_options
@@ -29,17 +30,7 @@ CHOICE = FeatureConfig(contrast="options", k=6, min_stability=0.2, max_density=1
 
 @pytest.fixture(scope="module")
 def fitted(llama, random_sae):
-    rows = [
-        Feedback(
-            id=f"{name} {i}",
-            perspective=name,
-            prompt=f"Question {i}{'?' * (i % 3)}",
-            options=("Yes", "No"),
-            answer=answer,
-        )
-        for name, answer in ((HOSTILE, "Yes"), ("against", "No"))
-        for i in range(6)
-    ]
+    rows = opposed(HOSTILE, "against")
     return fit_directions(llama, random_sae("jumprelu"), rows, FitConfig(CHOICE))
 
 

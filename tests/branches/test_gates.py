@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from branched import OPTIONS, PROMPTS, close
 from gated import amount_by_hand, gates
 from tiny import ARCHITECTURES, D_MODEL
 
@@ -16,24 +17,10 @@ from saepd.uncertainty.sway import sway
 
 SITE = "blocks.1.hook_resid_post"
 LATER = "blocks.2.hook_resid_post"
-PROMPTS = (
-    "Is it so? Say:: yes",
-    "a::b",
-    "A rather longer question, for the sake of what is shared before the mark::so",
-    "Well::",
-    "The second of two prompts that differ in what follows the mark:: and more",
-)
-OPTIONS = [["yes", "no"], ["b", "c d", "very much so"], ["x"], ["one two", "one three"], ["a", "b"]]
 KINDS = ("residual", "latents", "limited", "above", "below", "cosine")
 SPECS = ("answer", "all", "prompt", "generated", "last(3)", 'after("::")')
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
-
-
-def close(left, right):
-    assert left.shape == right.shape
-    difference = (left - right).abs().max()
-    assert difference < 1e-4, f"differs by {difference}"
 
 
 def dense(gate, positions="answer", hook_name=LATER, seed=0):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from branched import OPTIONS, PROMPTS, close
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny import ARCHITECTURES, D_MODEL, N_LAYERS
@@ -22,25 +23,11 @@ EARLY = ("all", "prompt")
 # Of these the long prompts' shared part is longer than MIN_SHARED.
 LATE = ("answer", "generated", "last(3)", 'after("::")')
 SITES = ("resid_pre", "resid_post", "mlp_out", "attn_out")
-PROMPTS = (
-    "Is it so? Say:: yes",
-    "a::b",
-    "A rather longer question, for the sake of what is shared before the mark::so",
-    "Well::",
-    "The second of two prompts that differ in what follows the mark:: and more",
-)
 SHORT = ("a::b", "c::", "de::f")
 # So alike in length that they run in one pack.
 ALIKE = (PROMPTS[2], PROMPTS[4], "A third that is about as long as the other two of its kind::why")
-OPTIONS = [["yes", "no"], ["b", "c d", "very much so"], ["x"], ["one two", "one three"], ["a", "b"]]
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
-
-
-def close(left, right):
-    assert left.shape == right.shape
-    difference = (left - right).abs().max()
-    assert difference < 1e-4, f"differs by {difference}"
 
 
 def site(name, block):

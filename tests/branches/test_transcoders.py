@@ -4,6 +4,7 @@ from itertools import takewhile
 
 import pytest
 import torch
+from branched import close
 from tiny import ARCHITECTURES, D_MODEL, N_LAYERS
 
 from saepd.branches.dose import relative_dose
@@ -83,12 +84,6 @@ def by_hand(model, sae, mode, mask, tokens, coefficient=1.0):
     with torch.inference_mode():
         logits = model.run_with_hooks(torch.tensor([tokens]), fwd_hooks=hooks)
     return logits[0].log_softmax(-1)
-
-
-def close(left, right):
-    assert left.shape == right.shape
-    difference = (left - right).abs().max()
-    assert difference < 1e-4, f"differs by {difference}"
 
 
 def ids_of(model, text):

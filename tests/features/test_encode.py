@@ -1,23 +1,15 @@
 import pytest
 import torch
+from said import OPTIONS, feedback
 from tiny import ARCHITECTURES
 
 from saepd.common.errors import InputError
 from saepd.features.config import FeatureConfig
 from saepd.features.encode import encode_pairs, pair_texts
-from saepd.feedback.schema import Feedback
 from saepd.models import batching
 from saepd.models.wording import ReadoutConfig
 
-OPTIONS = ("Yes", "No", "Not sure")
 CONTRASTS = ("options", "anchor", "others")
-
-
-def feedback(i, perspective="ours", **answer):
-    settings = {"prompt": "Is it so?", "options": OPTIONS, "answer": None} | answer
-    if not answer.keys() & {"answer", "comment", "distribution"}:
-        settings["answer"] = "Yes"
-    return Feedback(id=f"r{i}", perspective=perspective, **settings)
 
 
 # --- texts ---

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from said import feedback
 from tiny import D_MODEL
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -11,17 +12,8 @@ from saepd.features.config import FeatureConfig
 from saepd.features.encode import Firing, Pairs
 from saepd.features.select import Features, overlap, select_all, select_features
 from saepd.features.stability import _moments
-from saepd.feedback.schema import Feedback
 
-OPTIONS = ("Yes", "No", "Not sure")
 CONTRASTS = ("options", "anchor", "others")
-
-
-def feedback(i, perspective="ours", **answer):
-    settings = {"prompt": "Is it so?", "options": OPTIONS, "answer": None} | answer
-    if not answer.keys() & {"answer", "comment", "distribution"}:
-        settings["answer"] = "Yes"
-    return Feedback(id=f"r{i}", perspective=perspective, **settings)
 
 
 def make_pairs(latents, perspectives, density=None, special_density=None):

@@ -4,12 +4,13 @@ import torch
 
 pytest.importorskip("plotly")
 
+from said import opposed
+
 from saepd.branches.dose_response import DosePoint, DoseResponse
 from saepd.common.errors import InputError
 from saepd.features.config import FeatureConfig
 from saepd.features.encode import encode_pairs
 from saepd.features.select import overlap, select_all
-from saepd.feedback.schema import Feedback
 from saepd.models.wording import ReadoutConfig
 from saepd.pages.figures import (
     activations_figure,
@@ -25,17 +26,7 @@ CHOICE = FeatureConfig(contrast="options", k=6, min_stability=0.2, max_density=1
 
 @pytest.fixture(scope="module")
 def pairs(llama, random_sae):
-    rows = [
-        Feedback(
-            id=f"{name} {i}",
-            perspective=name,
-            prompt=f"Question {i}{'?' * (i % 3)}",
-            options=("Yes", "No"),
-            answer=answer,
-        )
-        for name, answer in (("for", "Yes"), ("against", "No"))
-        for i in range(6)
-    ]
+    rows = opposed("for", "against")
     return encode_pairs(llama, random_sae("jumprelu"), rows, CHOICE, ReadoutConfig())
 
 
