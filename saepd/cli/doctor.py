@@ -60,6 +60,7 @@ def run(options: Options) -> None:
             "saepd doctor",
             ["", "check", "found", "advice"],
             [["ok" if c.ok else "!!", c.name, c.detail, c.advice] for c in checks],
+            sentences=("check", "found", "advice"),
         )
     bad = [check.name for check in checks if not check.ok]
     if bad:

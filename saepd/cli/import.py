@@ -84,4 +84,4 @@ def run(options: Options) -> None:
         for site, constant in constants
         if constant is not None
     ]
-    print_table(f"saved in {options.out}", ["perspective", "site", "norm"], rows)
+    print_table(f"saved in {options.out}", ["perspective", "site", "norm"], rows, {"site"})

@@ -72,16 +72,18 @@ def run(options: Options) -> None:
     read_info(folder)
     if options.text:
         model, sae = load_model_and_sae(where)
+        index = load_index(folder, sae)
         found = search(
             None,
-            load_index(folder, sae),
+            index,
             texts=options.text,
             against=options.against,
             model=model,
             sae=sae,
             n=options.top,
         )
-        _show_found(found, f"fire more than usual ({where.sae_source})", options)
+        site = index.info["hook_name"]
+        _show_found(found, f"fire there more than usual, at {site}", options)
         return
     index = load_index(folder)
     if options.latent is not None:
