@@ -13,6 +13,7 @@ from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector, Edit
 from saepd.directions.sites import same_site
 from saepd.fit.asked import Vector
+from saepd.saes.abilities import check_writes
 from saepd.saes.load import written_site
 
 if TYPE_CHECKING:
@@ -23,11 +24,13 @@ def by_site(saes: SAE[Any] | Sequence[SAE[Any]]) -> tuple[SAE[Any], ...]:
     """The dictionaries that were given, that of the lowest site first.
 
     Raises:
-        InputError: none at all, or two of one site.
+        InputError: none at all, one that cannot steer, or two of one site.
     """
     listed = list(saes) if isinstance(saes, Sequence) else [saes]
     if not listed:
         raise InputError("there is no SAE to learn with: give one, or several of different sites")
+    for one in listed:
+        check_writes(one)
     listed.sort(key=lambda sae: int(written_site(sae).split(".")[1]))
     sites = [written_site(sae) for sae in listed]
     for i, site in enumerate(sites):

@@ -28,7 +28,6 @@ from saepd.fit.recipe import lineage, scaled_to_config
 from saepd.fit.sparse import Dictionary
 from saepd.fit.verdict import Verdict, verdict
 from saepd.models.wording import ReadoutConfig
-from saepd.saes.abilities import check_writes
 from saepd.saes.load import sae_hook_name, written_site
 
 if TYPE_CHECKING:
@@ -90,8 +89,6 @@ def learn_directions(
     """
     config, learning = config or FitConfig(), learning or LearningConfig()
     saes = by_site(sae)
-    for one in saes:
-        check_writes(one)
     if config.direction.mode != "add":
         raise InputError(
             f"what is learned is added: leave out mode {config.direction.mode!r}, or fit with "
