@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+# What a lineage says of the model, and what its loading says of the SAE.
+_MODEL = ("model", "model_fingerprint", "weight_processing")
+_SAE = ("sae", "sae_id", "block", "any_model")
+
 
 def made_with(model: TransformerBridge | None, sae: SAE[Any] | None) -> dict[str, Any]:
     """What a lineage says of a model and an SAE, as JSON values: names, fingerprints, sources."""
@@ -177,7 +181,7 @@ def _stories(
     told = {id(sae): made_with(model, sae) for part in every for sae in _saes(part)}
     plain = made_with(model, None)
     stories = {}
-    for part in every:
+    for whole, part in ((d, part) for d in directions for part in (d, *d.also)):
         own = [told[id(sae)] for sae in _saes(part)]
         if len({one["sae_fingerprint"] for one in own}) > 1:
             raise InputError(
@@ -186,8 +190,9 @@ def _stories(
                 "direction, the first site's being the gate's as well"
             )
         made = own[0] if own else plain
-        loading = {**part.lineage.get("loading", {}), **made["loading"]}
-        story = {**part.lineage, **made, "loading": loading}
+        known = part.lineage if part is whole else {**_of_model(whole.lineage), **part.lineage}
+        loading = {**known.get("loading", {}), **made["loading"]}
+        story = {**known, **made, "loading": loading}
         stories[part] = _as_json(story, f"direction {part.perspective!r}: its lineage")
     if len({story.get("model_fingerprint") for story in stories.values()} - {None}) > 1:
         raise InputError(
@@ -195,6 +200,13 @@ def _stories(
             "folder of its own"
         )
     return stories
+
+
+def _of_model(lineage: dict[str, Any]) -> dict[str, Any]:
+    """What a lineage says of the model, which is that of a direction's further sites as well."""
+    loading = lineage.get("loading", {})
+    found = {name: lineage[name] for name in _MODEL if name in lineage}
+    return {**found, "loading": {name: own for name, own in loading.items() if name not in _SAE}}
 
 
 def _saes(direction: Direction) -> list[SAE[Any]]:

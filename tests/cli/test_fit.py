@@ -54,6 +54,39 @@ def test_fit_draws_as_much_feedback_as_it_is_told(run, files, where, tmp_path):
     assert {(d["coefficient"], d["positions"]) for d in directions} == {(2.5, "last(2)")}
 
 
+def test_fit_writes_at_several_sites_and_answer_reads_them(run, files, where, tmp_path):
+    also = save_tiny_sae(tmp_path / "above", hook_name="blocks.2.hook_resid_post")
+    out = tmp_path / "steering"
+    given = ("--anyway", "--gate", "never", "--n-folds", 2, "--sites", "all", "--json")
+    done = run("fit", "--feedback", files.feedback, "--also", also, "--out", out, *given, *where)
+    assert done.code == 0, done.err
+    sites = ["blocks.1.hook_resid_post", "blocks.2.hook_resid_post"]
+    directions = json.loads(done.out)["directions"]
+    assert [d["hook_names"] for d in directions] == [sites, sites]
+    asked = ("answer", "So?", "--options", "Yes", "No", "--steering", out, "--json")
+    done = run(*asked, "--device", "cpu")
+    assert done.code == 0, done.err
+    assert list(json.loads(done.out)["branches"]) == ["base", "left", "right"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--method", "differences"), "--also is for directions that are learned alone"),
+        (("--like", "known"), "--also is for directions that are learned alone"),
+    ],
+)
+def test_several_sites_are_for_what_is_learned(run, files, where, tmp_path, given, said):
+    asked = ("fit", "--feedback", files.feedback, "--also", files.sae, "--out", tmp_path / "new")
+    refused(run(*asked, *given, *where), said)
+    assert not (tmp_path / "new").exists()
+
+
+def test_two_saes_of_one_site_are_refused(run, files, where, tmp_path):
+    asked = ("fit", "--feedback", files.feedback, "--also", files.sae, "--out", tmp_path / "new")
+    refused(run(*asked, *where), "two SAEs are of the site blocks.1.hook_resid_post")
+
+
 BAD = {
     2: ('{"id": "half", "perspective": ', "row", "not JSON"),
     4: (json.dumps(feedback_row(1, "left", answer="Maybe")), "answer", "'Maybe' is not an option"),
