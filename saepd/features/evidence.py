@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from saepd.common.json_values import finite
 from saepd.features.alone import Alone
 from saepd.features.encode import Pairs
 from saepd.features.index.feature_index import FeatureIndex
@@ -102,7 +103,7 @@ class LatentEvidence:
         }
         # JSON knows no NaN, which is what latents that were not screened have.
         scores = {
-            name: value if math.isfinite(value) else None
+            name: finite(value)
             for name, value in (
                 ("score", self.score),
                 ("stability", self.stability),

@@ -20,6 +20,7 @@ from saepd.sweeps.results.frame import (
     told_columns,
     varied,
 )
+from saepd.sweeps.results.pictures import short
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +63,7 @@ def sweep_sections(folder: Path, metric: str) -> tuple[str, str, list[Section]]:
 
 def _lead(found: pd.DataFrame, metric: str, names: list[str]) -> str:
     best = _records(found)[0]
-    where = ", ".join(f"{name} {_short(best[name])}" for name in names) or "the only setting"
+    where = ", ".join(f"{name} {short(best[name])}" for name in names) or "the only setting"
     interval = ""
     low, high = (_finite(best.get(f"{metric}_{end}")) for end in ("low", "high"))
     if low is not None and high is not None:
@@ -79,7 +80,7 @@ def _best(best: pd.DataFrame, metric: str, names: list[str]) -> Html:
     records = _records(best)
     rows = [
         Measured(
-            " ".join(_short(row[name]) for name in names) or "the only setting",
+            " ".join(short(row[name]) for name in names) or "the only setting",
             row[metric],
             _finite(row.get(f"{metric}_low")),
             _finite(row.get(f"{metric}_high")),
@@ -101,7 +102,7 @@ def _costs(found: pd.DataFrame, front: pd.DataFrame, metric: str) -> Html:
         (
             float(row[SIDE_EFFECT]),
             float(row[metric]),
-            " ".join(f"{name} {_short(row[name])}" for name in names),
+            " ".join(f"{name} {short(row[name])}" for name in names),
             row["key"] in on_front,
         )
         for row in _records(found)
@@ -126,11 +127,7 @@ def _fixed(found: pd.DataFrame, names: list[str]) -> Html:
     from saepd.sweeps.space.parameters import parameter_types
 
     fixed = [n for n in parameter_types() if n in found and n not in names]
-    return table(["parameter", "value"], [[n, _short(found[n].iloc[0])] for n in fixed])
-
-
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
+    return table(["parameter", "value"], [[n, short(found[n].iloc[0])] for n in fixed])
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

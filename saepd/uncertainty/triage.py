@@ -18,6 +18,7 @@ from scipy.stats import rankdata
 
 from saepd.common.errors import InputError
 from saepd.common.html import Html, bar, card, facts, note
+from saepd.common.json_values import finite
 from saepd.feedback.schema import Item
 from saepd.uncertainty.assessment import Assessment
 
@@ -129,15 +130,15 @@ def triage_dict(one: Triaged, item: Item) -> dict[str, Any]:
         "need": one.need,
         "reasons": list(one.reasons),
         "why": one.why,
-        "of_reason": {name: _finite(value) for name, value in one.of_reason.items()},
-        "scores": {name: _finite(value) for name, value in found.scores.items()},
-        "flip": {name: _finite(value) for name, value in found.flip.items()},
+        "of_reason": {name: finite(value) for name, value in one.of_reason.items()},
+        "scores": {name: finite(value) for name, value in found.scores.items()},
+        "flip": {name: finite(value) for name, value in found.flip.items()},
         "answers": list(found.answers),
         "branches": {
-            name: [_finite(p) for p in row]
+            name: [finite(p) for p in row]
             for name, row in zip(found.names, found.branches.tolist(), strict=True)
         },
-        "mass": {name: _finite(m) for name, m in zip(found.names, found.mass, strict=True)},
+        "mass": {name: finite(m) for name, m in zip(found.names, found.mass, strict=True)},
         "warning": found.warning,
     }
 
@@ -213,7 +214,3 @@ def _ranks(values: Sequence[float]) -> Float[np.ndarray, " items"]:
     if n:
         found[known] = (rankdata(array[known]) - 1) / (n - 1) if n > 1 else 0.5
     return found
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saepd.branches.neutral import SideEffects
+from saepd.common.json_values import finite
 from saepd.evaluation.results import labelled
 from saepd.evaluation.results.parts import Prediction
 from saepd.metrics import weighted
@@ -240,5 +241,5 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_rounded(v) for v in value]
     if isinstance(value, float):
-        return round(value, _DIGITS) if np.isfinite(value) else None
+        return finite(round(value, _DIGITS))
     return value

@@ -9,12 +9,12 @@ differences.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from saepd.common.json_values import finite
 from saepd.evaluation.methods.merged import merged
 from saepd.evaluation.methods.nulls import (
     OWN_RIDGE,
@@ -125,8 +125,8 @@ def _of(
     gold, predicted = _gold(rows, task), [row.probabilities for row in rows]
     found["total_variation"] = weighted.mean(total_variation(predicted, gold), weights)
     found["accuracy"] = weighted.mean(accuracy(predicted, _labels(rows, task)), weights)
-    metrics = {name: _finite(float(values[0])) for name, values in found.items()}
-    metrics[SIDE_EFFECT] = _finite(float(np.mean(kl)))
+    metrics = {name: finite(float(values[0])) for name, values in found.items()}
+    metrics[SIDE_EFFECT] = finite(float(np.mean(kl)))
     intervals = {name: interval(values) for name, values in found.items()}
     return metrics, {n: None if i is None else [i.low, i.high] for n, i in intervals.items()}
 
@@ -148,7 +148,3 @@ def _primary(rows: Sequence[Prediction], task: Task, weights: DrawWeights) -> Pe
 
 def _gold(rows: Sequence[Prediction], task: Task) -> list[OptionValues]:
     return [np.array(task.by_id[row.item].distributions[row.perspective]) for row in rows]
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

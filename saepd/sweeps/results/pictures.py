@@ -33,7 +33,7 @@ def parallel_coordinates(frame: pd.DataFrame, metric: str) -> go.Figure:
                 "label": name,
                 "values": [places.get(value, -1) for value in found[name]],
                 "tickvals": list(range(len(levels))),
-                "ticktext": [_short(value) for value in levels],
+                "ticktext": [short(value) for value in levels],
             }
             if len(levels) <= 20
             else {"label": name, "values": found[name]}
@@ -65,8 +65,8 @@ def heat_maps(
         figure.add_trace(
             go.Heatmap(
                 z=table.to_numpy(),
-                x=[_short(v) for v in table.columns],
-                y=[_short(v) for v in table.index],
+                x=[short(v) for v in table.columns],
+                y=[short(v) for v in table.index],
                 coloraxis="coloraxis",
                 texttemplate="%{z:.3f}",
             ),
@@ -100,7 +100,7 @@ def feedback_growth(frame: pd.DataFrame, metric: str, by: str | None = None) -> 
             go.Scatter(
                 x=spread.index,
                 y=spread["50%"],
-                name=_short(name) if by is None else f"{by} {_short(name)}",
+                name=short(name) if by is None else f"{by} {short(name)}",
                 mode="lines+markers",
                 error_y={
                     "type": "data",
@@ -154,5 +154,6 @@ def _by_size(value: Any) -> tuple[bool, Any]:
     return (not number, value if number else str(value))
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A parameter's value in few characters."""
     return f"{value:g}" if isinstance(value, int | float) else str(value)
