@@ -19,7 +19,8 @@ from documents import PAGES, README, ROOT
 import saepd
 from saepd.cli import COMMANDS, main
 from saepd.cli.command import Command, load_command
-from saepd.cli.parsing import options_of, parse
+from saepd.cli.option_specs import options_of
+from saepd.cli.parsing import parse
 from saepd.models import source
 from saepd.saes import load
 

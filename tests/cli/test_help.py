@@ -4,7 +4,7 @@ import pytest
 
 from saepd.cli import COMMANDS, main
 from saepd.cli.command import load_command
-from saepd.cli.parsing import options_of
+from saepd.cli.option_specs import options_of
 
 
 @pytest.fixture

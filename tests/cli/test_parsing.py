@@ -5,28 +5,15 @@ import sys
 
 import pytest
 
-from saepd.cli import COMMANDS, main
+from saepd.cli import main
 from saepd.cli.command import load_command
-from saepd.cli.parsing import options_of, parse
+from saepd.cli.parsing import parse
 from saepd.common.errors import InputError
 from saepd.fit.config import FitConfig
 
 
 def parsed(name, *arguments):
     return parse(load_command(name), arguments)
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_option_says_what_it_does(name):
-    for option in options_of(load_command(name).options):
-        assert option.help.endswith((".", ":")), option
-        assert option.help[0].isupper() or option.help[0] in "{`.", option
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_names_of_options_differ(name):
-    names = [option.name for option in options_of(load_command(name).options)]
-    assert len(set(names)) == len(names)
 
 
 def test_options_reach_the_dataclass_that_nests_them():
