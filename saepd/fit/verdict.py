@@ -107,7 +107,9 @@ class Verdict:
             chance = f"; random latents gain {random.estimate:+.4f}" if random else ""
             if random and self.n_controlled < sum(self.n_answers.values()):
                 chance += f" on {self.n_controlled} of the answers"
-            return f"{'Steering by gates' if self.gate else 'Steering'} helps: {told}{chance}."
+            # More than a standard error is not yet all of an interval.
+            verb = "helps" if self.gain.low > 0 else "may help"
+            return f"{'Steering by gates' if self.gate else 'Steering'} {verb}: {told}{chance}."
         said = "nothing is written" if not self.steers else "it is written all the same"
         return f"The feedback does not support steering, so {said}: {told}."
 
