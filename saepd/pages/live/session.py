@@ -16,9 +16,6 @@ from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
 from saepd.directions.edits import EditLatents
 from saepd.directions.saving import save_to_disk
-from saepd.features.index.reading import own_index
-from saepd.features.lens import direct_effects, writes_residual
-from saepd.features.words import latent_words
 from saepd.feedback.schema import Item
 from saepd.merge.config import OPERATOR_NAMES
 from saepd.merge.disagreement import branch_disagreement
@@ -26,7 +23,9 @@ from saepd.merge.operators import merge_branches
 from saepd.models.chat import chat
 from saepd.models.prompts import item_prompt
 from saepd.models.wording import ReadoutConfig
+from saepd.pages.live.latents import N_LATENTS, known_latent, latents_that_speak
 from saepd.pages.live.request import LiveRequest, read_request, read_strengths
+from saepd.pages.live.shown_python import shown_python
 from saepd.readout.option_scores import OptionScores
 from saepd.readout.options import read_options, read_scored
 
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
 # Prefixes and scores that are kept, the latest ones.
 _KEPT = 8
-_N_LATENTS = 8
 # These need weights, or are only there for reproduction.
 _NO_CHOICE = ("weighted", "saepd-released")
 
@@ -146,9 +144,10 @@ class LiveSession:
         ):
             raise InputError("ask for a perspective and two tokens of the model")
         parts = self.directions[self.names.index(name)].parts
-        found = [one for p in parts for one in self._latents(p, int(token or 0), int(other or 0))]
+        tokens = int(token or 0), int(other or 0)
+        found = [one for part in parts for one in latents_that_speak(self.model, part, *tokens)]
         found.sort(key=lambda one: -one["effect"])
-        return {"latents": found[:_N_LATENTS]}
+        return {"latents": found[:N_LATENTS]}
 
     def latent(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """What is known of one latent of a direction: its page in the SAE's own index, if any.
@@ -165,24 +164,7 @@ class LiveSession:
             raise InputError(
                 f"its SAE has latents 0..{edit.sae.cfg.d_sae - 1}: ask for one of them"
             )
-        [about] = latent_words(self.model, edit.sae, [latent])
-        index = own_index(edit.sae)
-        if index is None:
-            return {"latent": latent, "about": about, "density": None, "contexts": [], "given": []}
-        known = index.page(latent)
-        contexts = [
-            {"kind": c.kind, "tokens": c.tokens, "activations": c.activations}
-            for c in known.contexts
-        ]
-        return {
-            "latent": latent,
-            "about": about,
-            "density": known.density,
-            "raises": known.raises,
-            "lowers": known.lowers,
-            "given": [label._asdict() for label in known.given],
-            "contexts": contexts,
-        }
+        return known_latent(self.model, edit.sae, latent)
 
     def save(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Keep the directions at these strengths in a folder of their own.
@@ -207,33 +189,8 @@ class LiveSession:
             InputError: what the page could not show.
         """
         request = read_request(asked, self.names)
-        strengths = dict(zip(self.names, request.strengths, strict=True))
-        named = getattr(self.model.cfg, "loaded_from", {}).get("model")
-        source = "" if named is None else repr(named)
-        lines = [
-            "import saepd",
-            "",
-            f"model = saepd.load_model({source})",
-            f"directions = saepd.load_from_disk({self.folder!r}, model)",
-            f"strengths = {strengths!r}",
-            "directions = [strengths[d.perspective] * d for d in directions]",
-            f"merge = saepd.MergeConfig({request.merge.operator!r}, alpha={request.merge.alpha!r})",
-        ]
-        if request.options:
-            lines += [
-                f"item = saepd.Item(id='q', prompt={request.prompt!r}, "
-                f"options={request.options!r})",
-                "[scores] = saepd.read_options(model, item, directions)",
-                "print(saepd.merge_branches(scores.log_probs(), merge).exp())",
-            ]
-        sampling = request.sampling
-        lines += [
-            f"sampling = saepd.SamplingConfig(max_new_tokens={sampling.max_new_tokens}, "
-            f"temperature={sampling.temperature!r}, seed={sampling.seed})",
-            f"for piece in saepd.generate(model, {request.prompt!r}, directions, merge, sampling):",
-            '    print(piece, end="", flush=True)',
-        ]
-        return {"python": "\n".join(lines) + "\n"}
+        source = getattr(self.model.cfg, "loaded_from", {}).get("model")
+        return {"python": shown_python(request, self.names, self.folder, source)}
 
     def _scaled(self, strengths: Sequence[float]) -> list[Direction]:
         return [s * d for s, d in zip(strengths, self.directions, strict=True)]
@@ -289,29 +246,6 @@ class LiveSession:
                     [p.text, int(p.value)] for p in token_strip(written.text, tokens)
                 ]
             yield found
-
-    def _latents(self, direction: Direction, token: int, other: int) -> list[dict[str, Any]]:
-        edit = direction.edit
-        if not isinstance(edit, EditLatents) or edit.values is None or edit.mode != "add":
-            return []
-        if not writes_residual(edit.sae):
-            return []
-        effects = direct_effects(self.model, edit.sae, edit.latents, token, other)
-        effects = effects * edit.values.cpu() * direction.coefficient
-        best = effects.argsort(descending=True)[:_N_LATENTS].tolist()
-        latents = [int(edit.latents[i]) for i in best]
-        return [
-            {
-                "site": direction.hook_name,
-                "latent": latent,
-                "value": float(edit.values[i]),
-                "effect": float(effects[i]),
-                "about": about,
-            }
-            for i, latent, about in zip(
-                best, latents, latent_words(self.model, edit.sae, latents), strict=True
-            )
-        ]
 
 
 def _forget(kept: OrderedDict[Any, Any]) -> None:
