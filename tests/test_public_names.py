@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 import zipfile
@@ -46,6 +47,15 @@ def test_every_public_name_is_described_in_help_and_in_its_docstring():
         [line] = [text for text in saepd.__doc__.splitlines() if text.split()[:1] == [name]]
         assert len(line.split()) > 1
         assert inspect.getdoc(getattr(saepd, name))
+
+
+def test_names_that_docstrings_refer_to_exist():
+    found = set()
+    for file in (ROOT / "saepd").rglob("*.py"):
+        found |= set(re.findall(r"(?<!`)`(saepd(?:\.\w+)+)`(?!`)", file.read_text("utf-8")))
+    assert len(found) > 50
+    for name in sorted(found):
+        pkgutil.resolve_name(name)
 
 
 def test_no_public_name_is_that_of_a_module():

@@ -79,7 +79,7 @@ def read_site(
     Args:
         model: The language model.
         hook_names: The sites, such as ``blocks.15.hook_resid_post``.
-        rows: Token ids of each text, as `saepd.models.prompts.prompt_ids` gives them.
+        rows: Token ids of each text, as `saepd.models.tokens.prompt_ids` gives them.
         collect: Called for each pack, in inference mode; returns one result for each of its rows.
         collected_bytes: What ``collect`` itself needs for each token, such as its latents.
 

@@ -28,8 +28,8 @@ class TaskConfig:
     """What is asked, and whose answers count.
 
     Attributes:
-        task: Name of the task, one of `saepd.tasks.TASK_NAMES`; the packaged survey if None. For
-            questions of your own it is own, with their files as items and feedback.
+        task: Name of the task, one of `saepd.tasks.loading.TASK_NAMES`; the packaged survey if
+            None. For questions of your own it is own, with their files as items and feedback.
         data: File or folder that a published task is read from; for task own, a folder with items
             and feedback in place of the two files.
         items: File of your own questions, for task own.
