@@ -97,6 +97,9 @@ def _show(to: str, written: list[Written]) -> None:
     ]
     print_table(f"written for {to}", ["perspective", "norm", "files"], rows, {"files"})
     for one in written:
+        if one.norm == 0:
+            print(f"{one.perspective}: its direction writes nothing, so its vector is zero")
+            continue
         if one.refit is None:
             continue
         refit = asdict(one.refit)

@@ -4,9 +4,13 @@ import pytest
 import torch
 from command_line import refused
 from safetensors.torch import save_file
-from tiny import D_MODEL
+from tiny import D_MODEL, SITE
 
+from saepd.directions.direction import Direction
+from saepd.directions.edits import AddVector
 from saepd.directions.lineage import read_lineage
+from saepd.directions.saving import save_to_disk
+from saepd.models.load import load_model
 
 
 def test_a_folder_is_exported_and_the_loss_is_told(run, steering, tmp_path):
@@ -22,6 +26,17 @@ def test_a_folder_is_exported_and_the_loss_is_told(run, steering, tmp_path):
     found = json.loads(run(*command, "--allow-loss", "--json").out)
     assert [one["perspective"] for one in found] == ["left", "right"]
     assert found[0]["refit"]["kl_before"] > 0
+
+
+def test_of_a_direction_that_writes_nothing_it_is_said(run, files, tmp_path):
+    model = load_model(files.model, device="cpu")
+    nothing = Direction("idle", SITE, AddVector(torch.zeros(D_MODEL)))
+    save_to_disk(nothing, tmp_path / "idle", model)
+    command = ("export", tmp_path / "idle", "--to", "repeng", "--out", tmp_path / "out")
+    done = run(*command, "--allow-loss", "--model", files.model, "--device", "cpu")
+    assert done.code == 0, done.err
+    assert "idle: its direction writes nothing, so its vector is zero" in done.out
+    assert "strength times" not in done.out
 
 
 def test_an_unknown_format_is_refused_before_anything_is_loaded(run, tmp_path):
