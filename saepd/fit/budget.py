@@ -35,7 +35,7 @@ def fit_kl_budget(
     Args:
         model: The language model.
         directions: One direction or several, or a fit; their own coefficients are replaced.
-        budget: Nats; positive.
+        budget: Nats that the next token after neutral prompts may move, on average; positive.
         prompts: Texts that have nothing to do with the feedback.
 
     Raises:

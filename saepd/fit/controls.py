@@ -23,6 +23,11 @@ def random_latents(direction: Direction, pairs: Pairs, seed: int) -> Direction:
 
     The vector is scaled to the norm of the original, so that only the choice of latents differs.
 
+    Args:
+        direction: The direction that is compared with it.
+        pairs: The feedback's activations, which say what fires.
+        seed: Of the draw and of the shuffle.
+
     Raises:
         InputError: the direction is not made of latents.
     """
@@ -49,6 +54,11 @@ def dense_difference(pairs: Pairs, direction: Direction, contrast: Contrast) -> 
     """Difference in means of the residual itself, without any SAE, at the direction's place.
 
     With the contrast of the features it is a control for, so that only the SAE differs.
+
+    Args:
+        pairs: The feedback's activations.
+        direction: The direction that is compared with it.
+        contrast: What the perspective's own feedback is compared with.
     """
     vector = mean_difference(pairs, pairs.residuals, direction.perspective, contrast)
     return Direction(
@@ -62,7 +72,12 @@ def dense_difference(pairs: Pairs, direction: Direction, contrast: Contrast) -> 
 
 
 def shuffled_labels(pairs: Pairs, seed: int) -> Pairs:
-    """The same pairs with the perspectives dealt out at random."""
+    """The same pairs with the perspectives dealt out at random.
+
+    Args:
+        pairs: The feedback's activations.
+        seed: Of the deal.
+    """
     order = torch.randperm(len(pairs.rows), generator=torch.Generator().manual_seed(seed))
     rows = [
         row.model_copy(update={"perspective": pairs.rows[i].perspective})

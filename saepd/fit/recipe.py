@@ -89,7 +89,7 @@ def fit_directions(
         model: The language model.
         sae: A dictionary of one of its sites.
         feedback: Rows of one or more perspectives, a file of them or a pandas frame.
-        config: Settings.
+        config: How latents are chosen, what is done with them, and how options are read.
         progress: Called with what is being done, the texts that are done, and how many there are.
 
     Raises:

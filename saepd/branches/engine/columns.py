@@ -20,6 +20,7 @@ from torch import Tensor
 
 from saepd.branches.engine.texts import TextTree
 from saepd.models.tokens import padding_id
+from saepd.models.windows import attention_windows
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -163,10 +164,9 @@ def fits_columns(model: TransformerBridge, n_tokens: int) -> bool:
     """
     hf_model: Any = model.original_model
     config = hf_model.config.get_text_config()
-    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
     kinds = set(getattr(config, "layer_types", None) or ())
     return (
         model.cfg.positional_embedding_type in ("standard", "rotary")
         and kinds <= {"full_attention", "sliding_attention"}
-        and all(window is None or n_tokens <= window for window in windows)
+        and all(n_tokens <= window for window in attention_windows(hf_model))
     )
