@@ -215,6 +215,8 @@ def _save_directions(model: Any, sae: Any, folder: Path) -> None:
     import tiny  # pyright: ignore[reportMissingImports] - beside the tests, see scripts/fuzz.py
     import torch
 
+    from saepd.directions.direction import Direction
+    from saepd.directions.edits import AddVector
     from saepd.directions.fitted_readout import FittedReadout
     from saepd.directions.gate import Gate
     from saepd.directions.saving import save_to_disk
@@ -232,6 +234,9 @@ def _save_directions(model: Any, sae: Any, folder: Path) -> None:
         replace(direction, readout=readout, gate=own)
         for direction, own in zip(fitted.directions, (gate, plain), strict=True)
     ]
+    vector = AddVector(torch.ones(tiny.D_MODEL))
+    above = Direction(directions[1].perspective, "blocks.2.hook_resid_post", vector)
+    directions[1] = replace(directions[1], also=(above,))
     save_to_disk(directions, folder, verdict={"said": "It helps.", "gain": 0.1})
 
 
