@@ -27,9 +27,7 @@ from saepd.directions.edits import AddVector, Edit, EditLatents
 from saepd.directions.fitted_readout import FittedReadout
 from saepd.directions.gate import Gate
 from saepd.directions.modes import DEFAULT_POSITIONS
-from saepd.directions.sites import (
-    same_site,
-)
+from saepd.directions.sites import same_site
 from saepd.feedback.fields import perspective_name
 from saepd.models.position_specs import parse_positions
 from saepd.saes.abilities import WRITABLE_SITE

@@ -31,6 +31,7 @@ from saepd.evaluation.results.result import (
 )
 from saepd.evaluation.results.summary import EVERYBODY, summary_rows
 from saepd.evaluation.results.table import markdown_table
+from saepd.fit.at_sites import by_site
 from saepd.models.identity import weights_fingerprint
 from saepd.saes.load import sae_fingerprint, sae_hook_name, sae_settings
 from saepd.tasks.task import Task
@@ -81,13 +82,16 @@ def evaluate(
         What ``summary.json`` holds.
 
     Raises:
-        InputError: settings that do not fit the task, too few questions, the folder belongs to
-            another configuration, or pandas and pyarrow are missing.
+        InputError: settings that do not fit the task, too few questions, several SAEs of which two
+            are of one site or one cannot steer, the folder belongs to another configuration, or
+            pandas and pyarrow are missing.
     """
     chosen = methods_of(task, methods)
     check_task(task)
     draws = make_draws(task, config.draw)
     saes = [*sae] if isinstance(sae, Sequence) else [sae]
+    if len(saes) > 1:
+        by_site(saes)
     settings = _settings(model, saes, task, config)
     parts = Parts(out, settings)
     cache = _cache(model, saes, task, draws, parts)

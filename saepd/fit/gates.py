@@ -316,6 +316,6 @@ def slope(at_nothing: OptionValues, amount: float, moved: OptionValues) -> Optio
     return 2 * moved / amount - at_nothing
 
 
-def _centred(effect: Effect) -> Float[np.ndarray, "options d_model"]:
+def _centred(effect: Effect) -> Float[np.ndarray, "options sites*d_model"]:
     """Gradients less their mean: what moves all options alike moves none of them."""
     return effect.gradients - effect.gradients.mean(0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from saepd.common.errors import InputError
 from saepd.common.messages import shortlist
@@ -25,7 +25,7 @@ from saepd.fit.config import FitConfig, LearningConfig
 from saepd.fit.gating import Gated, learn_gated, with_gates
 from saepd.fit.kinds import LearnedKinds, learn_kinds
 from saepd.fit.recipe import lineage, scaled_to_config
-from saepd.fit.sparse import Dictionary
+from saepd.fit.sparse import Dictionary, Units
 from saepd.fit.verdict import Verdict, verdict
 from saepd.models.wording import ReadoutConfig
 from saepd.saes.load import sae_hook_name, written_site
@@ -112,7 +112,7 @@ def learn_directions(
         report,
         readers=[] if learning.gate == "never" else readers_of(saes),
     )
-    dictionary, _ = unit_rows(saes)
+    dictionary = Dictionary(tuple(unit_rows(one) for one in saes))
     kind: Kind = "latents" if learning.n_latents else "vector"
     controls: tuple[Kind, ...] = ("vector", "random", "shuffled")
     if not learning.n_latents:
@@ -195,7 +195,6 @@ def made_of(
         story: Lineage of the directions.
     """
     solution, asked = learned.solutions[kind], learned.asked
-    _, norms = unit_rows(saes)
     directions = []
     for name, vector in solution.vectors.items():
         edits = added(vector, len(saes))
@@ -204,7 +203,7 @@ def made_of(
             for site, sae in enumerate(saes):
                 here, within = learned.dictionary.at_site(latents, site)
                 if len(within):
-                    edits[site] = EditLatents(sae, within, scales[here] / norms[site][within])
+                    edits[site] = EditLatents(sae, within, scales[here] / _norms(sae, within))
         directions.append(
             direction_at(
                 name,
@@ -218,16 +217,20 @@ def made_of(
     return directions
 
 
-def unit_rows(
-    saes: Sequence[SAE[Any]],
-) -> tuple[Dictionary, list[Float[np.ndarray, " latents"]]]:
-    """What each latent writes, at norm 1; and the norm that one unit of it writes, for each SAE.
+def unit_rows(sae: SAE[Any]) -> Units:
+    """What each latent writes, at norm 1.
 
     A ridge on scales is fair to all latents only where each writes as much.
     """
-    units, norms = [], []
-    for sae in saes:
-        rows = decoder_rows(sae, torch.arange(sae.cfg.d_sae)).cpu().double().numpy()
-        norms.append(np.maximum(np.linalg.norm(rows, axis=1), 1e-12))
-        units.append(rows / norms[-1][:, None])
-    return Dictionary(tuple(units)), norms
+    latents = np.arange(sae.cfg.d_sae)
+    return _rows(sae, latents) / _norms(sae, latents)[:, None]
+
+
+def _norms(sae: SAE[Any], latents: Int[np.ndarray, " latents"]) -> Float[np.ndarray, " latents"]:
+    """Of what one unit of each latent writes."""
+    return np.maximum(np.linalg.norm(_rows(sae, latents), axis=1), 1e-12)
+
+
+def _rows(sae: SAE[Any], latents: Int[np.ndarray, " latents"]) -> Units:
+    """What one unit of each latent writes."""
+    return decoder_rows(sae, torch.from_numpy(latents)).cpu().double().numpy()

@@ -147,7 +147,7 @@ def test_a_folder_computed_by_something_else_is_refused(run, tmp_path, llama, sa
     with monkeypatch.context() as patch:
         patch.setattr(run_module, "version", lambda name: "0.0" if name == "torch" else "1.0")
         with pytest.raises(
-            InputError, match=r"version of \S+ '.*', not '\d.0': use another folder"
+            InputError, match=r"version of \S+ '.*', not '\d.0': use another folder, or delete it"
         ):
             run(names=["uniform"])
     half = copy.deepcopy(llama).to(torch.bfloat16)
@@ -222,7 +222,9 @@ def test_labelled_tasks_have_their_own_metrics(run, labels):
     assert summary["rows"][0]["best_null"] in names
 
 
-def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(run, opinions, tmp_path):
+def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(
+    run, opinions, sae, tmp_path
+):
     items = tuple(
         item.model_copy(update={"distributions": {"all": item.distributions["north"]}})
         for item in opinions.items
@@ -235,6 +237,8 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(run, opi
         run(names=[])
     with pytest.raises(InputError, match="too few for n_feedback 20"):
         run(config=replace(CONFIG, draw=DrawConfig(n_feedback=20)))
+    with pytest.raises(InputError, match="two SAEs are of the site"):
+        run(dictionary=[sae, sae])
     assert not (tmp_path / "out").exists()
 
 

@@ -21,6 +21,7 @@ from saepd.fit.config import LearningConfig
 from saepd.fit.gating import Gated, with_gates
 from saepd.fit.kinds import LearnedKinds, learn_kinds
 from saepd.fit.learn import gates_of, made_of, readers_of, saes_written, unit_rows
+from saepd.fit.sparse import Dictionary
 from saepd.readout.options import read_options
 from saepd.saes.load import written_site
 
@@ -65,7 +66,7 @@ def learned(fold: Fold) -> LearnedKinds:
             lambda *_: None,
             readers=readers_of(saes),
         )
-        dictionary, _ = unit_rows(saes)
+        dictionary = Dictionary(tuple(unit_rows(sae) for sae in saes))
         return learn_kinds(
             asked, dictionary, LearningConfig(), KINDS, seed=fold.seed, report=lambda *_: None
         )

@@ -149,8 +149,10 @@ def _check_same(path: Path, config: dict[str, Any]) -> None:
         raise InputError(f"{path} is not what an evaluation wrote: use another folder")
     for name in sorted(set(before) | set(config)):
         if before.get(name) != config.get(name):
+            # A version is no setting that one could choose again.
+            way = "delete it" if name.startswith("version") else "the same settings to go on"
             raise InputError(
                 f"{path.parent} holds an evaluation with {name} "
                 f"{shortened(before.get(name))}, not {shortened(config.get(name))}: use another "
-                "folder, or the same settings to go on"
+                f"folder, or {way}"
             )

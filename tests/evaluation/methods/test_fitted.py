@@ -20,9 +20,16 @@ def fold(opinion_fold, monkeypatch):
     return replace(opinion_fold)
 
 
-def test_what_is_measured_is_what_a_user_fits_and_reads(fold):
+@pytest.mark.parametrize("n_sites", [1, 2])
+def test_what_is_measured_is_what_a_user_fits_and_reads(fold, random_sae, monkeypatch, n_sites):
+    learning, saes = replace(FEW, sites="all"), (fold.sae,)
+    if n_sites == 2:
+        saes += (random_sae(d_sae=24, hook_name="blocks.2.hook_resid_post", seed=1),)
+    monkeypatch.setattr(fitted, "LearningConfig", lambda: learning)
+    monkeypatch.setattr(fold.cache, "saes", saes)
     config = FitConfig(readout=ReadoutConfig(template=fold.task.wording.plain))
-    fit = learn_directions(fold.model, fold.sae, fold.feedback, config, FEW)
+    fit = learn_directions(fold.model, saes, fold.feedback, config, learning)
+    assert [len(direction.parts) for direction in fit.directions] == [n_sites] * 2
     found = fitted.predict_as_fit(fold)
     assert found.keys() == set(fold.asked)
     items = [fold.task.by_id[id_] for id_, _ in fold.asked]
