@@ -115,13 +115,16 @@ class LearningConfig:
         n_latents: Number of latents that a direction is made of at most; 0 writes a dense vector
             instead, without the SAE.
         shared: Ridge penalties to try for what all perspectives write, in nats of an answer's mean
-            loss per squared nat that it moves a question's options by.
+            loss per squared nat that it moves a question's options by; the smallest within a
+            standard error of the best is taken that still gains over the readout alone.
         own: Ridge penalties to try for how each perspective differs from the others, in the same
             unit; that they do not differ is tried as well.
-        biases: Ridge penalties to try for the position biases that all perspectives share.
+        biases: Ridge penalties to try for the position biases that all perspectives share; the
+            smallest within a standard error of the best is taken.
         own_readout: Ridge penalties to try for each perspective's own temperature and biases; the
             largest within a standard error of the best is taken.
-        n_folds: Number of folds of the cross-validation over questions.
+        n_folds: Number of folds of the cross-validation over questions; fewer where there are
+            fewer questions.
         max_dose: Largest norm of what is written at a site, as a share of the residual's own norm.
         anyway: Steer even where cross-validation does not support it.
         gate: Whether each item's own prompt decides how much is written: ``always``, ``never``, or
@@ -135,7 +138,7 @@ class LearningConfig:
     own: tuple[float, ...] = (0.005, 0.02, 0.08, 0.32)
     biases: tuple[float, ...] = (0.01, 0.04, 0.16)
     own_readout: tuple[float, ...] = (0.03, 0.1, 0.3, 10.0)
-    n_folds: int = 5
+    n_folds: int = 10
     max_dose: float = 1.0
     anyway: bool = False
     gate: GateUse = "auto"

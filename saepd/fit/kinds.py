@@ -170,7 +170,7 @@ def learn_kinds(
         report: Told what is being done.
 
     Raises:
-        InputError: there are fewer questions than folds.
+        InputError: there are too few questions.
     """
     parts = folds(asked, config.n_folds)
     first = around_nothing(asked, report)
@@ -192,25 +192,33 @@ def learn_kinds(
         found = {ridge: np.nanmean(loss_of(ridge, seen, fit)) for ridge in ridges}
         return min(found, key=lambda ridge: found[ridge])
 
-    def simplest(ridges: Sequence[Ridge], seen: Sequence[Row], fit: _Fit) -> Ridge:
-        """The first of the penalties that is within a standard error of the best."""
+    def first_as_good(
+        ridges: Sequence[Ridge], seen: Sequence[Row], fit: _Fit, than: Losses | None = None
+    ) -> Ridge:
+        """The first of the penalties within a standard error of the best.
+
+        Given other losses, it is the first that is also a gain over these, or the best.
+        """
         found = {ridge: loss_of(ridge, seen, fit) for ridge in ridges}
-        least = found[min(found, key=lambda ridge: np.nanmean(found[ridge]))]
-        for ridge, losses in found.items():
-            lost = gains(asked, losses - least)
-            if len(lost) < 2 or lost[0] <= lost[1:].std():
+        best = min(found, key=lambda ridge: np.nanmean(found[ridge]))
+        for ridge, own in found.items():
+            lost = gains(asked, own - found[best])
+            is_as_good = len(lost) < 2 or lost[0] <= lost[1:].std()
+            if is_as_good and (than is None or is_gain(gains(asked, than - own))):
                 return ridge
-        return ridges[-1]
+        return best
 
     def fit_everybodys(seen: Sequence[Row], ridge: Ridge) -> dict[str, Part]:
         return dict.fromkeys(asked.perspectives, fit_shared(seen, ridge, size))
 
-    plain, ridge = written(rows), Ridge()
+    plain = written(rows)
     own_readout = sorted(config.own_readout, reverse=True)
-    ridge = best(
-        [Ridge(biases=b, own_readout=own_readout[0]) for b in config.biases], plain, fit_readouts
+    ridge = first_as_good(
+        [Ridge(biases=b, own_readout=own_readout[0]) for b in sorted(config.biases)],
+        plain,
+        fit_readouts,
     )
-    ridge = simplest([replace(ridge, own_readout=o) for o in own_readout], plain, fit_readouts)
+    ridge = first_as_good([replace(ridge, own_readout=o) for o in own_readout], plain, fit_readouts)
     unsteered = foretold(
         plain, parts, fitted_without(plain, parts, partial(fit_readouts, ridge=ridge))
     )
@@ -220,7 +228,9 @@ def learn_kinds(
     fit_each = partial(fit_both, size=size)
     ridge = best([replace(ridge, own=own) for own in (*config.own, None)], rows, fit_each)
     # Beside each perspective's own part, what they share may be held back less.
-    ridge = best([replace(ridge, shared=s) for s in config.shared], rows, fit_each)
+    ridge = first_as_good(
+        [replace(ridge, shared=s) for s in sorted(config.shared)], rows, fit_each, unsteered
+    )
     max_norms = config.max_dose * residual_norms(asked)
     learner = Learner(dictionary, config.n_latents, ridge, size, max_norms, seed)
     settings, some = {}, some_answers(asked, parts, _CONTROLLED)

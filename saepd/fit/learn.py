@@ -76,8 +76,8 @@ def learn_directions(
         sae: A dictionary of one of its sites; or several, and then what is written at their sites
             is learned together and makes one direction, or that of the one site which alone
             foretells held-out answers better.
-        feedback: Rows with answers among options, of at least as many questions as there are
-            folds; a file of them or a pandas frame.
+        feedback: Rows with answers among options, to at least five questions; a file of them or a
+            pandas frame.
         config: Readout, positions, and what directions are scaled to; latents are chosen here, so
             its features are not used.
         learning: What is tried.
@@ -85,7 +85,7 @@ def learn_directions(
 
     Raises:
         InputError: another mode than ``add``, an SAE that cannot steer or normalises activations,
-            two SAEs of one site, fewer questions than folds, or whatever `ask` refuses.
+            two SAEs of one site, too few questions, or whatever `ask` refuses.
     """
     config, learning = config or FitConfig(), learning or LearningConfig()
     saes = by_site(sae)

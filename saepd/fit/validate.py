@@ -24,25 +24,32 @@ Losses: TypeAlias = Float[np.ndarray, " answers"]
 # From rows that are seen to each perspective's part.
 Fit: TypeAlias = Callable[[Sequence[Row]], Mapping[str, Part]]
 
+# Questions below which what is foretold about one of them says nothing.
+_FEWEST = 5
+
 
 def folds(asked: Asked, n: int) -> list[set[str]]:
-    """Questions in ``n`` parts; what is asked in the same words stays together.
+    """Questions in ``n`` parts, or one each if there are fewer.
+
+    What is asked in the same words stays together.
 
     Each question goes to the part in which those who answered it have answered least, so each
     perspective's answers are spread over the parts whoever was asked what.
 
     Raises:
-        InputError: there are fewer questions than parts, or no perspective has answered more than
-            one question.
+        InputError: there are fewer than five questions and fewer than parts, or no perspective has
+            answered more than one question.
     """
     answerers: dict[str, list[str]] = {wording: [] for wording in asked.wordings.values()}
     for row in asked.answers:
         answerers[asked.wordings[row.question]].append(row.perspective)
-    if len(answerers) < n:
+    fewest = min(n, _FEWEST)
+    if len(answerers) < fewest:
         raise InputError(
-            f"{len(answerers)} questions of feedback are too few for {n} folds of "
-            "cross-validation: give more, or fit differences of means (--method differences)"
+            f"cross-validation needs feedback on at least {fewest} questions, not on "
+            f"{len(answerers)}: give more, or fit differences of means (--method differences)"
         )
+    n = min(n, len(answerers))
     answered: list[Counter[str]] = [Counter() for _ in range(n)]
     part = {}
     for wording in sorted(answerers):

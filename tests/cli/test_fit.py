@@ -166,7 +166,7 @@ def test_fit_learns_and_says_whether_steering_helps(run, files, where, tmp_path)
     other = ("fit", "--feedback", feedback, "--out", out, "--method", "differences", *where)
     refused(run(*other, "--anyway"), "--method differences learns nothing")
     few = ("fit", "--feedback", files.feedback, "--out", out, *where)
-    refused(run(*few), "4 questions of feedback are too few for 5 folds")
+    refused(run(*few), "at least 5 questions, not on 4")
 
 
 def test_a_model_of_ones_own_needs_an_sae_of_its_own(run, files, tmp_path):

@@ -276,7 +276,7 @@ def test_an_sae_that_normalises_is_refused(llama, random_sae):
 
 
 def test_rows_that_cannot_be_learned_from_are_refused(llama, sae):
-    with pytest.raises(InputError, match="2 questions of feedback are too few for 5 folds"):
+    with pytest.raises(InputError, match="at least 5 questions, not on 2"):
         learn_directions(llama, sae, rows(2), None, QUICK)
     free = Feedback(id="x", perspective="a", prompt="Why?", options=(), answer="so")
     with pytest.raises(InputError, match=r"'x' has no options .*method differences"):

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,8 +35,13 @@ def test_questions_in_the_same_words_stay_together(asked):
     assert sorted(q for part in parts for q in part) == sorted(asked.scores)
     [together] = [part for part in parts if "i0" in part]
     assert "i2" in together
-    with pytest.raises(InputError, match="5 questions of feedback are too few for 6 folds"):
-        folds(asked, 6)
+
+
+def test_there_are_no_more_folds_than_questions_and_never_hardly_any(asked):
+    assert len(folds(asked, 10)) == 5
+    few = replace(asked, wordings=dict.fromkeys(asked.wordings, "one"))
+    with pytest.raises(InputError, match="at least 5 questions, not on 1"):
+        folds(few, 10)
 
 
 @pytest.mark.parametrize("n_perspectives", [2, 3, 4])

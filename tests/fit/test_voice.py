@@ -88,5 +88,5 @@ def test_what_cannot_be_mixed_is_refused(llama, known):
         learn_voice(llama, [plain, known[1]], rows)
     with pytest.raises(InputError, match="of 2 perspectives"):
         learn_voice(llama, known, rows + answers(llama, known[0], 2, "other"))
-    with pytest.raises(InputError, match="3 questions of feedback are too few for 5 folds"):
+    with pytest.raises(InputError, match="at least 5 questions, not on 3"):
         learn_voice(llama, known, rows[:3])
