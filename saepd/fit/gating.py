@@ -17,9 +17,10 @@ from saepd.directions.direction import Direction
 from saepd.fit.asked import Asked, Report
 from saepd.fit.at_sites import added
 from saepd.fit.candidates import Kind
+from saepd.fit.gains import gains, is_gain
 from saepd.fit.gates import LearnedGates, Written, contrast, learn_gates
 from saepd.fit.gauss_newton import Around
-from saepd.fit.kinds import LearnedKinds, gains, is_gain
+from saepd.fit.kinds import LearnedKinds
 from saepd.fit.penalised import Ridge
 from saepd.fit.validate import folds
 from saepd.saes.load import sae_hook_name

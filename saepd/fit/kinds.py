@@ -14,7 +14,6 @@ from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float
 
 from saepd.branches.dose import relative_dose
 from saepd.directions.direction import Direction
@@ -23,6 +22,7 @@ from saepd.fit.asked import Asked, Pair, Report, Vector
 from saepd.fit.candidates import Kind, Learner, Norms
 from saepd.fit.choosing_sites import best_sites, effects_at
 from saepd.fit.config import LearningConfig
+from saepd.fit.gains import first_as_good, gains, is_gain
 from saepd.fit.gauss_newton import (
     Around,
     around_nothing,
@@ -51,12 +51,9 @@ from saepd.fit.validate import (
     really_foretold,
     some_answers,
 )
-from saepd.metrics.intervals import Interval, draw_weights, interval
-from saepd.metrics.weighted import mean
+from saepd.metrics.intervals import Interval, interval
 from saepd.readout.softmax import OptionValues, SoftmaxWeights
 
-# Nats an answer: no smaller gain is worth a direction or a gate, however sure it is.
-_WORTH = 1e-3
 # Answers that controls run on: their gain is known to about a hundredth of a nat then.
 _CONTROLLED = 200
 
@@ -124,30 +121,6 @@ class LearnedKinds:
         return interval(found) if len(found) else None
 
 
-def gains(
-    asked: Asked, gained: Losses, perspective: str | None = None
-) -> Float[np.ndarray, " draws"]:
-    """Mean of what answers gained, in each bootstrap draw of questions, the first of all of them.
-
-    Args:
-        asked: The feedback.
-        gained: What each answer gained, nats; NaN where that is not known.
-        perspective: Whose answers count; everybody's if None.
-    """
-    chosen = [
-        i
-        for i, row in enumerate(asked.answers)
-        if perspective in (None, row.perspective) and np.isfinite(gained[i])
-    ]
-    wordings = [asked.wordings[asked.answers[i].question] for i in chosen]
-    return mean(gained[chosen], draw_weights(wordings, seed=0))
-
-
-def is_gain(found: Float[np.ndarray, " draws"]) -> bool:
-    """Whether the first of the gains is more than their standard error, and worth having."""
-    return len(found) > 1 and bool(found[0] > max(found[1:].std(), _WORTH))
-
-
 def learn_kinds(
     asked: Asked,
     dictionary: Dictionary,
@@ -192,33 +165,23 @@ def learn_kinds(
         found = {ridge: np.nanmean(loss_of(ridge, seen, fit)) for ridge in ridges}
         return min(found, key=lambda ridge: found[ridge])
 
-    def first_as_good(
-        ridges: Sequence[Ridge], seen: Sequence[Row], fit: _Fit, than: Losses | None = None
+    def least(
+        ridges: Iterable[Ridge], seen: Sequence[Row], fit: _Fit, than: Losses | None = None
     ) -> Ridge:
-        """The first of the penalties within a standard error of the best.
-
-        Given other losses, it is the first that is also a gain over these, or the best.
-        """
-        found = {ridge: loss_of(ridge, seen, fit) for ridge in ridges}
-        best = min(found, key=lambda ridge: np.nanmean(found[ridge]))
-        for ridge, own in found.items():
-            lost = gains(asked, own - found[best])
-            is_as_good = len(lost) < 2 or lost[0] <= lost[1:].std()
-            if is_as_good and (than is None or is_gain(gains(asked, than - own))):
-                return ridge
-        return best
+        """The first of the penalties that foretells as well as the best."""
+        return first_as_good(asked, {one: loss_of(one, seen, fit) for one in ridges}, than)
 
     def fit_everybodys(seen: Sequence[Row], ridge: Ridge) -> dict[str, Part]:
         return dict.fromkeys(asked.perspectives, fit_shared(seen, ridge, size))
 
     plain = written(rows)
     own_readout = sorted(config.own_readout, reverse=True)
-    ridge = first_as_good(
+    ridge = least(
         [Ridge(biases=b, own_readout=own_readout[0]) for b in sorted(config.biases)],
         plain,
         fit_readouts,
     )
-    ridge = first_as_good([replace(ridge, own_readout=o) for o in own_readout], plain, fit_readouts)
+    ridge = least([replace(ridge, own_readout=o) for o in own_readout], plain, fit_readouts)
     unsteered = foretold(
         plain, parts, fitted_without(plain, parts, partial(fit_readouts, ridge=ridge))
     )
@@ -228,7 +191,7 @@ def learn_kinds(
     fit_each = partial(fit_both, size=size)
     ridge = best([replace(ridge, own=own) for own in (*config.own, None)], rows, fit_each)
     # Beside each perspective's own part, what they share may be held back less.
-    ridge = first_as_good(
+    ridge = least(
         [replace(ridge, shared=s) for s in sorted(config.shared)], rows, fit_each, unsteered
     )
     max_norms = config.max_dose * residual_norms(asked)

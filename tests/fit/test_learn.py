@@ -13,7 +13,6 @@ from saepd.feedback.schema import Feedback
 from saepd.fit import kinds
 from saepd.fit.asked import ask
 from saepd.fit.config import DirectionConfig, FitConfig, LearningConfig
-from saepd.fit.kinds import is_gain
 from saepd.fit.learn import learn_directions
 from saepd.models.wording import ReadoutConfig
 from saepd.readout.options import read_options
@@ -292,13 +291,6 @@ def test_people_of_one_answer_each_are_refused_before_anything_is_learned(llama,
     ]
     with pytest.raises(InputError, match="each perspective has answered one question only"):
         learn_directions(llama, sae, one_each, None, QUICK)
-
-
-def test_what_is_only_rounding_is_no_gain():
-    assert not is_gain(np.array([1e-6, 1e-6, 1e-6]))
-    assert not is_gain(np.array([0.02, -0.1, 0.1]))
-    assert not is_gain(np.array([0.5]))
-    assert is_gain(np.array([0.02, 0.02, 0.021]))
 
 
 def test_a_vector_of_all_moves_every_question(llama, sae):
