@@ -63,6 +63,8 @@ from .directions.saving import save_to_disk as save_to_disk  # directions into a
 from .directions.vector_file import read_vector as read_vector  # a dense vector of another tool's
 from .fit.budget import fit_kl_budget as fit_kl_budget  # the largest strength within a KL budget
 from .fit.by_hand import steer as steer  # a direction of latents chosen by hand
+from .fit.condition import Condition as Condition  # a gate that opens on prompts of one kind
+from .fit.condition import learn_condition as learn_condition  # such a gate, from texts
 from .fit.config import DirectionConfig as DirectionConfig  # how chosen latents become an edit
 from .fit.config import FitConfig as FitConfig  # all that turns feedback into directions
 from .fit.config import HandConfig as HandConfig  # how latents chosen by hand are written
