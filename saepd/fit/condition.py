@@ -114,7 +114,7 @@ def learn_condition(
         sae=sae,
         rule="above",
     )
-    return _measured(gate, scores, is_steered)
+    return _measured(gate, np.asarray(scores), is_steered)
 
 
 def _texts(
