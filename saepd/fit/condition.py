@@ -121,8 +121,8 @@ def _texts(
     steered: Sequence[str], others: Sequence[str]
 ) -> tuple[list[str], Bool[np.ndarray, " texts"]]:
     for name, own in (("to steer", steered), ("to leave alone", others)):
-        if isinstance(own, str) or len(own) < FEWEST:
-            given = "one text" if isinstance(own, str) else f"{len(own)}"
+        if isinstance(own, str) or len(set(own)) < FEWEST:
+            given = "one text" if isinstance(own, str) else f"{len(set(own))}"
             raise InputError(
                 f"a condition is learned from at least {FEWEST} texts of each kind, and those "
                 f"{name} are {given}: give a list of more"
@@ -133,6 +133,8 @@ def _texts(
             f"the text {shortened(min(both))} is both to be steered and to be left alone: take it "
             "out of one of them"
         )
+    # A text that is there twice would be held out and fitted to at once.
+    steered, others = list(dict.fromkeys(steered)), list(dict.fromkeys(others))
     return [*steered, *others], np.arange(len(steered) + len(others)) < len(steered)
 
 

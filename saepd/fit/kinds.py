@@ -165,7 +165,7 @@ def learn_kinds(
         found = {ridge: np.nanmean(loss_of(ridge, seen, fit)) for ridge in ridges}
         return min(found, key=lambda ridge: found[ridge])
 
-    def least(
+    def first_good(
         ridges: Iterable[Ridge], seen: Sequence[Row], fit: _Fit, than: Losses | None = None
     ) -> Ridge:
         """The first of the penalties that foretells as well as the best."""
@@ -176,12 +176,12 @@ def learn_kinds(
 
     plain = written(rows)
     own_readout = sorted(config.own_readout, reverse=True)
-    ridge = least(
+    ridge = first_good(
         [Ridge(biases=b, own_readout=own_readout[0]) for b in sorted(config.biases)],
         plain,
         fit_readouts,
     )
-    ridge = least([replace(ridge, own_readout=o) for o in own_readout], plain, fit_readouts)
+    ridge = first_good([replace(ridge, own_readout=o) for o in own_readout], plain, fit_readouts)
     unsteered = foretold(
         plain, parts, fitted_without(plain, parts, partial(fit_readouts, ridge=ridge))
     )
@@ -191,7 +191,7 @@ def learn_kinds(
     fit_each = partial(fit_both, size=size)
     ridge = best([replace(ridge, own=own) for own in (*config.own, None)], rows, fit_each)
     # Beside each perspective's own part, what they share may be held back less.
-    ridge = least(
+    ridge = first_good(
         [replace(ridge, shared=s) for s in sorted(config.shared)], rows, fit_each, unsteered
     )
     max_norms = config.max_dose * residual_norms(asked)

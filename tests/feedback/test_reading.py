@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 
 from saepd.common.errors import InputError
+from saepd.feedback.fields import RESERVED
 from saepd.feedback.reading import (
     feedback_hash,
     load_feedback,
@@ -323,7 +324,7 @@ def feedback(draw):
     )
     fields = {
         "id": draw(text),
-        "perspective": draw(text),
+        "perspective": draw(text.filter(lambda name: name.strip() not in RESERVED)),
         "prompt": draw(text),
         "options": options,
         "answer": draw(st.sampled_from(options) if options else text),

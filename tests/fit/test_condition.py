@@ -50,6 +50,12 @@ def test_kinds_can_be_swapped_and_read_in_latents(llama, random_sae):
     assert "Tells the kinds apart: AUROC" in repr(opposite)
 
 
+def test_a_text_that_is_there_twice_counts_once(llama, condition):
+    twice = learn_condition(llama, SITE, 2 * LOUD[:8], QUIET[:11] + QUIET[:2])
+    assert twice.auroc == condition.auroc
+    torch.testing.assert_close(twice.gate.weights, condition.gate.weights)
+
+
 def test_texts_that_do_not_differ_are_not_told_apart(llama):
     mixed = LOUD[:6] + QUIET[:6]
     condition = learn_condition(llama, SITE, mixed[::2], mixed[1::2])
@@ -62,6 +68,7 @@ def test_texts_that_do_not_differ_are_not_told_apart(llama):
     [
         (LOUD[:4], QUIET, "at least 5 texts of each kind, and those to steer are 4"),
         (LOUD, "quiet", "those to leave alone are one text"),
+        (4 * LOUD[:3], QUIET, "those to steer are 3"),
         (LOUD, [*QUIET, LOUD[0]], "both to be steered and to be left alone"),
         (LOUD, [*QUIET, ""], "prompt"),
     ],
