@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from several_sites import measure, without_steering
+from several_sites import N_COUNTRIES, N_TEST, UNSTEERED, measure, without_steering
 
 import saepd
 from saepd.common.files import write_atomically, write_json
@@ -41,9 +41,7 @@ BLOCK = 20
 OTHER_BLOCKS = (10, 15)
 N = 64
 LEARNING = saepd.LearningConfig(n_latents=0, gate="never")
-N_COUNTRIES = 10
-N_TEST = 60
-DENSE, UNSTEERED = "dense vector", "no steering, fitted readout"
+DENSE = "dense vector"
 
 
 def random_directions(n: int, width: int) -> Dictionary:

@@ -16,6 +16,7 @@ from saepd.common.messages import shortened
 from saepd.directions.gate import Gate, Reader, read_amounts
 from saepd.metrics.intervals import Interval, draw_weights, interval
 from saepd.metrics.weighted import auroc
+from saepd.saes.fits import check_config
 from saepd.saes.load import sae_hook_name
 
 if TYPE_CHECKING:
@@ -83,13 +84,15 @@ def learn_condition(
 
     Raises:
         InputError: fewer than five texts of a kind, a text of both kinds, one that cannot be run,
-            or a site that cannot be read.
+            a site that cannot be read, or an SAE of another width.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_predict
 
     texts, is_steered = _texts(steered, others)
     hook_name, sae = (site, None) if isinstance(site, str) else (sae_hook_name(site), site)
+    if sae is not None:
+        check_config(sae.cfg.to_dict(), model, any_model=True)
     reader = Reader(hook_name, sae)
     readings = read_amounts(model, check_prompts(model, texts), [reader])[reader]
     seen = readings.double().cpu().numpy()
@@ -127,6 +130,9 @@ def _texts(
                 f"a condition is learned from at least {FEWEST} texts of each kind, and those "
                 f"{name} are {given}: give a list of more"
             )
+    strange = next((one for one in (*steered, *others) if not isinstance(one, str)), None)
+    if strange is not None:
+        raise InputError(f"{shortened(strange)} is no text: give the prompts themselves")
     both = set(steered) & set(others)
     if both:
         raise InputError(

@@ -71,6 +71,7 @@ def test_texts_that_do_not_differ_are_not_told_apart(llama):
         (4 * LOUD[:3], QUIET, "those to steer are 3"),
         (LOUD, [*QUIET, LOUD[0]], "both to be steered and to be left alone"),
         (LOUD, [*QUIET, ""], "prompt"),
+        ([*LOUD, 3], QUIET, "3 is no text"),
     ],
 )
 def test_texts_that_say_nothing_are_refused(llama, steered, others, said):
@@ -81,3 +82,8 @@ def test_texts_that_say_nothing_are_refused(llama, steered, others, said):
 def test_a_site_that_is_not_there_is_refused(llama):
     with pytest.raises(InputError, match=r"blocks\.9"):
         learn_condition(llama, "blocks.9.hook_resid_post", LOUD, QUIET)
+
+
+def test_an_sae_of_another_width_is_refused(llama, random_sae):
+    with pytest.raises(InputError, match="width"):
+        learn_condition(llama, random_sae(d_in=8), LOUD, QUIET)
