@@ -25,9 +25,9 @@ from typing import Any
 import torch
 
 import saepd
+from saepd.branches.captured import capture_prompts
 from saepd.branches.engine.columns import prompt_columns
 from saepd.branches.engine.plan import check_prompts
-from saepd.branches.run import capture_prompts
 from saepd.common.files import write_atomically, write_json
 from saepd.directions.direction import Direction
 from saepd.directions.edits import EditLatents

@@ -91,7 +91,7 @@ from .branches.dose_response import DosePoint as DosePoint  # what directions do
 from .branches.dose_response import DoseResponse as DoseResponse  # effect and cost at every strength
 from .branches.dose_response import dose_response as dose_response  # effect and cost by strength
 from .branches.run import branch as branch  # next-token log-probs of base and branches
-from .branches.run import capture_prompts as capture_prompts  # prompts run once, branched often
+from .branches.captured import capture_prompts as capture_prompts  # prompts run once, branched often
 from .branches.run import score_continuations as score_continuations  # log-likelihoods of texts
 from .branches.writing.compare import Compared as Compared  # the base's text beside the steered one
 from .branches.writing.compare import compare as compare  # where steering parts from the base, by token

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from saepd.branches.captured import CapturedPrompts, capture_prompts
 from saepd.branches.engine.pack import Pack
 from saepd.branches.engine.plan import Plan, PositionedEdit, split_at
 from saepd.branches.engine.reference import ReferencePack
@@ -26,7 +27,7 @@ from saepd.branches.engine.turns import (
     pack_gradients,
     pack_scores,
 )
-from saepd.branches.run import AnyPack, CapturedPrompts, capture_prompts
+from saepd.branches.pack_results import AnyPack
 from saepd.common.errors import InputError
 from saepd.directions.gate import Gate
 from saepd.directions.modes import DEFAULT_POSITIONS
@@ -118,7 +119,7 @@ def gradients_at(
     """Log-likelihood of captured continuations under vectors, and its gradients there.
 
     Args:
-        captured: From `saepd.branches.run.capture_prompts`, with continuations.
+        captured: From `saepd.branches.captured.capture_prompts`, with continuations.
         vectors: Of each prompt, what is added in each of its branches at each site; prompts may
             have different numbers of branches.
         hook_names: The sites, none of them below the one that prompts were captured for.

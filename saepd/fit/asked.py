@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from saepd.branches.captured import CapturedPrompts, capture_prompts
 from saepd.branches.gradients import gradients_at, scores_at
-from saepd.branches.run import CapturedPrompts, capture_prompts
 from saepd.common.errors import InputError
 from saepd.directions.gate import Reader
 from saepd.feedback.schema import Feedback, Item

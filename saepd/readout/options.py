@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from saepd.branches.engine.plan import Branch
-from saepd.branches.run import Scores, next_token_log_probs, score_continuations
+from saepd.branches.pack_results import Scores
+from saepd.branches.run import next_token_log_probs, score_continuations
 from saepd.common.errors import InputError
 from saepd.directions.accepting import Branches, as_branches
 from saepd.directions.direction import Direction

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saepd.branches.run import CapturedPrompts, capture_prompts
+from saepd.branches.captured import CapturedPrompts, capture_prompts
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
 

@@ -6,9 +6,10 @@ from tiny import ARCHITECTURES, D_MODEL, SITE, save_random, save_tiny_model, tin
 from transformers import GPTNeoConfig, OpenAIGPTConfig
 
 from saepd.branches import fast_path, fast_path_probes
+from saepd.branches.captured import capture_prompts
 from saepd.branches.engine import running
 from saepd.branches.gradients import option_gradients
-from saepd.branches.run import branch, capture_prompts, score_continuations
+from saepd.branches.run import branch, score_continuations
 from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.generate import generate, generate_batch, generate_branches
 from saepd.common.errors import InputError

@@ -8,7 +8,8 @@ from branched import OPTIONS, PROMPTS, close
 from gated import amount_by_hand, gates
 from tiny import ARCHITECTURES, D_MODEL
 
-from saepd.branches.run import branch, capture_prompts, score_continuations
+from saepd.branches.captured import capture_prompts
+from saepd.branches.run import branch, score_continuations
 from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.generate import generate, generate_batch, generate_branches
 from saepd.directions.direction import Direction

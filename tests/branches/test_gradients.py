@@ -2,10 +2,11 @@ import pytest
 import torch
 from tiny import ARCHITECTURES, D_MODEL
 
+from saepd.branches.captured import CapturedPrompts, capture_prompts
 from saepd.branches.engine import turns
 from saepd.branches.engine.reference import ReferencePack
 from saepd.branches.gradients import gradients_at, option_gradients, scores_at
-from saepd.branches.run import CapturedPrompts, capture_prompts, score_continuations
+from saepd.branches.run import score_continuations
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector

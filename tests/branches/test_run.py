@@ -5,14 +5,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny import ARCHITECTURES, D_MODEL, N_LAYERS
 
+from saepd.branches.captured import capture_prompts
 from saepd.branches.engine import pack
 from saepd.branches.engine.decoding import MIN_SHARED
-from saepd.branches.run import (
-    branch,
-    capture_prompts,
-    next_token_log_probs,
-    score_continuations,
-)
+from saepd.branches.run import branch, next_token_log_probs, score_continuations
 from saepd.common.errors import InputError
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector, EditLatents, Reconstruct

@@ -7,8 +7,9 @@ import torch
 from branched import close
 from tiny import ARCHITECTURES, D_MODEL, N_LAYERS
 
+from saepd.branches.captured import capture_prompts
 from saepd.branches.dose import relative_dose
-from saepd.branches.run import branch, capture_prompts, score_continuations
+from saepd.branches.run import branch, score_continuations
 from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.generate import generate_branches
 from saepd.common.errors import InputError

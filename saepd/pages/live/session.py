@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from saepd.branches.run import CapturedPrompts, capture_prompts
+from saepd.branches.captured import CapturedPrompts, capture_prompts
 from saepd.branches.writing.streaming import stream_all
 from saepd.branches.writing.strip import token_strip
 from saepd.common.errors import InputError

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from saepd.branches.captured import CapturedPrompts, capture_prompts
 from saepd.branches.neutral import NEUTRAL_PROMPTS
-from saepd.branches.run import CapturedPrompts, capture_prompts
 from saepd.directions.direction import Direction
 from saepd.feedback.schema import Item
 from saepd.models.choice import ModelConfig

@@ -1,9 +1,9 @@
 import torch
 from tiny import D_MODEL
 
+from saepd.branches.captured import capture_prompts
 from saepd.branches.engine import turns
 from saepd.branches.gradients import scores_at
-from saepd.branches.run import capture_prompts
 
 SITE = "blocks.1.hook_resid_post"
 PROMPTS = ["Is it so", "What is it::", "Why"]
