@@ -32,8 +32,8 @@ class Scores(NamedTuple):
 
 def next_tokens(
     pack: AnyPack, plan: Plan, indices: Sequence[int], rows: Sequence[list[int]]
-) -> Float[Tensor, "batch branches vocab"]:
-    """Next-token log-probs of every branch, in nats, on the CPU.
+) -> list[Float[Tensor, "branches vocab"]]:
+    """Next-token log-probs of each prompt under every branch, in nats, on the CPU.
 
     Args:
         pack: The prompts, as far as they have run.
@@ -44,8 +44,8 @@ def next_tokens(
     Raises:
         InputError: a direction edits what has already run.
     """
-    log_probs = pack.log_probs(plan).cpu()
-    _warn_of_broken(plan, indices, rows, None, list(log_probs[:, :, 0]))
+    log_probs = list(pack.log_probs(plan).cpu())
+    _warn_of_broken(plan, indices, rows, None, [own[:, 0] for own in log_probs])
     return log_probs
 
 

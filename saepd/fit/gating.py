@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from saepd.directions.direction import Direction
+from saepd.fit.amounts import Written
 from saepd.fit.asked import Asked, Report
 from saepd.fit.at_sites import added
 from saepd.fit.candidates import Kind
 from saepd.fit.gains import gains, is_gain
-from saepd.fit.gates import LearnedGates, Written, contrast, learn_gates
+from saepd.fit.gates import LearnedGates, contrast, learn_gates
 from saepd.fit.gauss_newton import Around
 from saepd.fit.kinds import LearnedKinds
 from saepd.fit.penalised import Ridge

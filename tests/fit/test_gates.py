@@ -10,8 +10,9 @@ from saepd.directions.edits import AddVector
 from saepd.directions.fitted_readout import FittedReadout
 from saepd.directions.gate import Reader, read_amounts
 from saepd.feedback.schema import Feedback
+from saepd.fit.amounts import Written
 from saepd.fit.asked import ask
-from saepd.fit.gates import Written, contrast, learn_gates, slope
+from saepd.fit.gates import contrast, learn_gates
 from saepd.fit.gauss_newton import around_nothing
 from saepd.fit.penalised import Ridge
 from saepd.fit.validate import folds
@@ -112,23 +113,6 @@ def test_answers_to_others_items_depend_on_what_they_hold(llama, sae, learned):
     # left says yes to the second, right to the first.
     assert second.scores[1, 1] > first.scores[1, 1]
     assert first.scores[2, 1] > second.scores[2, 1]
-
-
-@pytest.mark.parametrize("amount", [-0.5, 0.001, 0.25, 0.5])
-def test_what_ran_tells_what_a_little_more_would_do(llama, asked, amount):
-    around = around_nothing(asked, report)
-    vector = contrast(around, asked)
-    there = asked.effects(asked.everywhere(amount * vector))
-    found = [slope(around[p].gradients @ vector, amount, own.moved) for p, own in there.items()]
-    right = [own.gradients @ vector for own in there.values()]
-    np.testing.assert_allclose(found, right, atol=0.1 * np.abs(right).max())
-
-
-def test_the_slope_of_a_parabola_is_found_wherever_it_is_looked_at():
-    for amount in (-2.0, 0.5, 3.0):
-        moved = 3 * amount + 2 * amount**2 * np.ones(1)
-        assert slope(np.array([3.0]), amount, moved) == pytest.approx(3 + 4 * amount)
-    assert slope(np.array([3.0]), 0.0, np.array([1e-5])) == 3.0
 
 
 def test_a_gate_may_weigh_directions_that_are_there_already(llama, sae, asked, learned):
