@@ -45,7 +45,7 @@ _PACKAGES = (
     *("numpy", "scipy", "scikit-learn"),
 )
 # Raised when a method, or what all of them are given, comes to mean other numbers.
-VERSION = 6
+VERSION = 7
 
 Report = Callable[[str, int, int], None]
 

@@ -9,7 +9,7 @@ little more of an amount would do (`slope`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple, TypeAlias
@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from saepd.fit.asked import Asked, Effect, Pair, ReadoutFeatures, Vector
+from saepd.fit.averaging import average, likelihood_weights
 from saepd.fit.gauss_newton import ENOUGH, MAX_ROUNDS, line_search, real_rows
 from saepd.fit.penalised import (
     Part,
@@ -26,10 +27,9 @@ from saepd.fit.penalised import (
     effect_size,
     fit_both,
     fit_readouts,
-    fit_shared,
     losses,
 )
-from saepd.fit.validate import fitted_without, foretold
+from saepd.fit.validate import Losses, fitted_without, foretold
 from saepd.readout.softmax import OptionValues, option_features
 
 Readings: TypeAlias = Mapping[str, Float[np.ndarray, " reading"]]
@@ -38,7 +38,7 @@ Amounts: TypeAlias = Mapping[Pair, float]
 # Penalties to try for what the gates of all perspectives share, and for how each one differs; see
 # `Ridge`.
 _SHARED = (0.0005, 0.002, 0.008, 0.03, 0.12)
-_OWN = (0.002, 0.01, 0.04, 0.16, 1.0, None)
+_OWN = (0.002, 0.01, 0.04, 0.16, 1.0)
 # Where less of a vector is written, the last digits of what it does are all that bends.
 _HARDLY_ANY = 1e-2
 
@@ -57,6 +57,23 @@ class Written(NamedTuple):
     vectors: Mapping[str, Vector]
     start: float
     moved: Mapping[Pair, OptionValues]
+
+
+class Penalties(NamedTuple):
+    """Penalties over which fits are averaged.
+
+    Attributes:
+        weights: Penalties -> how much their fit counts; all have the readout's in common.
+        size: See `effect_size`.
+    """
+
+    weights: Mapping[Ridge, float]
+    size: float
+
+    def fit(self, rows: Sequence[Row]) -> dict[str, Part]:
+        """The average of the fits."""
+        fits = [fit_both(rows, ridge, self.size) for ridge in self.weights]
+        return average(fits, np.array(list(self.weights.values())))
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +95,8 @@ class GateLearner:
     @property
     def pairs(self) -> list[Pair]:
         """Every question with each perspective that answered it."""
-        found = ((row.question, row.perspective) for row in self.asked.answers)
-        return list(dict.fromkeys(found))
+        answered = ((row.question, row.perspective) for row in self.asked.answers)
+        return list(dict.fromkeys(answered))
 
     def amounts(self, parts: Mapping[str, Part], share: float = 1.0) -> dict[Pair, float]:
         """How much is written of each question's vector, or a share of what the reading adds."""
@@ -116,57 +133,62 @@ class GateLearner:
             rows.append(Row(question, name, readout[question], *effects[pair], target))
         return rows
 
-    def choose(
+    def cross_validate(
         self, rows: Sequence[Row], ridge: Ridge, parts: Sequence[set[str]]
-    ) -> tuple[Ridge, float, dict[str, float]]:
-        """Penalties that foretell held-out questions best to first order, and what all foretold."""
-        size, tried = effect_size(rows), {}
-        names = self.asked.perspectives
+    ) -> tuple[Penalties, list[dict[str, Part]]]:
+        """Penalties, each counting by what it foretells, and the fits without each of the folds.
 
-        def fit_everybodys(seen: Sequence[Row], ridge: Ridge) -> Mapping[str, Part]:
-            return dict.fromkeys(names, fit_shared(seen, ridge, size))
+        Args:
+            rows: The answers, from `rows`.
+            ridge: Penalties, of which those of the readout are kept.
+            parts: The questions that are held out together.
+        """
+        size = effect_size(rows)
+        without_fold: dict[Ridge, list[Mapping[str, Part]]] = {}
+        held_out: dict[Ridge, Losses] = {}
 
-        def best(ridges: Sequence[Ridge], fit: Callable[..., Mapping[str, Part]]) -> Ridge:
-            for one in ridges:
-                fits = fitted_without(rows, parts, partial(fit, ridge=one))
-                tried[str(one)] = float(np.nanmean(foretold(rows, parts, fits)))
-            return min(ridges, key=lambda one: tried[str(one)])
+        def loss(one: Ridge) -> float:
+            without_fold[one] = fitted_without(rows, parts, partial(fit_both, ridge=one, size=size))
+            held_out[one] = foretold(rows, parts, without_fold[one])
+            return float(np.nanmean(held_out[one]))
 
-        ridge = best([replace(ridge, shared=s, own=None) for s in _SHARED], fit_everybodys)
-        ridge = best([replace(ridge, own=own) for own in _OWN], partial(fit_both, size=size))
-        return ridge, size, tried
+        shared = min((replace(ridge, shared=s, own=None) for s in _SHARED), key=loss)
+        for own in _OWN:
+            loss(replace(shared, own=own))
+        weights = likelihood_weights(list(held_out.values()))
+        fits = [average(fits, weights) for fits in zip(*without_fold.values(), strict=True)]
+        return Penalties(dict(zip(held_out, weights.tolist(), strict=True)), size), fits
 
-    def learn(self, rows: Sequence[Row], ridge: Ridge, size: float) -> dict[str, Part]:
+    def learn(self, rows: Sequence[Row], penalties: Penalties) -> dict[str, Part]:
         """Gates as they run: fitted anew around what they write, where that helps."""
         best: dict[str, Part] = {}
         least = np.inf
         for number in range(MAX_ROUNDS):
-            found = fit_both(rows, ridge, size)
-            run = partial(self._run, found, ridge)
-            (loss, (parts, moved)), agrees = line_search(run, float(losses(rows, found).mean()))
+            parts = penalties.fit(rows)
+            run = partial(self._run, parts, next(iter(penalties.weights)))
+            (loss, (tried, moved)), agrees = line_search(run, float(losses(rows, parts).mean()))
             if loss > least - ENOUGH:
                 break
-            best, least = parts, loss
+            best, least = tried, loss
             if number + 1 == MAX_ROUNDS or agrees:
                 break
             rows = self.rows(self.amounts(best), moved)
         return best
 
     def _run(
-        self, found: Mapping[str, Part], ridge: Ridge, shares: Sequence[float]
+        self, parts: Mapping[str, Part], ridge: Ridge, shares: Sequence[float]
     ) -> list[tuple[float, tuple[dict[str, Part], dict[Pair, OptionValues]]]]:
         """Loss in nats where shares of what readings add are written, with parts and effects."""
-        tried = [self.amounts(found, share) for share in shares]
+        moved = self.asked.moved(*(self.vectors(self.amounts(parts, share)) for share in shares))
         real = []
-        moved = self.asked.moved(*map(self.vectors, tried))
         for share, own in zip(shares, moved, strict=True):
             plain = real_rows(self.asked, own, self.readout_features())
             readouts = fit_readouts(plain, ridge)
-            parts = {
+            shrunk = {
                 name: Part(readouts[name].readout, share * part.values)
-                for name, part in found.items()
+                for name, part in parts.items()
             }
-            real.append((float(losses(plain, readouts).mean()), (parts, own)))
+            real.append((float(losses(plain, readouts).mean()), (shrunk, own)))
         return real
 
     def readout_features(self) -> ReadoutFeatures:

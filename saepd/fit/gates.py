@@ -24,8 +24,8 @@ from scipy.linalg import orth
 from saepd.directions.gate import Gate
 from saepd.fit.amounts import GateLearner, Written, centred
 from saepd.fit.asked import Asked, Effect, Pair, Report, Vector
-from saepd.fit.penalised import Ridge, fit_both
-from saepd.fit.validate import Losses, fitted_without, really_foretold
+from saepd.fit.penalised import Ridge
+from saepd.fit.validate import Losses, really_foretold
 from saepd.readout.softmax import SoftmaxWeights
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ class LearnedGates:
         limits: Perspective -> the smallest and the largest amount that is written.
         readout: Perspective -> weights of its readout, fitted under what is written.
         losses: Loss of each answer under gates that ran, its question not seen, in nats.
-        tried: What each setting of the penalties foretold, to first order, in nats.
     """
 
     written: Written
@@ -55,7 +54,6 @@ class LearnedGates:
     limits: Mapping[str, tuple[float, float]]
     readout: Mapping[str, SoftmaxWeights]
     losses: Losses
-    tried: Mapping[str, float]
 
     def gate(self, perspective: str, hook_name: str, sae: SAE[Any] | None) -> Gate:
         """The gate of a perspective.
@@ -115,27 +113,25 @@ def learn_gates(
     # A ridge over all readings never leaves the span of those it is fitted on, so it is the same
     # fit, and a small one, in coordinates of that span.
     axes = orth(np.stack([own - mean for own in readings.values()]).T)
-    centred = {q: (own - mean) @ axes for q, own in readings.items()}
-    learner = GateLearner(asked, centred, written, first)
+    around_mean = {q: (own - mean) @ axes for q, own in readings.items()}
+    learner = GateLearner(asked, around_mean, written, first)
     rows = learner.rows(dict.fromkeys(learner.pairs, written.start), written.moved)
-    ridge, size, tried = learner.choose(rows, ridge, parts)
+    penalties, fits = learner.cross_validate(rows, ridge, parts)
     report("running gates that were learned without some of the questions", 0, 1)
-    fits = fitted_without(rows, parts, lambda seen: fit_both(seen, ridge, size))
     ran = [(fit, learner.vectors(learner.amounts(fit))) for fit in fits]
     held_out = really_foretold(asked, parts, {"gates": ran}, learner.readout_features())
-    found = learner.learn(rows, ridge, size)
-    amounts = learner.amounts(found)
+    learned = learner.learn(rows, penalties)
+    amounts = learner.amounts(learned)
     limits = {}
-    for name in found:
+    for name in learned:
         own = [amount for (_, other), amount in amounts.items() if other == name]
         room = _MARGIN * (max(own) - min(own))
         limits[name] = (min(own) - room, max(own) + room)
     return LearnedGates(
         written=written,
         mean=mean,
-        weights={name: axes @ part.values for name, part in found.items()},
+        weights={name: axes @ part.values for name, part in learned.items()},
         limits=limits,
-        readout={name: part.readout for name, part in found.items()},
+        readout={name: part.readout for name, part in learned.items()},
         losses=held_out["gates"],
-        tried=tried,
     )
