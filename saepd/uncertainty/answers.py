@@ -117,32 +117,32 @@ def answers_over_options(
             "this reading was fitted for other directions, since only one of both knows a fitted "
             "readout: give fit_reading the directions too"
         )
-    found: list[Answers] = []
+    answers: list[Answers] = []
     scored = read_options(model, items, directions, config, raw=True)
     repeated = iterate_over_options(model, items, config)
-    for item, own, again in zip(items, scored, repeated, strict=True):
+    for item, scores, again in zip(items, scored, repeated, strict=True):
         offset = reading.offsets.get(item.options, torch.zeros(len(item.options))).double()
-        warning, least = own.warning, float(own.mass.min())
+        warning, least = scores.warning, float(scores.mass.min())
         if not warning and not least >= MIN_MASS:
             warning = f"item {item.id!r}: the options hold only {least:.1e} of the probability"
         letter = config.readout == "letter"
-        n = own.n_tokens.double().cpu()
+        n = scores.n_tokens.double().cpu()
         per_token = Repeated(again.first / n.numpy(), again.second / n.numpy())
-        found.append(
+        answers.append(
             Answers(
                 item=item,
                 prompt=item_prompt(model, item.prompt, item.options, config),
                 texts=tuple(letters(len(item.options))) if letter else item.options,
                 answers=item.options,
-                scores=own.log_likelihoods,
+                scores=scores.log_likelihoods,
                 read=partial(_read, n, offset, weights),
                 temperature=reading.temperature,
                 epistemic=uncertainty_over_options(per_token, offset),
-                mass=own.mass.double().numpy(),
+                mass=scores.mass.double().numpy(),
                 warning=warning,
             )
         )
-    return found
+    return answers
 
 
 def _read(
@@ -154,10 +154,10 @@ def _read(
     branches: Sequence[int],
 ) -> Float[Tensor, "rows options"]:
     """Log-probs of options, each row of scores read as its branch is."""
-    own = scores / n_tokens
+    per_token = scores / n_tokens
     if weights is not None:
-        own = as_fitted(own, [weights[branch] for branch in branches])
-    return ((own - offset) / temperature).log_softmax(-1)
+        per_token = as_fitted(per_token, [weights[branch] for branch in branches])
+    return ((per_token - offset) / temperature).log_softmax(-1)
 
 
 def answers_over_samples(
@@ -189,13 +189,13 @@ def answers_over_samples(
         return item_prompt(model, items[index].prompt, (), readout, named=answer)
 
     sampled = iterate_over_samples(model, prompts, naming, config, sampling)
-    own = [list(one.responses) for one in sampled]
+    responses = [list(one.responses) for one in sampled]
     if directions:
         drawn = replace(sampling, temperature=config.temperature)
         written = generate_branches(model, prompts, directions, drawn)
-        for texts, branches in zip(own, written, strict=True):
+        for texts, branches in zip(responses, written, strict=True):
             texts += [text for one in branches[1:] if (text := " ".join(one.text.split()))]
-    pools = [tuple(dict.fromkeys(texts)) for texts in own]
+    pools = [tuple(dict.fromkeys(texts)) for texts in responses]
     some = [i for i, pool in enumerate(pools) if pool]
     scored = {}
     if some:
@@ -203,13 +203,13 @@ def answers_over_samples(
             model, [prompts[i] for i in some], [pools[i] for i in some], directions
         )
         scored = {i: row.log_probs for i, row in zip(some, rows, strict=True)}
-    found: list[Answers] = []
+    answers: list[Answers] = []
     for i, (item, pool) in enumerate(zip(items, pools, strict=True)):
         centre_of = cluster_by_f1(pool, config.similarity)
         centres = sorted(set(centre_of))
         member = torch.tensor([[c == centre for c in centre_of] for centre in centres])
         n_empty, n = sampled[i].n_empty, config.n_samples
-        found.append(
+        answers.append(
             Answers(
                 item=item,
                 prompt=prompts[i],
@@ -225,12 +225,12 @@ def answers_over_samples(
                 else "",
             )
         )
-    return found
+    return answers
 
 
 def _clustered(
     scores: Float[Tensor, "branches texts"], member: Float[Tensor, "answers texts"]
 ) -> Float[Tensor, "branches answers"]:
     """Log-probs of clusters among the texts that there are."""
-    own = scores.unsqueeze(-2).masked_fill(~member.bool(), -np.inf)
-    return own.logsumexp(-1).log_softmax(-1)
+    by_answer = scores.unsqueeze(-2).masked_fill(~member.bool(), -np.inf)
+    return by_answer.logsumexp(-1).log_softmax(-1)

@@ -90,19 +90,19 @@ def ask_again(
     """
     heads: list[str] = []
     continuations: list[list[str]] = []
-    for prompt, own, read in zip(prompts, naming, texts, strict=True):
-        head = _shared_beginning([prompt, *own])
+    for prompt, named, read in zip(prompts, naming, texts, strict=True):
+        head = _shared_beginning([prompt, *named])
         heads.append(head)
-        rests = [full[len(head) :].lstrip(" ") for full in (prompt, *own)]
+        rests = [full[len(head) :].lstrip(" ") for full in (prompt, *named)]
         # The rest alone is scored too: what is behind it has that probability taken off.
         continuations.append([part for rest in rests for part in (rest, *_behind(rest, read))])
     scored = score_continuations(model, heads, continuations, [])
-    found: list[Repeated] = []
-    for own, read, (scores, _) in zip(naming, texts, scored, strict=True):
-        rows = scores[0].double().numpy().reshape(1 + len(own), 1 + len(read))
+    repeated: list[Repeated] = []
+    for named, read, (scores, _) in zip(naming, texts, scored, strict=True):
+        rows = scores[0].double().numpy().reshape(1 + len(named), 1 + len(read))
         after = rows[:, 1:] - rows[:, :1]
-        found.append(Repeated(after[0], after[1:]))
-    return found
+        repeated.append(Repeated(after[0], after[1:]))
+    return repeated
 
 
 def iterate_over_options(
@@ -176,11 +176,12 @@ def iterate_over_samples(
     written: list[list[str]] = [[] for _ in prompts]
     for number in range(config.n_samples):
         drawn = replace(sampling, temperature=config.temperature, seed=sampling.seed + number)
-        for own, [base] in zip(written, generate_branches(model, prompts, [], drawn), strict=True):
-            own.append(" ".join(base.text.split()))
-    unique = [tuple(dict.fromkeys(text for text in own if text)) for own in written]
-    centre_of = [cluster_by_f1(own, config.similarity) for own in unique]
-    several = [i for i, own in enumerate(unique) if len(own) > 1]
+        branches = generate_branches(model, prompts, [], drawn)
+        for texts, [base] in zip(written, branches, strict=True):
+            texts.append(" ".join(base.text.split()))
+    unique = [tuple(dict.fromkeys(text for text in texts if text)) for texts in written]
+    centre_of = [cluster_by_f1(texts, config.similarity) for texts in unique]
+    several = [i for i, texts in enumerate(unique) if len(texts) > 1]
     centres = {i: sorted(set(centre_of[i])) for i in several}
     repeated: Mapping[int, Repeated] = {}
     if several:
@@ -191,18 +192,18 @@ def iterate_over_samples(
             [unique[i] for i in several],
         )
         repeated = dict(zip(several, asked, strict=True))
-    found: list[Sampled] = []
-    for i, own in enumerate(unique):
-        log_probs = repeated[i].first if i in repeated else np.zeros(len(own))
-        uncertainty = 0.0 if own else float("nan")
+    sampled: list[Sampled] = []
+    for i, responses in enumerate(unique):
+        log_probs = repeated[i].first if i in repeated else np.zeros(len(responses))
+        uncertainty = 0.0 if responses else float("nan")
         if i in repeated:
             # Only the rows of centres are read.
-            conditional = np.full((len(own), len(own)), np.nan)
+            conditional = np.full((len(responses), len(responses)), np.nan)
             conditional[centres[i]] = repeated[i].second
-            uncertainty = sampled_epistemic_uncertainty(own, log_probs, conditional, config)
+            uncertainty = sampled_epistemic_uncertainty(responses, log_probs, conditional, config)
         n_empty = sum(not text for text in written[i])
-        found.append(Sampled(own, tuple(centre_of[i]), log_probs, uncertainty, n_empty))
-    return found
+        sampled.append(Sampled(responses, tuple(centre_of[i]), log_probs, uncertainty, n_empty))
+    return sampled
 
 
 def _shared_beginning(prompts: Sequence[str]) -> str:

@@ -148,8 +148,8 @@ def assess(
     swayed = _sway(model, answers, budgeted)
     report("done", 3, 3)
     names = ("base", *(direction.perspective for direction in directions))
-    found = {own.item.id: _assessment(own, swayed.get(own.item.id), names) for own in answers}
-    return [found[item.id] for item in items]
+    by_id = {one.item.id: _assessment(one, swayed.get(one.item.id), names) for one in answers}
+    return [by_id[item.id] for item in items]
 
 
 def _within_budget(
@@ -171,20 +171,20 @@ def _sway(
     model: TransformerBridge, answers: Sequence[Answers], budgeted: Sequence[Direction]
 ) -> dict[str, Sway]:
     """Item id -> sway, of the items that have answers to sway between."""
-    several = [own for own in answers if own.readable and len(own.answers) > 1]
+    several = [one for one in answers if one.readable and len(one.answers) > 1]
     if not budgeted or not several:
         return {}
-    found = sway(
+    sways = sway(
         model,
-        [own.prompt for own in several],
-        [own.texts for own in several],
+        [one.prompt for one in several],
+        [one.texts for one in several],
         budgeted,
         [
-            lambda s, place, own=own: own.read(s, own.temperature, [place + 1] * len(s))
-            for own in several
+            lambda s, place, one=one: one.read(s, one.temperature, [place + 1] * len(s))
+            for one in several
         ],
     )
-    return {own.item.id: one for own, one in zip(several, found, strict=True)}
+    return {one.item.id: swayed for one, swayed in zip(several, sways, strict=True)}
 
 
 def score_answers(
@@ -201,37 +201,39 @@ def score_answers(
         swayed: By each direction; None where there are none.
         epistemic: Uncertainty of that name, nats.
     """
-    found = dict.fromkeys(SCORES, float("nan"))
-    found["least_confidence"] = float(least_confidence(raw))
-    found["least_confidence_scaled"] = float(least_confidence(branches[0]))
-    found["entropy"] = float(entropy(raw))
-    found["small_margin"] = float(small_margin(raw))
-    if len(branches) > 1:
-        found["branch_disagreement"] = float(branch_disagreement(branches))
-    if len(branches) > 2:
-        found["perspective_disagreement"] = float(perspective_disagreement(branches))
-    if swayed is not None:
-        found["sway"] = float(swayed.moved.max())
-        found["ease_of_flip"] = swayed.ease
-    found["epistemic"] = epistemic
-    return found
-
-
-def _assessment(own: Answers, swayed: Sway | None, names: tuple[str, ...]) -> Assessment:
     scores = dict.fromkeys(SCORES, float("nan"))
-    warning, flip = own.warning, {}
-    if not own.readable:
-        branches = np.full((len(names), len(own.answers)), np.nan)
-        warning = warning or f"item {own.item.id!r}: no answer has any probability"
-    elif len(own.answers) == 1:
+    scores["least_confidence"] = float(least_confidence(raw))
+    scores["least_confidence_scaled"] = float(least_confidence(branches[0]))
+    scores["entropy"] = float(entropy(raw))
+    scores["small_margin"] = float(small_margin(raw))
+    if len(branches) > 1:
+        scores["branch_disagreement"] = float(branch_disagreement(branches))
+    if len(branches) > 2:
+        scores["perspective_disagreement"] = float(perspective_disagreement(branches))
+    if swayed is not None:
+        scores["sway"] = float(swayed.moved.max())
+        scores["ease_of_flip"] = swayed.ease
+    scores["epistemic"] = epistemic
+    return scores
+
+
+def _assessment(answers: Answers, swayed: Sway | None, names: tuple[str, ...]) -> Assessment:
+    scores = dict.fromkeys(SCORES, float("nan"))
+    warning, flip = answers.warning, {}
+    if not answers.readable:
+        branches = np.full((len(names), len(answers.answers)), np.nan)
+        warning = warning or f"item {answers.item.id!r}: no answer has any probability"
+    elif len(answers.answers) == 1:
         # Whatever was written says the same: there is nothing to be unsure of.
         branches = np.ones((len(names), 1))
         scores = dict.fromkeys(SCORES, 0.0)
     else:
-        rows = range(len(own.scores))
-        raw, read = own.read(own.scores.double(), 1.0, rows)[0], own.log_probs
-        branches = read.exp().numpy()
-        scores = score_answers(raw, read, swayed, own.epistemic)
+        rows = range(len(answers.scores))
+        raw, log_probs = answers.read(answers.scores.double(), 1.0, rows)[0], answers.log_probs
+        branches = log_probs.exp().numpy()
+        scores = score_answers(raw, log_probs, swayed, answers.epistemic)
         if swayed is not None:
             flip = dict(zip(names[1:], swayed.flip.tolist(), strict=True))
-    return Assessment(own.item.id, own.answers, names, branches, own.mass, scores, flip, warning)
+    return Assessment(
+        answers.item.id, answers.answers, names, branches, answers.mass, scores, flip, warning
+    )

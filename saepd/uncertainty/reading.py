@@ -81,14 +81,14 @@ def fit_reading(
         asked |= {item.id: item for item in items if item.options}
     if not asked:
         return Reading(of_fitted=weights is not None)
-    found = list(asked.values())
-    scores = read_options(model, found, [], config)
+    questions = list(asked.values())
+    scores = read_options(model, questions, [], config)
     if weights is not None:
         scores = [replace(row, scores=as_fitted(row.scores, weights[:1])) for row in scores]
-    offsets = option_offsets(scores, found) if centre else {}
+    offsets = option_offsets(scores, questions) if centre else {}
     if not chosen:
         return Reading(offsets=offsets)
-    by_id = {item.id: row.scores[0] for item, row in zip(found, scores, strict=True)}
+    by_id = {item.id: row.scores[0] for item, row in zip(questions, scores, strict=True)}
     centred = [by_id[row.item] - offsets.get(row.options, 0.0) for row in chosen]
     temperature = fit_temperature(centred, [answered(row) for row in chosen])
     return Reading(temperature, offsets, of_fitted=weights is not None)

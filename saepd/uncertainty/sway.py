@@ -86,22 +86,22 @@ def sway(
     lowest = min(parts, key=lambda part: part.block).hook_name
     specs = {part.positions for part in parts}
     earliest = specs.pop() if len(specs) == 1 else "every"
-    found = []
+    sways = []
     for prompt, texts, one in zip(prompts, continuations, read, strict=True):
         captured = capture_prompts(
             model, [prompt], lowest, positions=earliest, continuations=[texts]
         )
-        found.append(_swayed(captured, directions, one))
-    return found
+        sways.append(_swayed(captured, directions, one))
+    return sways
 
 
 def _swayed(captured: CapturedPrompts, directions: Sequence[Direction], read: Read) -> Sway:
-    tried = [MULTIPLES] * len(directions)
-    distances, flipped = _answers(captured, dict(enumerate(directions)), tried, read)
+    multiples = [MULTIPLES] * len(directions)
+    distances, flipped = _answers(captured, dict(enumerate(directions)), multiples, read)
     within = np.array([m <= 1 for m in MULTIPLES])
-    moved = np.array([own[within].max() for own in distances])
+    moved = np.array([distance[within].max() for distance in distances])
     flip = np.full(len(directions), np.inf)
-    crossing = [i for i, own in enumerate(flipped) if own.any()]
+    crossing = [i for i, flips in enumerate(flipped) if flips.any()]
     if crossing:
         brackets = []
         for i in crossing:
@@ -111,9 +111,9 @@ def _swayed(captured: CapturedPrompts, directions: Sequence[Direction], read: Re
             step = (MULTIPLES[first] / low) ** (1 / (_REFINED + 1))
             brackets.append(tuple(low * step**n for n in range(1, _REFINED + 1)))
         _, finer = _answers(captured, {i: directions[i] for i in crossing}, brackets, read)
-        for i, own, points in zip(crossing, finer, brackets, strict=True):
-            if own.any():
-                flip[i] = points[int(own.argmax())]
+        for i, flips, points in zip(crossing, finer, brackets, strict=True):
+            if flips.any():
+                flip[i] = points[int(flips.argmax())]
     return Sway(moved, flip)
 
 
@@ -126,14 +126,14 @@ def _answers(
     """Of every direction and multiple: total variation to the base, and whether it flips."""
     branches = [
         direction.scaled(m * direction.coefficient)
-        for direction, tried in zip(directions.values(), multiples, strict=True)
-        for m in tried
+        for direction, points in zip(directions.values(), multiples, strict=True)
+        for m in points
     ]
     [scores] = captured.score_continuations(branches)
     base, *steered = scores.log_probs.double().split([1, *map(len, multiples)])
     distances, flips = [], []
-    for place, own in zip(directions, steered, strict=True):
-        shares = read(torch.cat([base, own]), place).exp()
+    for place, log_probs in zip(directions, steered, strict=True):
+        shares = read(torch.cat([base, log_probs]), place).exp()
         # Half precision may overflow at large coefficients; what is no number is no answer.
         distance = ((shares[1:] - shares[0]).abs().sum(-1) / 2).nan_to_num(nan=0.0)
         distances.append(distance.numpy())

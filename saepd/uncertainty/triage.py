@@ -100,14 +100,14 @@ def reason_ranks(
 
     A reason's rank is the mean over its scores. NaN where none of them is known.
     """
-    found: dict[str, Float[np.ndarray, " items"]] = {}
+    ranks: dict[str, Float[np.ndarray, " items"]] = {}
     for reason, names in REASONS.items():
         of_each = np.array([_ranks([one[name] for one in scores]) for name in names])
         known = np.isfinite(of_each)
         total = np.where(known, of_each, 0.0).sum(0)
         count = known.sum(0)
-        found[reason] = np.divide(total, count, out=np.full(len(scores), np.nan), where=count > 0)
-    return found
+        ranks[reason] = np.divide(total, count, out=np.full(len(scores), np.nan), where=count > 0)
+    return ranks
 
 
 def needs(ranks: Mapping[str, Float[np.ndarray, " items"]]) -> Float[np.ndarray, " items"]:
@@ -121,7 +121,8 @@ def needs(ranks: Mapping[str, Float[np.ndarray, " items"]]) -> Float[np.ndarray,
 
 def triage_dict(one: Triaged, item: Item) -> dict[str, Any]:
     """One item in its place as JSON values; what is undefined or infinite is None."""
-    found = one.assessment
+    assessment = one.assessment
+    names = assessment.names
     return {
         "rank": one.rank,
         "id": item.id,
@@ -131,15 +132,15 @@ def triage_dict(one: Triaged, item: Item) -> dict[str, Any]:
         "reasons": list(one.reasons),
         "why": one.why,
         "of_reason": {name: finite(value) for name, value in one.of_reason.items()},
-        "scores": {name: finite(value) for name, value in found.scores.items()},
-        "flip": {name: finite(value) for name, value in found.flip.items()},
-        "answers": list(found.answers),
+        "scores": {name: finite(value) for name, value in assessment.scores.items()},
+        "flip": {name: finite(value) for name, value in assessment.flip.items()},
+        "answers": list(assessment.answers),
         "branches": {
             name: [finite(p) for p in row]
-            for name, row in zip(found.names, found.branches.tolist(), strict=True)
+            for name, row in zip(names, assessment.branches.tolist(), strict=True)
         },
-        "mass": {name: finite(m) for name, m in zip(found.names, found.mass, strict=True)},
-        "warning": found.warning,
+        "mass": {name: finite(m) for name, m in zip(names, assessment.mass, strict=True)},
+        "warning": assessment.warning,
     }
 
 
@@ -155,47 +156,51 @@ def question_dict(item: Item, perspective: str) -> dict[str, Any]:
     }
 
 
-def _triaged(rank: int, found: Assessment, need: float, ranks: Mapping[str, float]) -> Triaged:
+def _triaged(rank: int, assessment: Assessment, need: float, ranks: Mapping[str, float]) -> Triaged:
     known = {name: value for name, value in ranks.items() if math.isfinite(value)}
     if not known:
-        return Triaged(rank, need, ranks, (UNREADABLE,), f"{UNREADABLE}: {found.warning}", found)
+        why = f"{UNREADABLE}: {assessment.warning}"
+        return Triaged(rank, need, ranks, (UNREADABLE,), why, assessment)
     ordered = sorted(known, key=lambda name: -known[name])
     high = tuple(name for name in ordered if known[name] >= _HIGH) or (ordered[0],)
-    why = "; ".join(f"{name} ({_WORDS[name](found)})" for name in high)
-    if found.warning:
-        why += f"; warning: {found.warning}"
-    return Triaged(rank, need, ranks, high, why, found)
+    why = "; ".join(f"{name} ({_WORDS[name](assessment)})" for name in high)
+    if assessment.warning:
+        why += f"; warning: {assessment.warning}"
+    return Triaged(rank, need, ranks, high, why, assessment)
 
 
-def _unsure(found: Assessment) -> str:
-    best = int(found.branches[0].argmax())
+def _unsure(assessment: Assessment) -> str:
+    answers, scores, base = assessment.answers, assessment.scores, assessment.branches[0]
+    best = int(base.argmax())
     text = (
-        f"best answer {found.answers[best]!r} at {found.branches[0][best]:.2f}, entropy "
-        f"{found.scores['entropy']:.2f} of {math.log(max(len(found.answers), 1)):.2f} nats"
+        f"best answer {answers[best]!r} at {base[best]:.2f}, entropy "
+        f"{scores['entropy']:.2f} of {math.log(max(len(answers), 1)):.2f} nats"
     )
-    if math.isfinite(found.scores["epistemic"]):
-        text += f", {found.scores['epistemic']:.3f} nats of its answer follow one that is named"
+    if math.isfinite(scores["epistemic"]):
+        text += f", {scores['epistemic']:.3f} nats of its answer follow one that is named"
     return text
 
 
-def _differ(found: Assessment) -> str:
+def _differ(assessment: Assessment) -> str:
     # The answer on which two perspectives are furthest apart.
-    own = found.branches[1:]
-    answer = int((own.max(0) - own.min(0)).argmax())
-    high, low = int(own[:, answer].argmax()), int(own[:, answer].argmin())
+    perspectives, steered = assessment.names[1:], assessment.branches[1:]
+    answer = int((steered.max(0) - steered.min(0)).argmax())
+    high, low = int(steered[:, answer].argmax()), int(steered[:, answer].argmin())
     return (
-        f"{found.scores['perspective_disagreement']:.4f} nats; {found.answers[answer]!r}: "
-        f"{found.names[1 + high]} {own[high, answer]:.2f}, "
-        f"{found.names[1 + low]} {own[low, answer]:.2f}"
+        f"{assessment.scores['perspective_disagreement']:.4f} nats; "
+        f"{assessment.answers[answer]!r}: "
+        f"{perspectives[high]} {steered[high, answer]:.2f}, "
+        f"{perspectives[low]} {steered[low, answer]:.2f}"
     )
 
 
-def _swayed(found: Assessment) -> str:
-    moved = f"directions move {found.scores['sway']:.2f} of the probability within the KL budget"
-    easiest = min(found.flip, key=lambda name: found.flip[name], default="")
-    if not easiest or not math.isfinite(found.flip[easiest]):
+def _swayed(assessment: Assessment) -> str:
+    share, flip = assessment.scores["sway"], assessment.flip
+    moved = f"directions move {share:.2f} of the probability within the KL budget"
+    easiest = min(flip, key=lambda name: flip[name], default="")
+    if not easiest or not math.isfinite(flip[easiest]):
         return f"{moved}, none flips the answer"
-    return f"{easiest} flips the answer at {found.flip[easiest]:.2f} of the KL budget's coefficient"
+    return f"{easiest} flips the answer at {flip[easiest]:.2f} of the KL budget's coefficient"
 
 
 _WORDS: dict[str, Callable[[Assessment], str]] = {
@@ -208,9 +213,9 @@ _WORDS: dict[str, Callable[[Assessment], str]] = {
 def _ranks(values: Sequence[float]) -> Float[np.ndarray, " items"]:
     """Mean ranks scaled to 0..1; NaN stays NaN, and what is known alone ranks in the middle."""
     array = np.asarray(values, dtype=float)
-    found = np.full(len(array), np.nan)
+    ranks = np.full(len(array), np.nan)
     known = np.isfinite(array)
     n = int(known.sum())
     if n:
-        found[known] = (rankdata(array[known]) - 1) / (n - 1) if n > 1 else 0.5
-    return found
+        ranks[known] = (rankdata(array[known]) - 1) / (n - 1) if n > 1 else 0.5
+    return ranks
