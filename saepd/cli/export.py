@@ -98,7 +98,9 @@ def _show(to: str, written: list[Written]) -> None:
     print_table(f"written for {to}", ["perspective", "norm", "files"], rows, {"files"})
     for one in written:
         if one.norm == 0:
-            print(f"{one.perspective}: its direction writes nothing, so its vector is zero")
+            # Of an edit that depends on the text there is no vector, as the losses say.
+            if not any(loss.what == "mode" for loss in one.losses):
+                print(f"{one.perspective}: its direction writes nothing, so its vector is zero")
             continue
         if one.refit is None:
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from saepd.common.checks import check_number, check_part
 from saepd.common.errors import InputError
 from saepd.tasks.draws import DrawKind, check_kind
 
@@ -20,6 +21,9 @@ class DrawConfig:
         limit: Most test questions of one draw; all that are held out if not given.
         test_share: Share of the questions that are held out, between 0 and 1.
         seed: Seed of the first draw; the next ones count up from it.
+
+    Raises:
+        InputError: a number is out of range, or the kind of feedback is unknown.
     """
 
     n_feedback: int = 50
@@ -30,15 +34,15 @@ class DrawConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("n_feedback", "draws", "limit"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} is {value}: it must be at least 1")
+        for name in ("n_feedback", "draws"):
+            check_number(name, getattr(self, name), at_least=1, whole=True)
+        if self.limit is not None:
+            check_number("limit", self.limit, at_least=1, whole=True)
         check_kind(self.feedback_kind)
+        check_number("test_share", self.test_share)
         if not 0 < self.test_share < 1:
             raise InputError(f"test_share is {self.test_share}: it must be between 0 and 1")
-        if self.seed < 0:
-            raise InputError(f"seed is {self.seed}: it must be 0 or more")
+        check_number("seed", self.seed, at_least=0, whole=True)
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,14 @@ class EvaluationConfig:
     Attributes:
         draw: Which questions are held out, and how much feedback is drawn.
         few_shot_tokens: Most tokens of examples in the few-shot prompt.
+
+    Raises:
+        InputError: a number is out of range, or draw is no configuration of draws.
     """
 
     draw: DrawConfig = field(default_factory=DrawConfig)
     few_shot_tokens: int = 512
 
     def __post_init__(self) -> None:
-        if self.few_shot_tokens < 1:
-            raise InputError(f"few_shot_tokens is {self.few_shot_tokens}: it must be at least 1")
+        check_part("draw", self.draw, DrawConfig)
+        check_number("few_shot_tokens", self.few_shot_tokens, at_least=1, whole=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,7 +121,7 @@ def export_directions(
             Written(
                 record.perspective,
                 tuple(out / name for name in files),
-                record.norm,
+                _held(record, target.says).norm,
                 tuple(lost[i]),
                 refits.get(i),
                 target.use.format(file=out / next(iter(files))),
@@ -129,6 +129,11 @@ def export_directions(
         )
     write_json(out / STORY_FILE, _story(to, records, written))
     return written
+
+
+def _held(record: SteeringRecord, says: Says) -> SteeringRecord:
+    """The record with the sites that a format has a place for."""
+    return replace(record, sites=tuple(site for site in record.sites if can_hold(site, says)))
 
 
 def _check_something(record: SteeringRecord, to: str, says: Says) -> None:

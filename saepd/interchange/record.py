@@ -114,8 +114,13 @@ class SteeringRecord:
 
     @property
     def norm(self) -> float:
-        """Euclidean norm of all that is written, in residual units."""
-        return float(np.sqrt(sum(float(v @ v) for v in self.by_block().values())))
+        """Euclidean norm of all that is added at whatever site, in residual units."""
+        total: dict[int | str, Vector] = {}
+        for site in self.sites:
+            if site.vector is not None:
+                place = site.hook_name if site.block is None else site.block
+                total[place] = total.get(place, np.zeros_like(site.vector)) + site.vector
+        return float(np.sqrt(sum(float(v @ v) for v in total.values())))
 
 
 def file_stems(perspectives: Sequence[str]) -> list[str]:

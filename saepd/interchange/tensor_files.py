@@ -12,9 +12,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
+from safetensors.torch import load
+from torch import Tensor
 
 from saepd.common.errors import InputError
 from saepd.interchange.reading import read_bounded
@@ -86,7 +87,8 @@ def read_tensors(path: Path) -> dict[str, Vector]:
     return vectors
 
 
-def _tensors(path: Path) -> dict[str, np.ndarray]:
+def _tensors(path: Path) -> dict[str, Tensor]:
+    # As torch has them: numpy has no bfloat16, in which most vectors are kept.
     payload = read_bounded(path)
     try:
         tensors = load(payload)
@@ -104,11 +106,12 @@ def _place(name: str) -> tuple[int, str]:
     return (int(number[0]) if number else -1, name)
 
 
-def _row(path: Path, name: str, tensor: np.ndarray) -> Vector:
+def _row(path: Path, name: str, tensor: Tensor) -> Vector:
     flat = tensor[0] if tensor.ndim == 2 and len(tensor) == 1 else tensor
-    if flat.ndim != 1 or not np.issubdtype(flat.dtype, np.floating):
+    if flat.ndim != 1 or not flat.is_floating_point():
+        kind, shape = str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)
         raise InputError(
-            f"{path}: the tensor {name[:60]!r} is of {tensor.dtype} and shape {tensor.shape}: a "
-            "vector is one row of fractions"
+            f"{path}: the tensor {name[:60]!r} is of {kind} and shape {shape}: a vector is one row "
+            "of fractions"
         )
-    return flat.astype(np.float32)
+    return flat.float().numpy()

@@ -3,34 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
+from saepd.common.checks import check_number
 from saepd.common.errors import InputError
 
 Tracking = Literal["off", "offline", "online"]
-
-
-def at_least(config: Any, least: float, *names: str) -> None:
-    """Refuse a configuration in which a number is too small, or is none.
-
-    Raises:
-        InputError: which field, what it is, and what would be right.
-    """
-    for name in names:
-        value = getattr(config, name)
-        if not least <= value < float("inf"):
-            raise InputError(f"{name} is {value}: it must be at least {least}")
-
-
-def shares(config: Any, *names: str) -> None:
-    """Refuse a configuration in which a share is not between 0 and 1.
-
-    Raises:
-        InputError: which field, and what it is.
-    """
-    for name in names:
-        if not 0 <= getattr(config, name) <= 1:
-            raise InputError(f"{name} is {getattr(config, name)}: it must be in 0..1")
 
 
 @dataclass(frozen=True)
@@ -55,9 +33,10 @@ class CorpusConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        at_least(self, 2, "context_size")
-        at_least(self, 1, "passage_characters")
-        shares(self, "chat_share", "questionnaire_share", "held_out_share")
+        check_number("context_size", self.context_size, at_least=2, whole=True)
+        check_number("passage_characters", self.passage_characters, at_least=1, whole=True)
+        for name in ("chat_share", "questionnaire_share", "held_out_share"):
+            check_number(name, getattr(self, name), at_least=0, at_most=1)
         if self.chat_share + self.questionnaire_share > 1:
             raise InputError(
                 f"chat_share {self.chat_share} and questionnaire_share {self.questionnaire_share} "
@@ -117,17 +96,20 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not self.sites or len(set(self.sites)) < len(self.sites):
             raise InputError(f"sites is {list(self.sites)}: name at least one site, each once")
-        at_least(self, 1, "expansion", "k", "tokens", "training_tokens", "batch_size")
-        at_least(self, 1, "dead_window", "card_contexts")
-        at_least(self, 0, "checkpoints", "auxiliary_coefficient")
-        shares(self, "warm_up_share", "decay_share")
+        for name in ("expansion", "k", "tokens", "training_tokens", "batch_size"):
+            check_number(name, getattr(self, name), at_least=1, whole=True)
+        for name in ("dead_window", "card_contexts"):
+            check_number(name, getattr(self, name), at_least=1, whole=True)
+        check_number("checkpoints", self.checkpoints, at_least=0, whole=True)
+        check_number("auxiliary_coefficient", self.auxiliary_coefficient, at_least=0)
+        for name in ("warm_up_share", "decay_share"):
+            check_number(name, getattr(self, name), at_least=0, at_most=1)
         if self.warm_up_share + self.decay_share > 1:
             raise InputError(
                 f"warm_up_share {self.warm_up_share} and decay_share {self.decay_share} are more "
                 "than 1 together"
             )
-        if not 0 < self.lr < float("inf"):
-            raise InputError(f"lr is {self.lr}: it must be a positive number")
+        check_number("lr", self.lr, above=0)
         if self.training_tokens < self.batch_size:
             raise InputError(
                 f"training_tokens is {self.training_tokens}: it must fill at least one batch of "

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from saepd.common.checks import check_number
 from saepd.common.errors import InputError
 from saepd.common.messages import nearest, shortened
 from saepd.common.tracking import TrackingMode
@@ -24,7 +24,7 @@ class RunConfig:
         workers: Number of workers of Ray or Slurm; if None, as many as the Ray cluster has room
             for, and one Slurm job.
         address: Address of a Ray cluster, or auto; one on this machine is started if None.
-        cpus: CPU cores that each worker of Ray or Slurm is given.
+        cpus: CPU cores that each worker of Ray or Slurm is given; may be a fraction with Ray.
         gpus: GPUs that each worker of Ray or Slurm is given; may be a fraction with Ray.
         cluster: Where submitit starts the jobs of backend slurm: on a slurm cluster, or local, as
             processes of this machine.
@@ -61,11 +61,14 @@ class RunConfig:
                 raise InputError(
                     f"{name} is {shortened(value)}: {nearest(str(value), get_args(kind))}"
                 )
-        if self.workers is not None and self.workers < 1:
-            raise InputError(f"workers is {self.workers}: it must be at least 1")
-        for name in ("cpus", "cache_gb", "minutes"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"{name} is {getattr(self, name)}: it must be above 0")
-        for name in ("gpus", "search_seed"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"{name} is {getattr(self, name)}: it must not be negative")
+        if self.workers is not None:
+            check_number("workers", self.workers, at_least=1, whole=True)
+        check_number("cpus", self.cpus, above=0)
+        check_number("gpus", self.gpus, at_least=0)
+        for name in ("cpus", "gpus"):
+            value = getattr(self, name)
+            if self.backend == "slurm" and not float(value).is_integer():
+                raise InputError(f"{name} is {value}: Slurm gives whole ones, so ask for these")
+        check_number("minutes", self.minutes, at_least=1, whole=True)
+        check_number("cache_gb", self.cache_gb, above=0)
+        check_number("search_seed", self.search_seed, at_least=0, whole=True)

@@ -96,7 +96,7 @@ def test_evaluate_needs_items_and_feedback_that_belong_together(evaluated, tmp_p
         (("--methods",), "no methods: name at least one of uniform"),
         (("--methods", "linear-probe-latents"), "needs a positive class, which the task own"),
         (("--n-feedback", 9), "has 8 answer(s), which is too few for n_feedback 9"),
-        (("--draws", 0), "draws is 0: it must be at least 1"),
+        (("--draws", 0), "draws is 0: it must be a whole number at least 1"),
         (("--test-share", 7), "test_share is 7.0: it must be between 0 and 1"),
         (("--perspectives", "lefd"), "no perspective 'lefd': did you mean 'left'?"),
         (("--perspectives", 0), "perspectives is 0: ask for 1 or more"),

@@ -100,6 +100,11 @@ def test_equal_prompts_under_other_ids_never_stand_on_both_sides(opinions):
         ({"test_share": 1.0}, "test_share is 1.0"),
         ({"test_share": 7}, "test_share is 7"),
         ({"seed": -1}, "seed is -1"),
+        ({"n_feedback": 2.5}, "n_feedback is 2.5: it must be a whole number"),
+        ({"draws": "two"}, "draws is 'two'"),
+        ({"limit": float("nan")}, "limit is nan"),
+        ({"test_share": "half"}, "test_share is 'half'"),
+        ({"seed": None}, "seed is None"),
         ({"feedback_kind": "essay"}, "unknown kind of feedback 'essay'"),
     ],
 )

@@ -94,11 +94,15 @@ def test_what_has_no_place_is_told_and_refused(llama, plain, tmp_path):
         export_directions(llama, both, "llama.cpp", tmp_path)
     [written] = export_directions(llama, both, "llama.cpp", tmp_path, allow_loss=True)
     assert [loss.what for loss in written.losses] == ["block 0"]
-    assert list(READERS["llama.cpp"](written.files[0])) == ["blocks.1.hook_resid_post"]
+    [(site, vector)] = READERS["llama.cpp"](written.files[0]).items()
+    assert site == "blocks.1.hook_resid_post"
+    # What is left out is no part of the norm either.
+    assert written.norm == pytest.approx(np.linalg.norm(vector), rel=1e-6)
     # A format that names hooks has a place for all of them.
-    named = [plain(hook_name="blocks.1.hook_mlp_out"), plain(0)]
+    named = [plain(hook_name="blocks.1.hook_mlp_out", norm=3.0), plain(0, norm=4.0)]
     [written] = export_directions(llama, named, "transformer-lens", tmp_path)
     assert not written.losses
+    assert written.norm == pytest.approx(5.0, rel=1e-6)
 
 
 def test_edits_that_depend_on_the_text_are_refused(llama, random_sae, tmp_path):

@@ -42,6 +42,14 @@ def test_a_vector_without_a_layer_needs_a_site(saved):
     assert torch.equal(one.constant, 2 * torch.ones(D_MODEL))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("from_", ["tensors", "steering-vectors"])
+def test_vectors_of_every_precision_are_read(saved, from_, dtype):
+    kept = torch.randn(D_MODEL).to(dtype)
+    one = import_direction(saved({"layer_activations.1": kept}), from_)
+    assert torch.equal(one.constant, kept.float())
+
+
 def test_rows_are_layers_and_rows_of_zeros_are_none(saved):
     rows = torch.zeros(4, D_MODEL)
     rows[3] = 1

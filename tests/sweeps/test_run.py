@@ -272,6 +272,10 @@ def test_the_configuration_of_a_run_is_checked():
         ({"gpus": -1}, "gpus is -1"),
         ({"search_seed": -1}, "search_seed is -1"),
         ({"cache_gb": float("inf")}, "cache_gb is inf"),
+        ({"workers": "two"}, "workers is 'two'"),
+        ({"search_seed": 0.5}, "search_seed is 0.5"),
+        ({"backend": "slurm", "gpus": 0.5}, "gpus is 0.5: Slurm gives whole ones"),
+        ({"backend": "slurm", "cpus": 1.5}, "cpus is 1.5: Slurm gives whole ones"),
     ],
 )
 def test_each_setting_of_a_run_is_checked(settings, match):

@@ -118,7 +118,7 @@ def _executor(submitit: Any, out: Path, config: RunConfig) -> Any:
     executor = submitit.AutoExecutor(folder=out / "jobs", cluster=config.cluster)
     wanted: dict[str, Any] = {
         "timeout_min": config.minutes,
-        "cpus_per_task": max(1, int(config.cpus)),
+        "cpus_per_task": int(config.cpus),
     }
     if config.gpus:
         wanted["gpus_per_node"] = int(config.gpus)
