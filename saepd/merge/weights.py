@@ -70,7 +70,7 @@ def fit_merge_weights(
 
     Returns:
         A weight for each perspective. The base counts for nothing in
-        ``MergeConfig("weighted", weights=(0.0, *found))``.
+        ``MergeConfig("weighted", weights=(0.0, *weights))``.
 
     Raises:
         InputError: no answers, rows that do not fit each other, values that are no log-probs or
@@ -83,11 +83,11 @@ def fit_merge_weights(
     if n_questions < _N_PARTS:
         return tuple(given.tolist())
     losses = [_foretold(known, given, worth, n_questions) for worth in _WORTH]
-    least = min(losses, key=lambda own: own.sum())
+    least = min(losses, key=lambda by_question: by_question.sum())
     simple_enough = (
         worth
-        for worth, own in zip(_WORTH, losses, strict=True)
-        if (own - least).sum() <= (own - least).std() * np.sqrt(n_questions)
+        for worth, by_question in zip(_WORTH, losses, strict=True)
+        if (by_question - least).sum() <= (by_question - least).std() * np.sqrt(n_questions)
     )
     return tuple(_fitted(known, given, next(simple_enough)).tolist())
 
@@ -112,8 +112,8 @@ def _fitted(known: _Answers, given: Shares, worth: float) -> Shares:
     for _ in range(_MAX_STEPS):
         joint = known.probabilities * weights
         responsible = joint / joint.sum(1, keepdims=True)
-        found = (known.counts @ responsible + worth * given) / total
-        moved, weights = np.abs(found - weights).max(), found
+        updated = (known.counts @ responsible + worth * given) / total
+        moved, weights = np.abs(updated - weights).max(), updated
         if moved < _ENOUGH:
             break
     return weights
@@ -130,16 +130,18 @@ def _checked(
     number = {question: i for i, question in enumerate(dict.fromkeys(questions))}
     rows = []
     for i, (branches, answer) in enumerate(zip(log_probs, answers, strict=True)):
-        own = as_tensor(branches).double().cpu().numpy()
+        branch_log_probs = as_tensor(branches).double().cpu().numpy()
         counts = as_tensor(answer).double().cpu().numpy()
-        if own.ndim != 2 or counts.shape != own.shape[1:]:
+        if branch_log_probs.ndim != 2 or counts.shape != branch_log_probs.shape[1:]:
             raise InputError(
-                f"row {i} has log-probs of shape {own.shape} and an answer of shape "
+                f"row {i} has log-probs of shape {branch_log_probs.shape} and an answer of shape "
                 f"{counts.shape}: expected [perspectives, options] and [options]"
             )
-        if rows and len(own) != rows[0].probabilities.shape[1]:
-            raise InputError(f"row {i} is of {len(own)} perspectives, and the first is not")
-        probabilities = np.exp(own)
+        if rows and len(branch_log_probs) != rows[0].probabilities.shape[1]:
+            raise InputError(
+                f"row {i} is of {len(branch_log_probs)} perspectives, and the first is not"
+            )
+        probabilities = np.exp(branch_log_probs)
         if not np.abs(probabilities.sum(1) - 1).max() <= PROBABILITY_TOLERANCE:
             raise InputError(f"row {i} holds no log-probs: apply log_softmax over the options")
         if not (counts >= 0).all() or not 0 < counts.sum() < np.inf:

@@ -130,9 +130,9 @@ def threshold_at_recall(scores: ArrayLike, labels: BinaryLabels, recall: float) 
     if not 0 < recall <= 1:
         raise InputError(f"the recall is {recall}: it must be above 0 and at most 1")
     values, positive = _with("a threshold at a recall", scores, labels, "positive")
-    found = np.sort(values[positive])[::-1]
+    positive_scores = np.sort(values[positive])[::-1]
     # .7 * 10 is a little more than 7 on some machines, and 8 questions are not asked for.
-    return float(found[math.ceil(recall * len(found) - 1e-9) - 1])
+    return float(positive_scores[math.ceil(recall * len(positive_scores) - 1e-9) - 1])
 
 
 def false_positive_rate_at_recall(scores: ArrayLike, labels: BinaryLabels, recall: float) -> float:

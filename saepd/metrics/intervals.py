@@ -63,11 +63,11 @@ def interval(per_draw: PerDraw, level: float = 0.95) -> Interval | None:
         None where the score of all rows is undefined, or that of more than a tenth of the draws.
     """
     estimate, draws = float(per_draw[0]), per_draw[1:]
-    found = draws[np.isfinite(draws)]
-    enough = len(draws) and len(found) >= (1 - MAX_UNDEFINED_DRAWS) * len(draws)
+    defined = draws[np.isfinite(draws)]
+    enough = len(draws) and len(defined) >= (1 - MAX_UNDEFINED_DRAWS) * len(draws)
     if not np.isfinite(estimate) or not enough:
         return None
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high))
 
 

@@ -32,13 +32,13 @@ def cluster_by_f1(responses: Sequence[str], similarity: float = 0.25) -> list[in
             raise InputError(f"responses[{i}] is empty: an answer needs a word")
         bags.append(_tokens(response))
     centres: list[int] = []
-    found = []
+    clusters = []
     for i, bag in enumerate(bags):
         centre = next((c for c in centres if _f1(bags[c], bag) >= similarity), i)
         if centre == i:
             centres.append(i)
-        found.append(centre)
-    return found
+        clusters.append(centre)
+    return clusters
 
 
 def token_f1(a: str, b: str) -> float:

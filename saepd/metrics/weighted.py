@@ -44,10 +44,10 @@ def auroc_within(
     members: dict[Hashable, list[int]] = {}
     for row, group in enumerate(groups):
         members.setdefault(group, []).append(row)
-    found = np.array([auroc(scores[m], positive[m], weights[:, m]) for m in members.values()])
-    defined = np.isfinite(found)
+    aurocs = np.array([auroc(scores[m], positive[m], weights[:, m]) for m in members.values()])
+    defined = np.isfinite(aurocs)
     count = defined.sum(0)
-    total = np.where(defined, found, 0.0).sum(0)
+    total = np.where(defined, aurocs, 0.0).sum(0)
     return np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
 
 

@@ -29,12 +29,11 @@ def fitted_weights(
             two branches disagree about the base, or they were fitted with another config.
     """
     flat = [direction for branch in branches for direction in branch]
-    found = [direction.readout for direction in flat]
-    readouts = [readout for readout in found if readout is not None]
+    readouts = [direction.readout for direction in flat if direction.readout is not None]
     if not readouts:
         return None
-    if len(readouts) < len(found):
-        without = flat[found.index(None)].perspective
+    if len(readouts) < len(flat):
+        without = next(direction.perspective for direction in flat if direction.readout is None)
         raise InputError(
             f"direction {without!r} has no fitted readout, and others have one: read them apart, "
             "or all of them as the model scores them, in Python with raw=True"
@@ -52,13 +51,13 @@ def fitted_weights(
             )
     weights = [readouts[0].base]
     for branch in branches:
-        own = [direction.readout for direction in branch if direction.readout is not None]
-        if any(readout != own[0] for readout in own):
+        of_branch = [direction.readout for direction in branch if direction.readout is not None]
+        if any(readout != of_branch[0] for readout in of_branch):
             raise InputError(
                 f"the branch of direction {branch[0].perspective!r} has several readouts: give "
                 "directions that were fitted together, or read with raw=True in Python"
             )
-        weights.append(own[0].own)
+        weights.append(of_branch[0].own)
     return weights
 
 
@@ -77,7 +76,7 @@ def as_fitted(
     # An option without any probability leaves no number, and whoever reads it says so.
     with np.errstate(invalid="ignore"):
         read = [
-            option_features(rows[0], len(own) - 2) @ own + row - rows[0]
-            for row, own in zip(rows, weights, strict=True)
+            option_features(rows[0], len(row_weights) - 2) @ row_weights + row - rows[0]
+            for row, row_weights in zip(rows, weights, strict=True)
         ]
     return torch.from_numpy(np.stack(read)).log_softmax(-1)

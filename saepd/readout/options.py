@@ -80,10 +80,10 @@ def read_options(
             raise InputError(f"item {item.id!r} has no options to read: generate text instead")
     prompts = [prefix + item_prompt(model, item.prompt, item.options, config) for item in items]
     if config.readout == "letter":
-        found = _read_letters(model, items, prompts, branches)
+        scores = _read_letters(model, items, prompts, branches)
     else:
-        found = _read_texts(model, items, prompts, branches, config)
-    return _named(found, items, branches, weights)
+        scores = _read_texts(model, items, prompts, branches, config)
+    return _named(scores, items, branches, weights)
 
 
 def read_scored(
@@ -110,7 +110,7 @@ def read_scored(
 
 
 def _named(
-    found: Sequence[OptionScores],
+    scores: Sequence[OptionScores],
     items: Sequence[Item],
     branches: Sequence[Sequence[Direction]],
     weights: Sequence[SoftmaxWeights] | None,
@@ -119,14 +119,14 @@ def _named(
     names = ("base", *(" + ".join(d.perspective for d in branch) for branch in branches))
     named = [
         replace(one, options=item.options, branches=names)
-        for one, item in zip(found, items, strict=True)
+        for one, item in zip(scores, items, strict=True)
     ]
     return named if weights is None else [_as_fitted(one, weights) for one in named]
 
 
-def _as_fitted(found: OptionScores, weights: Sequence[SoftmaxWeights]) -> OptionScores:
-    scores = as_fitted(found.scores, weights).to(found.scores)
-    return replace(found, scores=scores, n_tokens=torch.ones_like(found.n_tokens))
+def _as_fitted(item_scores: OptionScores, weights: Sequence[SoftmaxWeights]) -> OptionScores:
+    scores = as_fitted(item_scores.scores, weights).to(item_scores.scores)
+    return replace(item_scores, scores=scores, n_tokens=torch.ones_like(item_scores.n_tokens))
 
 
 def _read_letters(

@@ -75,7 +75,7 @@ def fit_softmax(
         from_mean = moved - np.add.reduceat(probs * moved, begins)[question]
         return stacked.T @ (answered * probs * from_mean) / n_answers + penalty * along
 
-    found = minimize(
+    optimum = minimize(
         loss,
         centre.copy(),
         jac=True,
@@ -84,7 +84,7 @@ def fit_softmax(
         method="Newton-CG",
         options={"maxiter": _MAX_STEPS, "xtol": _ENOUGH},
     )
-    return found.x
+    return optimum.x
 
 
 def option_features(

@@ -76,14 +76,14 @@ def draw_feedback(
                 if perspective in task.by_id[id_].distributions
             }
             queues = _queues(task, golds, seed, perspective)
-        found = _in_turn(queues, n)
-        if len(found) < n:
+        its_rows = _in_turn(queues, n)
+        if len(its_rows) < n:
             raise InputError(
                 f"cannot draw {n} rows of perspective {shortened(perspective)}: there are "
-                f"{len(found)} {kind}s of its to the questions given; draw fewer, or give more "
+                f"{len(its_rows)} {kind}s of its to the questions given; draw fewer, or give more "
                 "items"
             )
-        drawn += found
+        drawn += its_rows
     return drawn
 
 
@@ -107,8 +107,8 @@ def rows_to_draw(task: Task, kind: DrawKind) -> dict[str, Counter[str]]:
         for item in task.items
     }
     for name, of_each in rows.items():
-        for id_, own in of_each.items():
-            counts[id_][name] = len(own)
+        for id_, item_rows in of_each.items():
+            counts[id_][name] = len(item_rows)
     return counts
 
 
@@ -124,9 +124,9 @@ def _written(
     rows: dict[str, dict[str, list[Feedback]]] = {}
     for row in task.feedback:
         if row.answer or row.comment:
-            own = rows.setdefault(row.perspective, {})
+            by_item = rows.setdefault(row.perspective, {})
             if row.item in item_ids:
-                own.setdefault(row.item, []).append(row)
+                by_item.setdefault(row.item, []).append(row)
     return rows
 
 
@@ -137,8 +137,8 @@ def _queues(
     queues: dict[str, list[Feedback]] = {}
     for id_ in sorted(rows, key=lambda id_: (fingerprint(str(seed), perspective, id_), id_)):
         # The smallest hash is a fair draw that more rows of others do not change.
-        own = sorted(rows[id_], key=lambda row: fingerprint(str(seed), "row", row.id))
-        queues.setdefault(question_key(task.by_id[id_].prompt), []).extend(own)
+        item_rows = sorted(rows[id_], key=lambda row: fingerprint(str(seed), "row", row.id))
+        queues.setdefault(question_key(task.by_id[id_].prompt), []).extend(item_rows)
     return list(queues.values())
 
 

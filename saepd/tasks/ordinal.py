@@ -133,8 +133,8 @@ def _are_opposites(one: str, other: str) -> bool:
 
 def _strength(text: str) -> tuple[int, str]:
     """(3 strong, 2 not said, 1 weak; what it is the strength of)."""
-    found = _STRENGTH.search(text)
+    match = _STRENGTH.search(text)
     stem = " ".join(_STRENGTH.sub(" ", text).split())
-    if not found:
+    if not match:
         return 2, stem
-    return (3 if found[1] else 1), stem
+    return (3 if match[1] else 1), stem

@@ -69,10 +69,10 @@ def own_task(
 
 def _file(folder: Path, stem: str) -> Path | None:
     """The folder's one file of that name, in whatever form of table."""
-    found = [file for suffix in SUFFIXES if (file := folder / f"{stem}{suffix}").exists()]
-    if len(found) > 1:
-        raise InputError(f"{folder} holds {found[0].name} and {found[1].name}: keep one of them")
-    return found[0] if found else None
+    files = [file for suffix in SUFFIXES if (file := folder / f"{stem}{suffix}").exists()]
+    if len(files) > 1:
+        raise InputError(f"{folder} holds {files[0].name} and {files[1].name}: keep one of them")
+    return files[0] if files else None
 
 
 def _linked(
