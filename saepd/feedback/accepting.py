@@ -40,10 +40,10 @@ def as_feedback(given: FeedbackLike) -> Sequence[Feedback]:
             "a file, or a pandas frame"
         )
     rows = list(given)
-    made = [row for row in rows if isinstance(row, Feedback)]
-    if len(made) == len(rows):
-        _check_ids(made)
-        return made
+    feedback = [row for row in rows if isinstance(row, Feedback)]
+    if len(feedback) == len(rows):
+        _check_ids(feedback)
+        return feedback
     return list(feedback_in(_plain_rows(rows), "the feedback", None))
 
 

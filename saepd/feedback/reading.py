@@ -162,8 +162,8 @@ def feedback_in(
     # 8-byte hashes keep a million ids of whatever length in 70 MB; that any two of a million
     # differing ids share one has a chance of 3 in 100 million.
     ids: set[int] = set()
-    questions: dict[int, int] = {}
-    asked: dict[int, int] = {}
+    question_of_item: dict[int, int] = {}
+    question_of_prompt: dict[int, int] = {}
     other_options: list[tuple[str, str]] = []
 
     def complaint(where: str, row: Feedback) -> Fault | None:
@@ -176,9 +176,12 @@ def feedback_in(
         question = fingerprint(*map(visible, (row.prompt, *row.options)))
         # A derived item id cannot disagree with the question it is derived from.
         if "item" not in row.model_fields_set:
-            if asked.setdefault(fingerprint(visible(row.prompt)), question) != question:
+            if (
+                question_of_prompt.setdefault(fingerprint(visible(row.prompt)), question)
+                != question
+            ):
                 other_options.append((where, row.prompt))
-        elif questions.setdefault(fingerprint(row.item), question) != question:
+        elif question_of_item.setdefault(fingerprint(row.item), question) != question:
             return Fault(
                 "item",
                 f"{shortened(row.item)} has another prompt or other options in an earlier row: "
@@ -260,20 +263,20 @@ def _valid(
     problems: list[Problem] | None,
 ) -> Iterator[_Row]:
     """Valid rows; ``complaint`` says what makes one wrong that only the rows before it can tell."""
-    found: list[Problem] = [] if problems is None else problems
-    n_before = len(found)
+    collected: list[Problem] = [] if problems is None else problems
+    n_before = len(collected)
     any_good = False
     for where, values in raw:
         row, faults = _validated(values, schema)
         if row is not None and (fault := complaint(where, row)):
             faults = [fault]
-        found += [Problem(source, where, field, message) for field, message in faults]
+        collected += [Problem(source, where, field, message) for field, message in faults]
         if row is not None and not faults:
             any_good = True
-            if problems is not None or not found:
+            if problems is not None or not collected:
                 yield row
-    if len(found) > n_before and (problems is None or not any_good):
-        raise InputError(problem_report(found[n_before:]))
+    if len(collected) > n_before and (problems is None or not any_good):
+        raise InputError(problem_report(collected[n_before:]))
     if not any_good:
         raise InputError(f"{source} holds no rows: it needs at least one")
 

@@ -67,16 +67,16 @@ def split_questions(
         return fingerprint(str(seed), topic), topic, fingerprint(str(seed), name)
 
     questions = sorted(_questions(items, groups), key=place)
-    asked = [_answers(question, answered) for question in questions]
-    left = sum(asked, Counter())
+    answer_counts = [_answers(question, answered) for question in questions]
+    left = sum(answer_counts, Counter())
     test: set[str] = set()
     n_taken = 0
     # Evenly spaced along the sorted topics: each topic gets its share, and so does the whole.
-    for position, (question, own) in enumerate(zip(questions, asked, strict=True)):
+    for position, (question, counts) in enumerate(zip(questions, answer_counts, strict=True)):
         due = math.floor((position + 1) * test_share + 0.5) > n_taken
-        if due and all(left[name] - n >= keep for name, n in own.items()):
+        if due and all(left[name] - n >= keep for name, n in counts.items()):
             test |= {item.id for item in question}
-            left -= own
+            left -= counts
             n_taken += 1
     ids = [item.id for item in items]
     if not test or len(test) == len(ids):

@@ -194,8 +194,8 @@ def _delimited_rows(
             continue
         if not header:
             header = [unicodedata.normalize("NFC", cell.strip()) for cell in cells]
-            found = "" if delimiter == usual else f" (cells between {_DELIMITERS[delimiter]})"
-            check_columns(header, f"{path}, {where}{found}", required, known)
+            note = "" if delimiter == usual else f" (cells between {_DELIMITERS[delimiter]})"
+            check_columns(header, f"{path}, {where}{note}", required, known)
         elif len(cells) != len(header):
             message = f"{len(cells)} columns where the header has {len(header)}"
             yield (
