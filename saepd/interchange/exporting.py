@@ -14,7 +14,7 @@ from saepd.common.files import write_atomically, write_json
 from saepd.directions.accepting import Directions, as_directions
 from saepd.directions.applying import check_fits
 from saepd.interchange.from_directions import as_record, by_perspective, model_facts
-from saepd.interchange.losses import Loss, Says, can_hold, losses, told
+from saepd.interchange.losses import Loss, Says, as_sentence, can_hold, losses
 from saepd.interchange.record import SteeringRecord, file_stems
 from saepd.interchange.registry import TARGETS
 from saepd.interchange.strength import Refit, at_every_token
@@ -92,16 +92,20 @@ def export_directions(
     facts = model_facts(model)
     groups = list(by_perspective(listed).values())
     records = [as_record(group, facts) for group in groups]
-    lost = [losses(record, target.says) for record in records]
+    losses_by_record = [losses(record, target.says) for record in records]
     for record in records:
         _check_something(record, to, target.says)
-    if any(lost) and not allow_loss:
-        what = told([one for own in lost for one in own])
+    if any(losses_by_record) and not allow_loss:
+        what = as_sentence([loss for lost in losses_by_record for loss in lost])
         raise InputError(
             f"{to} cannot say all of these directions: {what}; "
             "allow the loss to export the rest (--allow-loss)"
         )
-    moved = [i for i, own in enumerate(lost) if any(loss.what in _CARRIED_OVER for loss in own)]
+    moved = [
+        i
+        for i, lost in enumerate(losses_by_record)
+        if any(loss.what in _CARRIED_OVER for loss in lost)
+    ]
     refits: dict[int, Refit] = {}
     if moved:
         adding = [
@@ -122,7 +126,7 @@ def export_directions(
                 record.perspective,
                 tuple(out / name for name in files),
                 _held(record, target.says).norm,
-                tuple(lost[i]),
+                tuple(losses_by_record[i]),
                 refits.get(i),
                 target.use.format(file=out / next(iter(files))),
             )
@@ -141,7 +145,7 @@ def _check_something(record: SteeringRecord, to: str, says: Says) -> None:
     if says.latents and any(site.source and site.source.neuronpedia_id for site in record.sites):
         return
     if not any(can_hold(site, says) for site in record.sites):
-        why = told([loss for loss in losses(record, says) if loss.what not in _CARRIED_OVER])
+        why = as_sentence([loss for loss in losses(record, says) if loss.what not in _CARRIED_OVER])
         raise InputError(f"{to} can say nothing of {record.perspective!r}: {why}")
 
 

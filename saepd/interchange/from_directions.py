@@ -74,9 +74,9 @@ def _site(direction: Direction) -> SiteVector:
 
 def _unsaid(direction: Direction) -> list[tuple[Lost, str]]:
     """What belongs to a direction and is in no vector."""
-    found: list[tuple[Lost, str]] = []
+    unsaid: list[tuple[Lost, str]] = []
     if direction.readout is not None:
-        found.append(("readout", "the fitted readout, which makes answers of scores, is left out"))
+        unsaid.append(("readout", "the fitted readout, which makes answers of scores, is left out"))
     if direction.gate is not None:
-        found.append(("gate", "the gate, which says how much an item gets, is left out"))
-    return found
+        unsaid.append(("gate", "the gate, which says how much an item gets, is left out"))
+    return unsaid

@@ -92,10 +92,10 @@ def read_svec(path: Path) -> dict[str, Vector]:
         InputError: a file of another form, or layers of several rows, which are no one vector.
     """
     try:
-        found = json.loads(read_text(path), parse_constant=_refuse_constant)
+        content = json.loads(read_text(path), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON: {error}") from error
-    directions = found.get("directions") if isinstance(found, dict) else None
+    directions = content.get("directions") if isinstance(content, dict) else None
     if not isinstance(directions, dict) or not directions:
         raise InputError(f"{path} is no .svec file: it needs directions by layer")
     vectors: dict[str, Vector] = {}

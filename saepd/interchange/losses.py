@@ -46,18 +46,18 @@ class Loss:
 
 def losses(record: SteeringRecord, says: Says) -> list[Loss]:
     """What of a record a format cannot say."""
-    found: list[tuple[Lost, str]] = []
+    lost: list[tuple[Lost, str]] = []
     for spec in dict.fromkeys(site.positions for site in record.sites if site.vector is not None):
         if parse_positions(spec).kind not in says.positions:
-            found.append(("positions", f"it writes at positions {spec}, the target at every token"))
+            lost.append(("positions", f"it writes at positions {spec}, the target at every token"))
     for site in record.sites:
         if site.vector is None:
             mode = "reconstruct" if site.source is None else site.source.mode
-            found.append(("mode", f"what {mode} writes at {site.hook_name} depends on the text"))
+            lost.append(("mode", f"what {mode} writes at {site.hook_name} depends on the text"))
         elif not can_hold(site, says):
-            found.append(_no_place(site))
-    found += record.unsaid
-    return [Loss(record.perspective, what, sentence) for what, sentence in found]
+            lost.append(_no_place(site))
+    lost += record.unsaid
+    return [Loss(record.perspective, what, sentence) for what, sentence in lost]
 
 
 def can_hold(site: SiteVector, says: Says) -> bool:
@@ -75,9 +75,9 @@ def _no_place(site: SiteVector) -> tuple[Lost, str]:
     return "block 0", f"the target does not write to the output of block {site.block}"
 
 
-def told(found: Sequence[Loss]) -> str:
+def as_sentence(lost: Sequence[Loss]) -> str:
     """Losses as they stand in one sentence."""
     by_sentence: dict[str, list[str]] = {}
-    for loss in found:
+    for loss in lost:
         by_sentence.setdefault(loss.sentence, []).append(loss.perspective)
     return "; ".join(f"{s} ({', '.join(names)})" for s, names in by_sentence.items())

@@ -74,17 +74,17 @@ def _feature(page: str, latent: int) -> dict[str, str]:
 
 def _features(record: SteeringRecord) -> list[dict[str, str]]:
     """Latents as Neuronpedia names them, those that are written most first."""
-    found = []
+    weighted = []
     for site in record.sites:
         source = site.source
         if source is None or not source.neuronpedia_id or "/" not in source.neuronpedia_id:
             continue
         weights = source.values or (1.0,) * len(source.latents)
-        found += [
+        weighted += [
             (abs(weight), _feature(source.neuronpedia_id, latent))
             for latent, weight in zip(source.latents, weights, strict=True)
         ]
-    return [feature for _, feature in sorted(found, key=lambda pair: -pair[0])]
+    return [feature for _, feature in sorted(weighted, key=lambda pair: -pair[0])]
 
 
 def _json(value: Any) -> bytes:

@@ -68,13 +68,13 @@ def at_every_token(
     wanted = [i for i, kl in enumerate(before) if kl > 0 and unchanged[i] > 0]
     factors = dict.fromkeys(range(len(groups)), 1.0)
     if wanted:
-        coarse = _tried(model, [moved[i] for i in wanted], [_COARSE] * len(wanted))
-        starts = [_below(own, before[i]) for i, own in zip(wanted, coarse, strict=True)]
+        coarse = _kl_by_factor(model, [moved[i] for i in wanted], [_COARSE] * len(wanted))
+        starts = [_below(kls, before[i]) for i, kls in zip(wanted, coarse, strict=True)]
         step = 2.0 ** (1 / _FINE)
         finer = [[_COARSE[start] * step**n for n in range(_FINE + 1)] for start in starts]
-        fine = _tried(model, [moved[i] for i in wanted], finer)
-        for i, tried, own in zip(wanted, finer, fine, strict=True):
-            factors[i] = _crossing(tried, own, before[i])
+        fine = _kl_by_factor(model, [moved[i] for i in wanted], finer)
+        for i, group_factors, kls in zip(wanted, finer, fine, strict=True):
+            factors[i] = _crossing(group_factors, kls, before[i])
     written = [[factors[i] * direction for direction in group] for i, group in enumerate(moved)]
     after = _kl(model, written)
     return [
@@ -87,18 +87,20 @@ def _kl(model: TransformerBridge, branches: list[list[Direction]]) -> list[float
     return kl_to_base(branch(model, NEUTRAL_PROMPTS, branches)).tolist()
 
 
-def _tried(
+def _kl_by_factor(
     model: TransformerBridge,
     groups: Sequence[Sequence[Direction]],
     factors: Sequence[Sequence[float]],
 ) -> list[list[float]]:
     branches = [
         [factor * direction for direction in group]
-        for group, own in zip(groups, factors, strict=True)
-        for factor in own
+        for group, group_factors in zip(groups, factors, strict=True)
+        for factor in group_factors
     ]
-    found = torch.tensor(_kl(model, branches)).split([len(own) for own in factors])
-    return [own.tolist() for own in found]
+    kls = torch.tensor(_kl(model, branches)).split(
+        [len(group_factors) for group_factors in factors]
+    )
+    return [part.tolist() for part in kls]
 
 
 def _below(kls: Sequence[float], wanted: float) -> int:

@@ -106,19 +106,21 @@ class SteeredLM(TemplateLM):
         documents: dict[tuple[Any, Any], list[int]] = {}
         for i, request in enumerate(requests):
             documents.setdefault((request.task_name, request.doc_id), []).append(i)
-        for (task, _), own in documents.items():
-            if len(own) < 2:
+        for (task, _), indices in documents.items():
+            if len(indices) < 2:
                 raise InputError(
                     f"the task {task!r} asks how likely single texts are: give a task with several "
                     "options a question, or one that generates"
                 )
-        questions: list[Question] = [tuple(encoded[i] for i in own) for own in documents.values()]
-        found: dict[int, float] = {}
+        questions: list[Question] = [
+            tuple(encoded[i] for i in indices) for indices in documents.values()
+        ]
+        score_of_request: dict[int, float] = {}
         scores = self.shared.scores(questions, self.branch)
-        for own, row in zip(documents.values(), scores, strict=True):
-            found |= dict(zip(own, row.tolist(), strict=True))
+        for indices, row in zip(documents.values(), scores, strict=True):
+            score_of_request |= dict(zip(indices, row.tolist(), strict=True))
         # Whether an option is what would be written is asked of single texts only.
-        return [(found[i], False) for i in range(len(requests))]
+        return [(score_of_request[i], False) for i in range(len(requests))]
 
     def _loglikelihood_tokens(self, requests: Any, **_: Any) -> Any:
         raise InputError("saepd scores the options of a question together: call loglikelihood")
@@ -138,12 +140,12 @@ class SteeredLM(TemplateLM):
             InputError: settings of generation that saepd does not know.
         """
         asked = [(request.args[0], _sampling(dict(request.args[1]))) for request in requests]
-        found: dict[int, str] = {}
+        text_of_request: dict[int, str] = {}
         for sampling in dict.fromkeys(sampling for _, sampling in asked):
-            own = [i for i, (_, wanted) in enumerate(asked) if wanted == sampling]
-            texts = self.shared.texts([asked[i][0] for i in own], sampling, self.branch)
-            found |= dict(zip(own, texts, strict=True))
-        return [found[i] for i in range(len(requests))]
+            indices = [i for i, (_, wanted) in enumerate(asked) if wanted == sampling]
+            texts = self.shared.texts([asked[i][0] for i in indices], sampling, self.branch)
+            text_of_request |= dict(zip(indices, texts, strict=True))
+        return [text_of_request[i] for i in range(len(requests))]
 
     def _encoded(self, context: str, continuation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         if context:
@@ -203,10 +205,10 @@ def run_harness(
             f"the harness knows no task {shortened(unknown[0])}: "
             f"{nearest(unknown[0], manager.all_tasks, 5)}"
         )
-    found = {}
+    results = {}
     for name in shared.names:
         try:
-            found[name] = simple_evaluate(
+            results[name] = simple_evaluate(
                 SteeredLM(branch=name, shared=shared),
                 tasks=list(tasks),
                 task_manager=manager,
@@ -216,4 +218,4 @@ def run_harness(
             )
         except (OSError, ConnectionError) as error:
             raise InputError(f"cannot load the task's data: {first_line(error)}") from error
-    return found
+    return results

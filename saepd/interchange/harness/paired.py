@@ -23,11 +23,11 @@ def paired_with_base(
         base: The branch that the others are compared with.
         seed: Of the draws.
     """
-    found: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
-    for name, own in results.items():
+    differences: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+    for name, result in results.items():
         if name == base:
             continue
-        for task, samples in own["samples"].items():
+        for task, samples in result["samples"].items():
             values = _values(results[base]["samples"][task])
             for metric, by_document in _values(samples).items():
                 documents = sorted(by_document.keys() & values.get(metric, {}).keys())
@@ -38,16 +38,16 @@ def paired_with_base(
                 per_draw = weights @ difference / weights.sum(-1)
                 between = interval(per_draw)
                 if between is not None:
-                    metrics = found.setdefault(name, {}).setdefault(task, {})
+                    metrics = differences.setdefault(name, {}).setdefault(task, {})
                     metrics[metric] = {k: float(v) for k, v in between._asdict().items()}
-    return found
+    return differences
 
 
 def _values(samples: list[dict[str, Any]]) -> dict[str, dict[int, float]]:
     """Numbers of every metric, by document."""
-    found: dict[str, dict[int, float]] = {}
+    values: dict[str, dict[int, float]] = {}
     for sample in samples:
         for metric in sample["metrics"]:
             if isinstance(value := sample.get(metric), Real):
-                found.setdefault(metric, {})[int(sample["doc_id"])] = float(value)
-    return found
+                values.setdefault(metric, {})[int(sample["doc_id"])] = float(value)
+    return values

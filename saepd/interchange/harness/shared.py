@@ -91,9 +91,9 @@ class SharedRun:
                 if self._branches
                 else [None] * len(missing)
             )
-            for prompt, own, one in zip(missing, apart, together, strict=True):
+            for prompt, texts, one in zip(missing, apart, together, strict=True):
                 merged = [] if one is None else [one.text]
-                self._texts[prompt, sampling] = [text.text for text in own] + merged
+                self._texts[prompt, sampling] = [text.text for text in texts] + merged
         return [self._texts[prompt, sampling][row] for prompt in prompts]
 
     def _row(self, name: str) -> int:
@@ -113,13 +113,15 @@ class SharedRun:
             [[list(option) for option in texts[prompt]] for prompt in prompts],
             self._branches,
         )
-        found = {
+        log_probs = {
             (prompt, option): scores.log_probs[:, i]
             for prompt, scores in zip(prompts, scored, strict=True)
             for i, option in enumerate(texts[prompt])
         }
         return {
-            question: self._rows(torch.stack([found[pair] for pair in question], dim=1).double())
+            question: self._rows(
+                torch.stack([log_probs[pair] for pair in question], dim=1).double()
+            )
             for question in questions
         }
 
