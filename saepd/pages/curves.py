@@ -43,8 +43,8 @@ def reliability_figure(
     drawn: dict[str, list[Curve]] = {}
     for title, (predicted, labels) in panels.items():
         drawn[title] = []
-        for name, own in predicted.items():
-            bins = reliability_diagram(own, labels, n_bins=n_bins, binning="equal-mass")
+        for name, distributions in predicted.items():
+            bins = reliability_diagram(distributions, labels, n_bins=n_bins, binning="equal-mass")
             size = 6 + 20 * np.sqrt(bins.n_questions / bins.n_questions.sum())
             drawn[title].append(Curve(name, bins.confidence, bins.accuracy, size))
     figure = _figure(drawn, "confidence", "accuracy", markers=True)

@@ -48,9 +48,9 @@ def explorer(index: FeatureIndex, table: FeatureTable | None = None) -> bytes:
     )
     info = index.info
     title = f"Latents at {info['hook_name']} of {info['model_name']}"
-    told = json.dumps(_data(index, table), ensure_ascii=False, separators=(",", ":"))
+    data = json.dumps(_data(index, table), ensure_ascii=False, separators=(",", ":"))
     # Within a script element only "<" could end it.
-    held = told.replace("<", "\\u003c")
+    escaped = data.replace("<", "\\u003c")
     head = joined(
         Html('<meta charset="utf-8">'),
         Html('<meta name="viewport" content="width=device-width,initial-scale=1">'),
@@ -58,10 +58,10 @@ def explorer(index: FeatureIndex, table: FeatureTable | None = None) -> bytes:
         element("title", title),
         Html(f"<style>{STYLE}{_STYLE}</style>"),
     )
-    asked = "words, or the id of a latent"
+    hint = "words, or the id of a latent"
     form = element(
         "form",
-        element("input", id="query", type="search", aria_label=asked, placeholder=asked),
+        element("input", id="query", type="search", aria_label=hint, placeholder=hint),
         element("button", "Search", type="submit"),
         element("a", "Feedback", href="#table"),
         id="search",
@@ -72,7 +72,7 @@ def explorer(index: FeatureIndex, table: FeatureTable | None = None) -> bytes:
         form,
         element("main", id="main", tabindex="-1", class_="saepd"),
         element("footer", element("p", info["about"], class_="note"), class_="saepd"),
-        Html(f'<script id="data" type="application/json">{held}</script>'),
+        Html(f'<script id="data" type="application/json">{escaped}</script>'),
         Html(f"<script>{script}</script>"),
     )
     whole = f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'

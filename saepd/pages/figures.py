@@ -41,7 +41,7 @@ def effects_figure(pairs: Pairs, features: Sequence[Features]) -> Figure:
     """
     if not features:
         raise InputError("there are no features to draw: choose some with select_features")
-    latents = list(dict.fromkeys(i for own in features for i in own.latents.tolist()))
+    latents = list(dict.fromkeys(i for selected in features for i in selected.latents.tolist()))
     chosen = pairs.latents[:, latents]
     effects = {}
     for name in pairs.perspectives:
@@ -117,7 +117,7 @@ def overlap_figure(features: Sequence[Features]) -> Figure:
     """
     if len(features) < 2:
         raise InputError("an overlap is of two perspectives or more: give the features of each")
-    names = [own.perspective for own in features]
+    names = [selected.perspective for selected in features]
     shares = np.eye(len(names))
     for (one, other), share in overlap(features).items():
         i, j = names.index(one), names.index(other)
@@ -147,14 +147,14 @@ def activations_figure(pairs: Pairs, latent: int, perspective: str) -> Figure:
     d_sae = pairs.positive_latents.shape[1]
     if not 0 <= latent < d_sae:
         raise InputError(f"latent {latent} is none of the SAE's: they are 0..{d_sae - 1}")
-    own = torch.zeros(len(pairs.rows), dtype=torch.bool)
-    own[pairs.of(perspective)] = True
+    of_perspective = torch.zeros(len(pairs.rows), dtype=torch.bool)
+    of_perspective[pairs.of(perspective)] = True
     values = pairs.positive_latents[:, latent]
     top = float(values.max()) or 1.0
     figure = Figure()
     for name, rows, colour in (
-        (perspective, own, COLOURS[1]),
-        ("all others", ~own, COLOURS[0]),
+        (perspective, of_perspective, COLOURS[1]),
+        ("all others", ~of_perspective, COLOURS[0]),
     ):
         figure.add_trace(
             Histogram(

@@ -141,15 +141,15 @@ def _items(folder: Path) -> dict[str, dict[str, Any]]:
 def _confidence(frame: pd.DataFrame, best: list[str], titles: dict[str, str]) -> Html:
     risks, bins = {}, {}
     for method in best:
-        own = frame[frame.method == method]
-        predicted = [np.asarray(p, float) for p in own.probabilities]
-        gold = [np.asarray(p, float) for p in own.gold]
+        rows = frame[frame.method == method]
+        predicted = [np.asarray(p, float) for p in rows.probabilities]
+        gold = [np.asarray(p, float) for p in rows.gold]
         unsure = [-float((p * np.log(np.maximum(p, 1e-12))).sum()) for p in predicted]
         curve = risk_coverage_curve(unsure, js_distance(predicted, gold))
         risks[titles[method]] = (curve.coverage.tolist(), curve.risk.tolist())
         labels = [int(p.argmax()) for p in gold]
-        drawn = reliability_diagram(predicted, labels, n_bins=8, binning="equal-mass")
-        bins[titles[method]] = (drawn.confidence.tolist(), drawn.accuracy.tolist())
+        diagram = reliability_diagram(predicted, labels, n_bins=8, binning="equal-mass")
+        bins[titles[method]] = (diagram.confidence.tolist(), diagram.accuracy.tolist())
     return joined(
         element("h3", "Risk and coverage"),
         curves_picture(risks, "share of questions answered, surest first", "mean JS distance"),
@@ -187,8 +187,8 @@ def _worked(
         ]
         cells = [[f"people ({row['perspective']})", *(bar(p, people=True) for p in row["gold"])]]
         for method in best:
-            own = same["probabilities"][same["method"] == method]
-            cells += [[titles[method], *map(bar, probabilities)] for probabilities in own]
+            predicted = same["probabilities"][same["method"] == method]
+            cells += [[titles[method], *map(bar, probabilities)] for probabilities in predicted]
         parts += [
             element("h3", item["prompt"][:_LONGEST_PROMPT]),
             table(["", *options], cells),
@@ -202,9 +202,9 @@ def _described(result: EvaluationResult, titles: dict[str, str]) -> Html:
 
 
 def _configuration(result: EvaluationResult) -> Html:
-    told: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "test questions of each draw": ", ".join(map(str, result["n_test_items"])),
         **result["config"],
     }
     left_out = {f"left out: {why}": n for why, n in result["left_out"].items()}
-    return facts(told | left_out)
+    return facts(settings | left_out)

@@ -37,25 +37,25 @@ def fit_sections(folder: Path) -> tuple[str, str, list[Section]]:
             writes.
     """
     entries = _entries(folder)
-    told = read_lineage(folder)
+    lineage = read_lineage(folder)
     evidence = _evidence(folder)
-    names = ", ".join(told.perspectives)
+    names = ", ".join(lineage.perspectives)
     sections = [Section("Directions", _directions(entries))]
-    if told.verdict:
-        sections.insert(0, Section("Verdict", _verdict(told.verdict)))
+    if lineage.verdict:
+        sections.insert(0, Section("Verdict", _verdict(lineage.verdict)))
     made_of_latents = [entry for entry in entries if entry.latents]
     if len({entry.story["perspective"] for entry in made_of_latents}) > 1:
         sections.append(Section("Latents that perspectives share", _shared(made_of_latents)))
     if made_of_latents:
         sections.append(Section("Latents", _latents(made_of_latents, evidence)))
     sections.append(Section("Configuration and versions", _configuration(entries)))
-    return f"Directions of {names}", _lead(told.verdict, entries), sections
+    return f"Directions of {names}", _lead(lineage.verdict, entries), sections
 
 
 def _entries(folder: Path) -> list[_Entry]:
     story = read_story(folder)
     tensors = read_tensors(folder, story["sha256"])
-    found = []
+    entries = []
     for key, entry in site_entries(story).items():
         ids, values, vector = (tensors.get(f"{key}.{n}") for n in ("latents", "values", "vector"))
         latents: list[tuple[int, float | None]] = []
@@ -65,8 +65,8 @@ def _entries(folder: Path) -> list[_Entry]:
             latents = [*zip(ids[order].tolist(), values[order].tolist(), strict=True)]
         elif ids is not None:
             latents = [(latent, None) for latent in ids.tolist()]
-        found.append(_Entry(entry, latents, norm))
-    return found
+        entries.append(_Entry(entry, latents, norm))
+    return entries
 
 
 def _evidence(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
@@ -102,8 +102,8 @@ def _verdict(verdict: dict[str, Any]) -> Html:
     ]
     costs = [{"perspective": n, **cost} for n, cost in _dict(verdict, "costs").items()]
     # The sentence stands on top of the page already.
-    told = ("gain", "by_perspective", "controls", "costs", "sentence")
-    rest = {name: value for name, value in verdict.items() if name not in told or not rows}
+    shown = ("gain", "by_perspective", "controls", "costs", "sentence")
+    rest = {name: value for name, value in verdict.items() if name not in shown or not rows}
     parts: list[Html] = []
     if rows:
         parts += [
@@ -124,15 +124,15 @@ def _dict(verdict: dict[str, Any], name: str) -> dict[str, Any]:
 def _lead(verdict: dict[str, Any] | None, entries: list[_Entry]) -> str:
     """What the verdict says first, or that there is none."""
     if verdict is not None:
-        said = [verdict.get("sentence"), *verdict.values()]
-        first = next((value for value in said if isinstance(value, str) and value), None)
+        values = [verdict.get("sentence"), *verdict.values()]
+        first = next((value for value in values if isinstance(value, str) and value), None)
         if first:
             return first
     n = len({(e.story["hook_name"], latent) for e in entries for latent, _ in e.latents})
     names = {entry.story["perspective"] for entry in entries}
-    said = "one direction" if len(names) == 1 else f"{len(names)} directions"
+    noun = "one direction" if len(names) == 1 else f"{len(names)} directions"
     return (
-        f"{said.capitalize()} of {n} latents. Nothing in the folder says how much that is worth: "
+        f"{noun.capitalize()} of {n} latents. Nothing in the folder says how much that is worth: "
         "evaluate it on questions held out."
     )
 
@@ -183,7 +183,7 @@ def _latents(entries: list[_Entry], evidence: dict[tuple[str, int], dict[str, An
     for entry in entries:
         name, site = entry.story["perspective"], entry.story["hook_name"]
         shown = entry.latents[:_MOST_LATENTS]
-        rows = [[i, value, *_told(evidence.get((name, i)))] for i, value in shown]
+        rows = [[i, value, *_evidence_cells(evidence.get((name, i)))] for i, value in shown]
         columns = ["latent", "value"]
         columns += ["promotes", "score", "stability", "strongest in"] if evidence else []
         width = len(columns)
@@ -194,7 +194,7 @@ def _latents(entries: list[_Entry], evidence: dict[tuple[str, int], dict[str, An
     return joined(*parts)
 
 
-def _told(row: dict[str, Any] | None) -> list[Any]:
+def _evidence_cells(row: dict[str, Any] | None) -> list[Any]:
     """What is known of a latent, as cells."""
     if row is None:
         return [None, None, None, None]
@@ -216,8 +216,8 @@ def _configuration(entries: list[_Entry]) -> Html:
     }
     parts = [facts(shared)]
     for entry, story in zip(entries, stories, strict=True):
-        own = {name: value for name, value in story.items() if name not in shared}
-        if own:
+        differing = {name: value for name, value in story.items() if name not in shared}
+        if differing:
             title = f"{entry.story['perspective']}, {entry.story['hook_name']}"
-            parts += [element("h3", title), facts(own)]
+            parts += [element("h3", title), facts(differing)]
     return joined(*parts)

@@ -39,11 +39,11 @@ def sweep_sections(folder: Path, metric: str) -> tuple[str, str, list[Section]]:
         InputError: the folder holds no sweep, or no point has the metric.
     """
     frame = read_sweep(folder)
-    found = finished(frame, metric)
-    names = varied(found)
+    points = finished(frame, metric)
+    names = varied(points)
     shares = importance(frame, metric)
     sections = [
-        Section("Best points", _best(found.head(_N_BEST), metric, names)),
+        Section("Best points", _best(points.head(_N_BEST), metric, names)),
         Section(
             "Which parameters mattered",
             joined(
@@ -52,26 +52,26 @@ def sweep_sections(folder: Path, metric: str) -> tuple[str, str, list[Section]]:
             ),
         ),
     ]
-    if SIDE_EFFECT in found and metric != SIDE_EFFECT and len(found[SIDE_EFFECT].dropna()):
+    if SIDE_EFFECT in points and metric != SIDE_EFFECT and len(points[SIDE_EFFECT].dropna()):
         front = pareto(frame, metric)
-        sections.append(Section(f"{metric} against side effect", _costs(found, front, metric)))
+        sections.append(Section(f"{metric} against side effect", _costs(points, front, metric)))
     if failed := _failed(frame):
         sections.append(Section("Failed points", failed))
-    sections.append(Section("Parameters that were not varied", _fixed(found, names)))
-    return f"Sweep of {len(found)} points by {metric}", _lead(found, metric, names), sections
+    sections.append(Section("Parameters that were not varied", _fixed(points, names)))
+    return f"Sweep of {len(points)} points by {metric}", _lead(points, metric, names), sections
 
 
-def _lead(found: pd.DataFrame, metric: str, names: list[str]) -> str:
-    best = _records(found)[0]
+def _lead(points: pd.DataFrame, metric: str, names: list[str]) -> str:
+    best = _records(points)[0]
     where = ", ".join(f"{name} {short(best[name])}" for name in names) or "the only setting"
     interval = ""
     low, high = (_finite(best.get(f"{metric}_{end}")) for end in ("low", "high"))
     if low is not None and high is not None:
         interval = f" (95% interval {low:+.3f} to {high:+.3f})"
-    told = told_changes(found)
+    changes = told_changes(points)
     return (
-        f"Best of {len(found)} points: {metric} {best[metric]:+.4f}{interval}, with {where}. "
-        f"The best of many looks better than it is.{f' {told}' if told else ''}"
+        f"Best of {len(points)} points: {metric} {best[metric]:+.4f}{interval}, with {where}. "
+        f"The best of many looks better than it is.{f' {changes}' if changes else ''}"
     )
 
 
@@ -95,21 +95,21 @@ def _best(best: pd.DataFrame, metric: str, names: list[str]) -> Html:
     )
 
 
-def _costs(found: pd.DataFrame, front: pd.DataFrame, metric: str) -> Html:
+def _costs(points: pd.DataFrame, front: pd.DataFrame, metric: str) -> Html:
     on_front = set(front["key"])
-    names = varied(found)
-    points = [
+    names = varied(points)
+    plotted = [
         (
             float(row[SIDE_EFFECT]),
             float(row[metric]),
             " ".join(f"{name} {short(row[name])}" for name in names),
             row["key"] in on_front,
         )
-        for row in _records(found)
+        for row in _records(points)
     ]
     columns = [*names, metric, SIDE_EFFECT]
     return joined(
-        points_picture(points, f"{SIDE_EFFECT}, nats", metric),
+        points_picture(plotted, f"{SIDE_EFFECT}, nats", metric),
         note("Points that no other beats without more of the side effect are drawn stronger."),
         table(columns, [[_cell(row[c]) for c in columns] for row in _records(front)], digits=4),
     )
@@ -123,11 +123,11 @@ def _failed(frame: pd.DataFrame) -> Html | None:
     return table(["points", "error"], [[int(n), str(error)] for error, n in counts.items()])
 
 
-def _fixed(found: pd.DataFrame, names: list[str]) -> Html:
+def _fixed(points: pd.DataFrame, names: list[str]) -> Html:
     from saepd.sweeps.space.parameters import parameter_types
 
-    fixed = [n for n in parameter_types() if n in found and n not in names]
-    return table(["parameter", "value"], [[n, short(found[n].iloc[0])] for n in fixed])
+    fixed = [n for n in parameter_types() if n in points and n not in names]
+    return table(["parameter", "value"], [[n, short(points[n].iloc[0])] for n in fixed])
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -42,8 +42,8 @@ def _lead(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         for reason in row["reasons"]:
             counts[reason] = counts.get(reason, 0) + 1
-    told = ", ".join(f"{reason} ({n})" for reason, n in sorted(counts.items(), key=_by_count))
-    return f"{rows[0]['id']!r} needs a person most. Reasons: {told}."
+    reasons = ", ".join(f"{reason} ({n})" for reason, n in sorted(counts.items(), key=_by_count))
+    return f"{rows[0]['id']!r} needs a person most. Reasons: {reasons}."
 
 
 def _by_count(pair: tuple[str, int]) -> tuple[int, str]:
@@ -82,10 +82,9 @@ def _worked(row: dict[str, Any]) -> Html:
         [name, *(bar(p) if p is not None else number(None) for p in shares)]
         for name, shares in row["branches"].items()
     ]
-    told = {"why": row["why"], **row["scores"]}
     flips = {f"flipped by {name} at": value for name, value in row["flip"].items()}
     return joined(
         element("h3", f"{row['rank']}. {row['prompt'][:_LONGEST_PROMPT]}"),
         table(["branch", *row["answers"]], cells),
-        facts(told | flips),
+        facts({"why": row["why"], **row["scores"], **flips}),
     )

@@ -19,7 +19,7 @@ from saepd.sweeps.results.store import RESULTS_FILE
 REPORT_FILE = "report.html"
 _MOST_BYTES = 5 * 10**6
 
-_Told: TypeAlias = tuple[str, str, list[Section]]
+_Parts: TypeAlias = tuple[str, str, list[Section]]
 
 
 def report(folder: str | Path, metric: str = "gain") -> bytes:
@@ -33,7 +33,7 @@ def report(folder: str | Path, metric: str = "gain") -> bytes:
         InputError: a folder that holds none of these or several of them, or damaged files.
     """
     folder = Path(folder)
-    kinds: dict[str, Callable[[], _Told]] = {
+    kinds: dict[str, Callable[[], _Parts]] = {
         CONFIG_FILE: lambda: fit_sections(folder),
         SUMMARY_FILE: lambda: evaluation_sections(folder),
         RESULTS_FILE: lambda: sweep_sections(folder, metric),
@@ -41,18 +41,18 @@ def report(folder: str | Path, metric: str = "gain") -> bytes:
     }
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}: name one that saepd wrote")
-    found = [name for name in kinds if (folder / name).is_file()]
-    if not found:
+    files = [name for name in kinds if (folder / name).is_file()]
+    if not files:
         raise InputError(
             f"{folder} holds none of {', '.join(kinds)}: name the folder that fit, evaluate, sweep "
             "or triage was given as --out"
         )
-    if len(found) > 1:
+    if len(files) > 1:
         raise InputError(
-            f"{folder} holds both {' and '.join(found)}: give each a folder of its own"
+            f"{folder} holds both {' and '.join(files)}: give each a folder of its own"
         )
     try:
-        title, lead, sections = kinds[found[0]]()
+        title, lead, sections = kinds[files[0]]()
         written = page(title, lead, sections)
     except InputError:
         raise
@@ -66,7 +66,7 @@ def report(folder: str | Path, metric: str = "gain") -> bytes:
     ) as error:
         # What a damaged file leads to depends on the field that is missing, or of another type.
         raise InputError(
-            f"{folder / found[0]} is not what saepd wrote, or a file beside it is not: run what "
+            f"{folder / files[0]} is not what saepd wrote, or a file beside it is not: run what "
             "made the folder again"
         ) from error
     if len(written) > _MOST_BYTES:

@@ -92,8 +92,8 @@ class SliderWidget(anywidget.AnyWidget):
         )
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{name} {value}" for name, value in self.strengths.items())
-        return f"SliderWidget({told}; {self.operator} at {self.alpha:g})"
+        strengths = ", ".join(f"{name} {value}" for name, value in self.strengths.items())
+        return f"SliderWidget({strengths}; {self.operator} at {self.alpha:g})"
 
     def _compute(self) -> None:
         asked: dict[str, Any] = {

@@ -117,7 +117,7 @@ def curves_picture(
         y: What the second coordinate is.
         diagonal: Whether to draw the line on which both are equal.
     """
-    curves = {name: own for name, own in curves.items() if len(own[0])}
+    curves = {name: line for name, line in curves.items() if len(line[0])}
     if not curves:
         return Html("")
     xs = [v for own, _ in curves.values() for v in own]
@@ -225,8 +225,8 @@ def _line(
     )
 
 
-def _dot(x: float, y: float, colour: str, told: str, radius: float = 4) -> Html:
-    title = element("title", told)
+def _dot(x: float, y: float, colour: str, tooltip: str, radius: float = 4) -> Html:
+    title = element("title", tooltip)
     return element("circle", title, cx=f"{x:.1f}", cy=f"{y:.1f}", r=radius, fill=colour)
 
 

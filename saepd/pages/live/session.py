@@ -145,9 +145,9 @@ class LiveSession:
             raise InputError("ask for a perspective and two tokens of the model")
         parts = self.directions[self.names.index(name)].parts
         tokens = int(token or 0), int(other or 0)
-        found = [one for part in parts for one in latents_that_speak(self.model, part, *tokens)]
-        found.sort(key=lambda one: -one["effect"])
-        return {"latents": found[:N_LATENTS]}
+        latents = [one for part in parts for one in latents_that_speak(self.model, part, *tokens)]
+        latents.sort(key=lambda one: -one["effect"])
+        return {"latents": latents[:N_LATENTS]}
 
     def latent(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """What is known of one latent of a direction: its page in the SAE's own index, if any.
@@ -229,7 +229,7 @@ class LiveSession:
         steps: list[dict[str, Any]] = []
         for written in stream:
             name = names[written.writer]
-            found: dict[str, Any] = {
+            line: dict[str, Any] = {
                 "writer": name,
                 "text": written.text,
                 "ended_by": written.ended_by,
@@ -239,13 +239,11 @@ class LiveSession:
                     step = asdict(written.step)
                     step["moved_by"] = names[step["moved_by"]] if step["moved_by"] else None
                     steps.append(step)
-                    found["step"] = step
+                    line["step"] = step
                 tokens = [(step["text"], float(i)) for i, step in enumerate(steps)]
                 # Each piece names the last of the steps that wrote it.
-                found["pieces"] = [
-                    [p.text, int(p.value)] for p in token_strip(written.text, tokens)
-                ]
-            yield found
+                line["pieces"] = [[p.text, int(p.value)] for p in token_strip(written.text, tokens)]
+            yield line
 
 
 def _forget(kept: OrderedDict[Any, Any]) -> None:
