@@ -75,12 +75,12 @@ def run(options: Options) -> None:
         prompt = item_prompt(model, items[0].prompt, (), options.readout)
         write(model, prompt, directions, options.merge, options.sampling, as_json=options.json)
         return
-    found = _answers(model, directions, items, options)
+    answers = _answers(model, directions, items, options)
     if options.json:
-        print_json(found[0] if options.items is None else found)
+        print_json(answers[0] if options.items is None else answers)
         return
-    for one in found:
-        _show(one)
+    for answer in answers:
+        _show(answer)
 
 
 def _items(options: Options) -> Sequence[Item]:
@@ -123,16 +123,16 @@ def _answers(
             if texts
             else ()
         )
-    found = []
+    answers = []
     for item in items:
         named = {} if options.items is None else {"id": item.id}
         if item.options:
             answer = _distributions(item, next(scores), directions, options)
         else:
-            done = next(written)
-            answer = {"question": item.prompt, "text": done.text, "ended_by": done.ended_by}
-        found.append(named | answer)
-    return found
+            text = next(written)
+            answer = {"question": item.prompt, "text": text.text, "ended_by": text.ended_by}
+        answers.append(named | answer)
+    return answers
 
 
 def _distributions(
@@ -156,12 +156,12 @@ def _distributions(
     }
 
 
-def _show(found: dict[str, Any]) -> None:
+def _show(answer: dict[str, Any]) -> None:
     from saepd.cli.show import show_distributions
 
-    if "text" in found:
-        print(f"{found['question']}\n{found['text']}")
+    if "text" in answer:
+        print(f"{answer['question']}\n{answer['text']}")
         return
-    rows = {**found["branches"], f"merged ({found['operator']})": found["merged"]}
-    show_distributions(found["question"], found["options"], rows)
-    print(f"disagreement of the branches: {found['disagreement_nats']:.4f} nats")
+    rows = {**answer["branches"], f"merged ({answer['operator']})": answer["merged"]}
+    show_distributions(answer["question"], answer["options"], rows)
+    print(f"disagreement of the branches: {answer['disagreement_nats']:.4f} nats")

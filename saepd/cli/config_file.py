@@ -40,17 +40,17 @@ def read_config_file(path: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
             f"--config {path} holds {shortened(content)}: write a mapping of options, such as "
             "block: 20"
         )
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for key, value in content.items():
         name = str(key).replace("-", "_")
         if name not in kinds:
             raise InputError(
                 f"--config {path}: there is no option {shortened(key)}: {nearest(name, kinds, 99)}"
             )
-        if name in found:
+        if name in settings:
             raise InputError(f"--config {path} gives {name} twice: give it once")
-        found[name] = _checked(path, name, value, kinds[name])
-    return found
+        settings[name] = _checked(path, name, value, kinds[name])
+    return settings
 
 
 def _checked(path: Path, name: str, value: Any, kind: Any) -> Any:

@@ -75,18 +75,18 @@ def run(options: Options) -> None:
             summary = evaluate(model, sae, task, config, options.out, DEMO_METHODS, report, fold)
             report("features, and one question in full", 0, 1)
             directions, fit = as_fit(fold), fold_fit(fold)
-            found = verdict(model, learned(fold), list(directions.values()), gates(fold))
+            first_verdict = verdict(model, learned(fold), list(directions.values()), gates(fold))
             example = most_divided(fold, directions, task, MergeConfig())
             evidence = [explain(model, sae, fit.pairs, one, n=3) for one in fit.features]
             report("done", 1, 1)
         folder = options.out / "steering"
-        save_to_disk(list(directions.values()), folder, verdict=found.as_json())
+        save_to_disk(list(directions.values()), folder, verdict=first_verdict.as_json())
         results = {
             "finding": finding(summary["rows"]),
             "rows": summary["rows"],
             "features": [e.to_dict() for group in evidence for e in group],
             "example": example.to_dict(),
-            "verdict": found.as_json(),
+            "verdict": first_verdict.as_json(),
             "config": settings,
             "seconds": round(time.perf_counter() - began, 1),
         }
@@ -107,7 +107,7 @@ def run(options: Options) -> None:
         *table_cells(summary["rows"], short=True),
     )
     print(results["finding"])
-    print(f"The first draw's own verdict: {found}")
+    print(f"The first draw's own verdict: {first_verdict}")
     show_distributions(
         f"A held-out question: {example.item.prompt}",
         example.item.options,

@@ -76,17 +76,17 @@ def diagnose(load: bool = False, model: str | None = None) -> list[Check]:
 
 def _versions() -> Iterator[Check]:
     try:
-        own = metadata.distribution("saepd")
+        distribution = metadata.distribution("saepd")
     except metadata.PackageNotFoundError:
         yield Check("saepd", False, "not installed as a package", "pip install -e .")
         return
-    yield Check("saepd", True, own.version)
-    wanted = own.metadata["Requires-Python"]
-    found = platform.python_version()
-    fits = SpecifierSet(wanted).contains(found, prereleases=True)
+    yield Check("saepd", True, distribution.version)
+    wanted = distribution.metadata["Requires-Python"]
+    version = platform.python_version()
+    fits = SpecifierSet(wanted).contains(version, prereleases=True)
     advice = "" if fits else f"make an environment with Python {wanted}"
-    yield Check("python", fits, f"{found} (needs {wanted})", advice)
-    for text in own.requires or []:
+    yield Check("python", fits, f"{version} (needs {wanted})", advice)
+    for text in distribution.requires or []:
         requirement = Requirement(text)
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             yield _package(requirement)
@@ -95,14 +95,14 @@ def _versions() -> Iterator[Check]:
 def _package(requirement: Requirement) -> Check:
     name, wanted = requirement.name, requirement.specifier
     try:
-        found = metadata.version(name)
+        version = metadata.version(name)
     except metadata.PackageNotFoundError:
         return Check(name, False, f"not installed (needs {wanted})", f"pip install '{requirement}'")
-    fits = wanted.contains(found, prereleases=True)
+    fits = wanted.contains(version, prereleases=True)
     advice = "" if fits else f"pip install '{requirement}'"
-    if name == "transformer-lens" and Version(found).major >= _WITHOUT_SAELENS:
+    if name == "transformer-lens" and Version(version).major >= _WITHOUT_SAELENS:
         advice += ", since SAELens allows no version 4: there saepd steers with vectors alone"
-    return Check(name, fits, f"{found} (needs {wanted})", advice)
+    return Check(name, fits, f"{version} (needs {wanted})", advice)
 
 
 def _machine() -> Iterator[Check]:

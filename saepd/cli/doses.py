@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from saepd.branches.dose_response import DoseResponse
 
 
-def show_doses(found: DoseResponse, towards: str | None) -> None:
+def show_doses(response: DoseResponse, towards: str | None) -> None:
     """A row for each strength, then the text that was written at it."""
     gained = "effect" if towards is None else "gain"
     print_table(
@@ -27,11 +27,11 @@ def show_doses(found: DoseResponse, towards: str | None) -> None:
                 f"{point.repetition:.2f}",
                 f"{point.perplexity:.2f}",
             ]
-            for point in found.points
+            for point in response.points
         ],
     )
     print(_legend(towards))
-    for point in found.points:
+    for point in response.points:
         print(f"[{point.strength:g}] {point.texts[0]}")
 
 

@@ -37,9 +37,9 @@ def run(options: Options) -> None:
 
     if options.out.is_dir():
         raise InputError(f"--out {options.out} is a folder: name an HTML file")
-    done = options.asked.compute(needs_index=True)
-    assert done.index is not None
-    written = explorer(done.index, done.table)
+    tabled = options.asked.compute(needs_index=True)
+    assert tabled.index is not None
+    written = explorer(tabled.index, tabled.table)
     write_atomically(options.out, written)
-    print(done.table.sentence)
-    print(f"{options.out}: {done.index.d_sae} latents, {len(written) / 1e6:.1f} MB")
+    print(tabled.table.sentence)
+    print(f"{options.out}: {tabled.index.d_sae} latents, {len(written) / 1e6:.1f} MB")

@@ -36,27 +36,26 @@ def run(options: Options) -> None:
     from saepd.common.files import write_json
     from saepd.interchange.neuronpedia import latents_link
 
-    done = options.asked.compute()
-    table = done.table
-    found = table.to_dict()
+    tabled = options.asked.compute()
+    table = tabled.table
     if options.out is not None:
-        write_json(options.out, found)
+        write_json(options.out, table.to_dict())
     if options.json:
-        print_json(found)
+        print_json(table.to_dict())
         return
     print(table.sentence)
     for features in table.features:
         evidence = table.of(features.perspective)
         show_evidence(evidence, stable_sentence(features))
         show_contexts(evidence)
-        page = getattr(done.sae.cfg.metadata, "neuronpedia_id", None)
+        page = getattr(tabled.sae.cfg.metadata, "neuronpedia_id", None)
         if link := latents_link(page, features.perspective, [one.latent for one in evidence]):
             print(f"Their pages: {link}")
         for note in features.notes:
             print(note)
     for (a, b), share in table.overlap.items():
         print(shared_sentence(f"{a} / {b}", share))
-    if done.index is None:
+    if tabled.index is None:
         print(
             "This SAE has no index, so that latents have no labels: build one with saepd index, "
             "and name it with --index."

@@ -124,22 +124,22 @@ def _mix(options: Options, like: Path, rows: Sequence[Feedback]) -> None:
 
     model, known = SteeringOptions(like).load(options.where)
     voice = learn_voice(model, known, rows)
-    told = {
+    verdict = {
         "sentence": str(voice),
         "weights": voice.weights,
         "gain": None if voice.gain is None else voice.gain._asdict(),
         "in_span": voice.in_span,
     }
-    save_to_disk([voice.direction], options.out, model=model, verdict=told)
+    save_to_disk([voice.direction], options.out, model=model, verdict=verdict)
     if options.json:
-        print_json({"out": str(options.out), **told})
+        print_json({"out": str(options.out), **verdict})
         return
     print_table(
         f"{voice.direction.perspective} in {options.out}, a mixture of",
         ["perspective", "weight"],
         [[name, f"{weight:+.2f}"] for name, weight in voice.weights.items()],
     )
-    print(told["sentence"])
+    print(verdict["sentence"])
 
 
 def _show_learned(fit: LearnedFit, options: Options) -> None:

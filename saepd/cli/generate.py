@@ -81,10 +81,10 @@ def run(options: Options) -> None:
         )
     if options.trace is not None and options.trace.is_dir():
         raise InputError(f"--trace {options.trace} is a folder: name a file")
-    asked = _prompts(options)
+    prompts = _prompts(options)
     options.directions.check(options.merge)
     model, directions = options.directions.load(options.where)
-    prompts = as_asked(model, asked, options.style)
+    prompts = as_asked(model, prompts, options.style)
     if options.overton:
         _lay_out(model, prompts, directions, options)
     elif options.per_perspective:
@@ -108,8 +108,8 @@ def write(
     from saepd.branches.writing.generate import generate, generate_batch
 
     if as_json:
-        [done] = generate_batch(model, [prompt], directions, merge, sampling)
-        print_json({"prompt": prompt, "text": done.text, "ended_by": done.ended_by})
+        [text] = generate_batch(model, [prompt], directions, merge, sampling)
+        print_json({"prompt": prompt, "text": text.text, "ended_by": text.ended_by})
         return
     for piece in generate(model, prompt, directions, merge, sampling):
         print(piece, end="", flush=True)
@@ -126,7 +126,7 @@ def _write_batch(
     from saepd.common.files import write_atomically
 
     with progress_bar("writing") as report:
-        done = generate_batch(
+        texts = generate_batch(
             model,
             prompts,
             directions,
@@ -138,19 +138,19 @@ def _write_batch(
     if options.trace is not None:
         branches = _names(directions)
         traces = [
-            {"prompt": prompt, "branches": branches, **asdict(written)}
-            for prompt, written in zip(prompts, done, strict=True)
+            {"prompt": prompt, "branches": branches, **asdict(text)}
+            for prompt, text in zip(prompts, texts, strict=True)
         ]
         lines = "".join(json.dumps(trace, ensure_ascii=False) + "\n" for trace in traces)
         write_atomically(options.trace, lines.encode())
-    found = [
-        {"prompt": prompt, "text": written.text, "ended_by": written.ended_by}
-        for prompt, written in zip(prompts, done, strict=True)
+    results = [
+        {"prompt": prompt, "text": text.text, "ended_by": text.ended_by}
+        for prompt, text in zip(prompts, texts, strict=True)
     ]
     if options.json:
-        _print_found(found, options)
+        _print_results(results, options)
         return
-    for one in found:
+    for one in results:
         if options.prompts is not None:
             print(f"> {one['prompt']}")
         print(one["text"])
@@ -165,19 +165,21 @@ def _write_apart(
     from saepd.branches.writing.generate import generate_branches
 
     with progress_bar("writing") as report:
-        done = generate_branches(model, prompts, directions, options.sampling, progress=report)
+        texts_by_prompt = generate_branches(
+            model, prompts, directions, options.sampling, progress=report
+        )
     names = _names(directions)
-    found = [
+    results = [
         {
             "prompt": prompt,
-            "texts": {name: own.text for name, own in zip(names, written, strict=True)},
+            "texts": {name: text.text for name, text in zip(names, texts, strict=True)},
         }
-        for prompt, written in zip(prompts, done, strict=True)
+        for prompt, texts in zip(prompts, texts_by_prompt, strict=True)
     ]
     if options.json:
-        _print_found(found, options)
+        _print_results(results, options)
         return
-    for one in found:
+    for one in results:
         if options.prompts is not None:
             print(f"> {one['prompt']}")
         for name, text in one["texts"].items():
@@ -196,25 +198,27 @@ def _lay_out(
     if "temperature" not in options.directions.given:
         sampling = replace(sampling, temperature=DRAWN_AT)
     with progress_bar("writing") as report:
-        found = distinct_answers(
+        results = distinct_answers(
             model, prompts, directions, sampling, options.distinct, progress=report
         )
     if options.json:
-        _print_found([one.as_json() for one in found], options)
+        _print_results([one.as_json() for one in results], options)
         return
-    for one in found:
+    for one in results:
         if options.prompts is not None:
             print(f"> {one.prompt}")
         for answer in one.answers:
-            held = ", ".join(f"{name} {part:.0%}" for name, part in answer.held_by.items() if part)
-            print(f"[{answer.share:.0%}] {answer.text}\n      {held}")
+            holders = ", ".join(
+                f"{name} {part:.0%}" for name, part in answer.held_by.items() if part
+            )
+            print(f"[{answer.share:.0%}] {answer.text}\n      {holders}")
         if one.n_empty:
             print(f"{one.n_empty} texts said nothing")
 
 
-def _print_found(found: list[dict[str, Any]], options: Options) -> None:
+def _print_results(results: list[dict[str, Any]], options: Options) -> None:
     """A list where prompts came in a file, however many they were."""
-    print_json(found[0] if options.prompts is None else found)
+    print_json(results[0] if options.prompts is None else results)
 
 
 def _names(directions: Sequence[Direction]) -> list[str]:

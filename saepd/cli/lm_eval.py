@@ -66,27 +66,27 @@ def run(options: Options) -> None:
     from saepd.interchange.harness.paired import paired_with_base
     from saepd.interchange.harness.shared import SharedRun
 
-    found = run_harness(
+    results = run_harness(
         SharedRun(model, directions, options.merge),
         options.tasks,
         include_path=options.include_path,
         limit=options.limit,
         num_fewshot=options.n_shots,
     )
-    paired = paired_with_base(found)
-    results = {
-        "branches": {name: one["results"] for name, one in found.items()},
+    paired = paired_with_base(results)
+    summary = {
+        "branches": {name: result["results"] for name, result in results.items()},
         "against_base": paired,
     }
     if options.out is not None:
-        samples = {name: one["samples"] for name, one in found.items()}
-        write_json(options.out, {**results, "samples": samples})
+        samples = {name: result["samples"] for name, result in results.items()}
+        write_json(options.out, {**summary, "samples": samples})
     if options.json:
-        print_json(results)
+        print_json(summary)
         return
     rows = []
-    for name, one in found.items():
-        for task, scores in one["results"].items():
+    for name, result in results.items():
+        for task, scores in result["results"].items():
             for metric, value in _numbers(scores).items():
                 against = paired.get(name, {}).get(task, {}).get(metric)
                 rows.append([name, task, metric, f"{value:.3f}", _interval(against)])

@@ -70,20 +70,20 @@ def options_of(kind: type) -> list[Option]:
     Args:
         kind: The dataclass.
     """
-    found = list(_walk(kind, (), "", MISSING))
-    names = Counter(option.name for option in found)
+    options = list(_walk(kind, (), "", MISSING))
+    names = Counter(option.name for option in options)
     return [
         option
         if names[option.name] == 1 or len(option.path) == 1
         else replace(option, name="_".join(option.path[-2:]))
-        for option in found
+        for option in options
     ]
 
 
 def _walk(kind: type, path: tuple[str, ...], group: str, default: Any) -> Iterator[Option]:
     hints = get_type_hints(kind)
-    told = parse_docstring(inspect.getdoc(kind) or "", DocstringStyle.GOOGLE)
-    helps = {one.arg_name: " ".join((one.description or "").split()) for one in told.params}
+    docstring = parse_docstring(inspect.getdoc(kind) or "", DocstringStyle.GOOGLE)
+    helps = {one.arg_name: " ".join((one.description or "").split()) for one in docstring.params}
     for one in fields(kind):
         value = _default(one) if default is MISSING else getattr(default, one.name)
         here = (*path, one.name)

@@ -74,12 +74,12 @@ def _function(
 ) -> Callable[..., Any]:
     """A function that takes every option by name and makes the command's dataclass of them."""
 
-    def made(*given: Any, **values: Any) -> Any:
+    def build(*given: Any, **values: Any) -> Any:
         bound = signature.bind(*given, **values)
         names = frozenset(bound.arguments) | set(settings)
         bound.apply_defaults()
-        found = {option.path: bound.arguments[option.name] for option in options}
-        return _made(command.options, (), found, names)
+        values_by_path = {option.path: bound.arguments[option.name] for option in options}
+        return _build(command.options, (), values_by_path, names)
 
     order = {name: number for number, name in enumerate(command.first)}
     headings = list(dict.fromkeys(option.group for option in options))
@@ -105,19 +105,19 @@ def _function(
             options, key=lambda o: (not o.positional, order.get(o.name, len(order)))
         )
     ]
-    own = Group("Options", sort_key=0)
+    main = Group("Options", sort_key=0)
     parameters.append(
         inspect.Parameter(
             "config",
             inspect.Parameter.KEYWORD_ONLY,
             default=None,
-            annotation=Annotated[Path | None, Parameter(help=_CONFIG_HELP, group=own)],
+            annotation=Annotated[Path | None, Parameter(help=_CONFIG_HELP, group=main)],
         )
     )
     signature = inspect.Signature(parameters)
-    made.__signature__ = signature  # type: ignore[attr-defined]
-    made.__doc__ = None
-    return made
+    build.__signature__ = signature  # type: ignore[attr-defined]
+    build.__doc__ = None
+    return build
 
 
 def _shown(value: Any) -> str:
@@ -131,21 +131,21 @@ def _group(option: Option, order: Mapping[str, int], headings: Sequence[str]) ->
     return Group(option.group, sort_key=1 + headings.index(option.group))
 
 
-def _made(
+def _build(
     kind: type, path: tuple[str, ...], values: Mapping[tuple[str, ...], Any], names: Set[str]
 ) -> Any:
     """The dataclass with these values, and the nested ones of it."""
     hints: dict[str, Any] = get_type_hints(kind)
-    found: dict[str, Any] = {}
+    field_values: dict[str, Any] = {}
     for one in fields(kind):
         here = (*path, one.name)
         if holds_names(one):
-            found[one.name] = names
+            field_values[one.name] = names
         elif is_dataclass(hints[one.name]):
-            found[one.name] = _made(hints[one.name], here, values, names)
+            field_values[one.name] = _build(hints[one.name], here, values, names)
         else:
-            found[one.name] = values[here]
-    return kind(**found)
+            field_values[one.name] = values[here]
+    return kind(**field_values)
 
 
 def parse(command: Command, arguments: Sequence[str]) -> Any:

@@ -31,8 +31,8 @@ def diagnose_sae(source: str, sae_id: str | None) -> list[Check]:
     releases = get_pretrained_saes_directory()
     if sae_id is None and source in releases:
         release = releases[source]
-        found = f"{len(release.saes_map)} SAEs for {release.model}: {shortlist(release.saes_map)}"
-        return [Check("release", True, found, "choose one with --sae-id")]
+        detail = f"{len(release.saes_map)} SAEs for {release.model}: {shortlist(release.saes_map)}"
+        return [Check("release", True, detail, "choose one with --sae-id")]
     _, config = sae_config(source, sae_id)
     return list(_checks(config))
 
@@ -44,10 +44,10 @@ def _checks(config: dict[str, Any]) -> Iterator[Check]:
     metadata = config.get("metadata") or {}
     kind, site = config["architecture"], metadata.get("hook_name")
     yield Check("architecture", able.reads, f"{kind}, {config['d_in']} to {config['d_sae']}")
-    told = str(site or "not said")
+    place = str(site or "not said")
     if kind in TRANSCODERS:
-        told = f"read at {told}, written at {metadata.get('hook_name_out') or 'not said'}"
-    yield Check("site", bool(site), told, "" if site else "saepd needs one")
+        place = f"read at {place}, written at {metadata.get('hook_name_out') or 'not said'}"
+    yield Check("site", bool(site), place, "" if site else "saepd needs one")
     yield Check(
         "steering",
         able.writes,

@@ -73,7 +73,7 @@ def run(options: Options) -> None:
     if options.text:
         model, sae = load_model_and_sae(where)
         index = load_index(folder, sae)
-        found = search(
+        latents = search(
             None,
             index,
             texts=options.text,
@@ -83,15 +83,15 @@ def run(options: Options) -> None:
             n=options.top,
         )
         site = index.info["hook_name"]
-        _show_found(found, f"fire there more than usual, at {site}", options)
+        _show_latents(latents, f"fire there more than usual, at {site}", options)
         return
     index = load_index(folder)
     if options.latent is not None:
         index.check(options.latent)
         _show_page(index, index.page(options.latent), options)
         return
-    found = search(options.query, index, n=options.top, against=options.against)
-    _show_found(found, f"match {options.query!r}", options)
+    latents = search(options.query, index, n=options.top, against=options.against)
+    _show_latents(latents, f"match {options.query!r}", options)
 
 
 def _folder(options: Options) -> Path:
@@ -102,13 +102,13 @@ def _folder(options: Options) -> Path:
     return index_folder(options.where.sae_source, options.where.sae_id)
 
 
-def _show_found(found: Sequence[FoundLatent], title: str, options: Options) -> None:
+def _show_latents(latents: Sequence[FoundLatent], title: str, options: Options) -> None:
     from saepd.cli.show import strip
 
     if options.json:
-        print_json([one.to_dict() for one in found])
+        print_json([one.to_dict() for one in latents])
         return
-    if not found:
+    if not latents:
         print("no latent fires there more than usual")
         return
     print_table(
@@ -122,11 +122,11 @@ def _show_found(found: Sequence[FoundLatent], title: str, options: Options) -> N
                 _share(one.label_auroc),
                 "" if one.context is None else strip(one.context, 8),
             ]
-            for one in found
+            for one in latents
         ],
         sentences=("label", "context"),
     )
-    for one in found:
+    for one in latents:
         for label in one.given:
             print(f"{one.latent}, {label.source} says: {label.text}")
 
@@ -137,14 +137,14 @@ def _show_page(index: FeatureIndex, page: LatentPage, options: Options) -> None:
     if options.json:
         print_json(page.to_dict())
         return
-    held = _share(page.label_auroc) or "not known"
+    auroc = _share(page.label_auroc) or "not known"
     print(f"Latent {page.latent} at {index.info['hook_name']}: {page.label}")
     for label in page.given:
         print(f"{label.source} says: {label.text}")
-    print(f"label tells held-out contexts that fire from silent ones: AUROC {held}")
+    print(f"label tells held-out contexts that fire from silent ones: AUROC {auroc}")
     print(f"fires at {page.n_firings} of {index.info['n_counted']} tokens ({page.density:.2%})")
-    shown = ", ".join(f"{page.quantiles[q]:.3g} ({q:.0%})" for q in (0.1, 0.5, 0.9, 1.0))
-    print(f"activations: {shown}")
+    quantiles = ", ".join(f"{page.quantiles[q]:.3g} ({q:.0%})" for q in (0.1, 0.5, 0.9, 1.0))
+    print(f"activations: {quantiles}")
     places = ", ".join(f"{at}: {share:.2%}" for at, share in page.places.items() if share)
     print(f"fires, by tokens before it in the text: {places}")
     for what, tokens in (("raises", page.raises), ("lowers", page.lowers)):

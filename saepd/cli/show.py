@@ -49,8 +49,8 @@ def show_evidence(evidence: Sequence[LatentEvidence], title: str) -> None:
     )
 
 
-def _estimate(found: Interval | None) -> float | None:
-    return None if found is None else found.estimate
+def _estimate(interval: Interval | None) -> float | None:
+    return None if interval is None else interval.estimate
 
 
 def _number(value: float | None, form: str) -> str:
@@ -133,9 +133,13 @@ def show_verdict(verdict: Mapping[str, Any], title: str) -> None:
     rows = []
     for name, gain in verdict["by_perspective"].items():
         cells = [name, str(verdict["n_answers"][name]), *_gain_cells(gain)]
-        if own := costs.get(name):
-            cells += [f"{own['dose']:.2f}", f"{own['kl']:.3f}", f"x{own['perplexity_ratio']:.2f}"]
-            cells.append(f"{own['repetition']:.2f}")
+        if cost := costs.get(name):
+            cells += [
+                f"{cost['dose']:.2f}",
+                f"{cost['kl']:.3f}",
+                f"x{cost['perplexity_ratio']:.2f}",
+                f"{cost['repetition']:.2f}",
+            ]
         rows.append(cells)
     print_table(title, columns, rows)
     print(verdict["sentence"])

@@ -131,14 +131,14 @@ def _direction(options: Options, specs: list[LatentSpec]) -> tuple[TransformerBr
     from saepd.fit.by_hand import steer, strengthened
 
     plain = HandConfig(mode=options.hand.mode, positions=options.hand.positions)
-    together = []
+    parts = []
     for block, sae in zip(blocks, saes, strict=True):
         values = {s.latent: s.value for s in specs if s.block == block}
         given: Any = list(values) if options.hand.mode == "ablate" else values
-        together.append(steer(model, sae, given, plain, name=options.name))
+        parts.append(steer(model, sae, given, plain, name=options.name))
     if vector is not None and options.site is not None:
         story = {"by_hand": {"vector": options.vector.name}} if options.vector else {}
-        together.append(
+        parts.append(
             Direction(
                 options.name,
                 options.site,
@@ -147,13 +147,13 @@ def _direction(options: Options, specs: list[LatentSpec]) -> tuple[TransformerBr
                 lineage=story,
             )
         )
-    whole = replace(together[0], also=tuple(together[1:]))
+    direction = replace(parts[0], also=tuple(parts[1:]))
     with spinning("finding the strength"):
-        [found] = strengthened(model, whole, options.hand)
-    return model, found
+        [direction] = strengthened(model, direction, options.hand)
+    return model, direction
 
 
-def _told(model: TransformerBridge, direction: Direction) -> dict[str, Any]:
+def _summary(model: TransformerBridge, direction: Direction) -> dict[str, Any]:
     """What is written, how much of it, and what it does to text of no concern."""
     from saepd.branches.dose import relative_dose
     from saepd.branches.neutral import side_effects
@@ -199,9 +199,9 @@ def _show_texts(
     from saepd.cli.strips import show_strips
 
     with progress_bar("writing") as report:
-        [found] = compare(model, [prompt], direction, options.sampling, progress=report)
-        told = _told(model, direction)
-    written = {"base": found.base, "steered": found.steered}
+        [compared] = compare(model, [prompt], direction, options.sampling, progress=report)
+        summary = _summary(model, direction)
+    written = {"base": compared.base, "steered": compared.steered}
     if options.json:
         texts = {
             name: {
@@ -211,23 +211,24 @@ def _show_texts(
             }
             for name, text in written.items()
         }
-        print_json({"prompt": prompt, **told, **texts})
+        print_json({"prompt": prompt, **summary, **texts})
         return
-    for one in told["directions"]:
+    for one in summary["directions"]:
         for latent in one["latents"]:
             value = "" if latent["value"] is None else f" {latent['value']:g}"
             print(f"{options.hand.mode} {latent['latent']}{value}: {latent['about']}")
-    print(_sentence(told))
-    show_strips(found.pieces())
+    print(_sentence(summary))
+    show_strips(compared.pieces())
 
 
-def _sentence(told: dict[str, Any]) -> str:
-    sites = ", ".join(dict.fromkeys(one["site"] for one in told["directions"]))
-    coefficients = ", ".join(f"{one['coefficient']:.4g}" for one in told["directions"])
+def _sentence(summary: dict[str, Any]) -> str:
+    sites = ", ".join(dict.fromkeys(one["site"] for one in summary["directions"]))
+    coefficients = ", ".join(f"{one['coefficient']:.4g}" for one in summary["directions"])
+    dose = summary["relative_dose"]
     return (
-        f"at {sites}, coefficient {coefficients}: {told['relative_dose']:.3f} of the residual's "
-        f"norm; neutral text moves by {told['kl_on_neutral_text']:.4f} nats, its perplexity by "
-        f"a factor of {told['perplexity_ratio_on_neutral_text']:.3f}{_hint(told['relative_dose'])}"
+        f"at {sites}, coefficient {coefficients}: {dose:.3f} of the residual's "
+        f"norm; neutral text moves by {summary['kl_on_neutral_text']:.4f} nats, its perplexity by "
+        f"a factor of {summary['perplexity_ratio_on_neutral_text']:.3f}{_hint(dose)}"
     )
 
 
@@ -247,7 +248,7 @@ def _show_doses(
     from saepd.cli.doses import show_doses
 
     with spinning(f"steering at {len(options.strengths)} strengths"):
-        found = dose_response(
+        response = dose_response(
             model,
             [prompt],
             direction,
@@ -257,7 +258,7 @@ def _show_doses(
         )
     if options.json:
         print_json(
-            {"prompt": prompt, "towards": options.towards, "doses": [*map(asdict, found.points)]}
+            {"prompt": prompt, "towards": options.towards, "doses": [*map(asdict, response.points)]}
         )
         return
-    show_doses(found, options.towards)
+    show_doses(response, options.towards)

@@ -61,11 +61,11 @@ class SteeringOptions:
         try:
             directions = load_from_disk(self.steering, model, sae)
         except InputError as error:
-            told = [f"--{name.replace('_', '-')}" for name in _named(self.given)]
-            if not told:
+            flags = [f"--{name.replace('_', '-')}" for name in _named(self.given)]
+            if not flags:
                 raise
             raise InputError(
-                f"{error} (without {' and '.join(told)}, what {self.steering} names is loaded)"
+                f"{error} (without {' and '.join(flags)}, what {self.steering} names is loaded)"
             ) from error
         if self.strength == 1:
             return model, directions

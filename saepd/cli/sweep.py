@@ -69,17 +69,17 @@ def run(options: Options) -> None:
         return
     began = time.perf_counter()
     with progress_bar("starting") as report:
-        done = run_sweep(sweep, options.out, options.how, report)
-    ran = done.n_points - done.n_finished_before
+        summary = run_sweep(sweep, options.out, options.how, report)
+    ran = summary.n_points - summary.n_finished_before
     print(
-        f"{done.n_points} points: {done.n_finished_before} were finished, {ran} run in "
-        f"{time.perf_counter() - began:.1f} seconds, {done.n_failed} of these failed"
+        f"{summary.n_points} points: {summary.n_finished_before} were finished, {ran} run in "
+        f"{time.perf_counter() - began:.1f} seconds, {summary.n_failed} of these failed"
     )
     print(
-        f"forward passes: {done.n_forwards} done, {done.n_forwards_saved} saved "
-        f"(each point alone would have taken {done.n_forwards + done.n_forwards_saved})"
+        f"forward passes: {summary.n_forwards} done, {summary.n_forwards_saved} saved "
+        f"(each point alone would have taken {summary.n_forwards + summary.n_forwards_saved})"
     )
-    if done.n_points > done.n_failed:
+    if summary.n_points > summary.n_failed:
         show_best(read_sweep(options.out), sweep.metric)
     print(f"results in {options.out}: saepd sweep show {options.out}")
 

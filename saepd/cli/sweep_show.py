@@ -85,11 +85,11 @@ def show_best(frame: pd.DataFrame, metric: str, n: int = _N_BEST) -> None:
     from saepd.sweeps.results.changes import told_changes
     from saepd.sweeps.results.frame import finished, varied
 
-    found = finished(frame, metric)
-    _show(f"best of {len(found)} points by {metric}", found.head(n), metric, varied(found))
+    points = finished(frame, metric)
+    _show(f"best of {len(points)} points by {metric}", points.head(n), metric, varied(points))
     print(f"{metric}: {MEANINGS[metric]}")
-    if told := told_changes(frame):
-        print(told)
+    if changes := told_changes(frame):
+        print(changes)
 
 
 def _show(title: str, rows: pd.DataFrame, metric: str, names: list[str]) -> None:

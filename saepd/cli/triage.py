@@ -88,35 +88,35 @@ def run(options: Options) -> None:
             model, items.rows, rows, readout, centre=options.centre, directions=directions
         )
         config = replace(options.assessment, readout=readout)
-        found = assess(model, items.rows, directions, reading, config, report)
+        assessments = assess(model, items.rows, directions, reading, config, report)
     by_id = {item.id: item for item in items.rows}
-    ranked = triage_items(found, options.budget)
-    listed = [triage_dict(one, by_id[one.assessment.item]) for one in ranked]
-    asked = [question_dict(by_id[one.assessment.item], options.perspective) for one in ranked]
-    write_atomically(options.out / "triage.jsonl", _lines(listed))
-    write_atomically(options.out / "questions.jsonl", _lines(asked))
-    made_of = {
+    ranked = triage_items(assessments, options.budget)
+    ranking = [triage_dict(one, by_id[one.assessment.item]) for one in ranked]
+    questions = [question_dict(by_id[one.assessment.item], options.perspective) for one in ranked]
+    write_atomically(options.out / "triage.jsonl", _lines(ranking))
+    write_atomically(options.out / "questions.jsonl", _lines(questions))
+    settings = {
         "data": str(options.data),
         "steering": str(options.directions.steering),
         "feedback": None if options.feedback is None else str(options.feedback),
-        "items": len(found),
+        "items": len(assessments),
         "budget": options.budget,
         "config": asdict(config),
         "versions": package_versions(),
     }
-    write_json(options.out / "triage.json", made_of)
-    warned = [one.warning for one in found if one.warning]
-    for warning in warned[:10]:
+    write_json(options.out / "triage.json", settings)
+    warnings = [one.warning for one in assessments if one.warning]
+    for warning in warnings[:10]:
         print(f"warning: {warning}", file=sys.stderr)
-    if warned:
-        print(f"{len(warned)} of {len(found)} items have a warning", file=sys.stderr)
+    if warnings:
+        print(f"{len(warnings)} of {len(assessments)} items have a warning", file=sys.stderr)
     if options.json:
-        print_json(listed)
+        print_json(ranking)
         return
     print_table(
-        f"{len(listed)} of {len(found)} items, those that need a person most first",
+        f"{len(ranking)} of {len(assessments)} items, those that need a person most first",
         ["rank", "need", "item", "why"],
-        [[str(row["rank"]), f"{row['need']:.2f}", row["id"], row["why"]] for row in listed],
+        [[str(row["rank"]), f"{row['need']:.2f}", row["id"], row["why"]] for row in ranking],
         sentences=["why"],
     )
     print(f"write answers into {options.out / 'questions.jsonl'}, then give it to saepd fit")
