@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,8 @@ import torch
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+# What a configuration tells of its file, or of a precision that is asked of the model itself.
+_NOT_COMPUTED = ("transformers_version", "dtype", "torch_dtype")
 # What GGUF files are called beside the model's name: how many bits they keep.
 _QUANTISATION = re.compile(r"[-._](i?q\d\w*|bf16|fp?16|fp?32)(\.gguf)?$", re.IGNORECASE)
 # How the hub's cache lays out a snapshot: models--owner--name/snapshots/commit.
@@ -33,6 +36,29 @@ def weights_fingerprint(model: TransformerBridge | torch.nn.Module) -> str:
         digest.update(name.encode())
         digest.update(sample.view(torch.int16).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def settings_fingerprint(model: TransformerBridge) -> str:
+    """Short hash of what is no weight but changes what a model makes of a text.
+
+    That is its configuration, such as how far apart rotary positions turn, and how its tokenizer
+    and its chat template read text.
+    """
+    original: Any = model.original_model
+    config = {
+        name: value
+        for name, value in original.config.to_dict().items()
+        if not name.startswith("_") and name not in _NOT_COMPUTED
+    }
+    tokenizer: Any = model.tokenizer
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    reads = dict(tokenizer.get_vocab()) if backend is None else json.loads(backend.to_str())
+    if backend is not None:
+        # Set by whoever calls it last.
+        reads |= {"padding": None, "truncation": None}
+    told = [config, reads, tokenizer.special_tokens_map, getattr(tokenizer, "chat_template", None)]
+    text = json.dumps(told, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def same_model(model: TransformerBridge, name: str | None, fingerprint: str | None = None) -> bool:

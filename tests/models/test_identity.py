@@ -1,8 +1,16 @@
+import json
+import shutil
+
 import pytest
 import torch
-from tiny import save_tiny_model
+from tiny import save_tiny_model, tiny_tokenizer
 
-from saepd.models.identity import same_model, same_name, weights_fingerprint
+from saepd.models.identity import (
+    same_model,
+    same_name,
+    settings_fingerprint,
+    weights_fingerprint,
+)
 from saepd.models.load import load_model
 
 
@@ -26,6 +34,38 @@ def test_other_weights_have_another_fingerprint(folder, tmp_path):
     with torch.no_grad():
         changed.original_model.model.layers[2].mlp.up_proj.weight.mul_(1.05)
     assert weights_fingerprint(changed) != fingerprint
+
+
+def test_the_same_weights_that_compute_or_read_otherwise_have_other_settings(folder, tmp_path):
+    model = load_model(folder, device="cpu")
+    before = settings_fingerprint(model)
+    assert settings_fingerprint(load_model(folder, device="cpu", dtype="bfloat16")) == before
+    # Whoever pads sets the tokenizer itself.
+    model.tokenizer(["a", "longer"], padding=True, truncation=True, max_length=4)
+    assert settings_fingerprint(model) == before
+
+    def changed(name, change):
+        copy = tmp_path / name / "some-model"
+        shutil.copytree(folder, copy)
+        change(copy)
+        other = load_model(copy, device="cpu")
+        assert weights_fingerprint(other) == weights_fingerprint(model)
+        return settings_fingerprint(other)
+
+    def turn_otherwise(copy):
+        config = json.loads((copy / "config.json").read_text())
+        (copy / "config.json").write_text(json.dumps(config | {"hidden_act": "gelu"}))
+
+    def other_template(copy):
+        (copy / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+
+    assert changed("copied", lambda copy: None) == before
+    others = {
+        changed("computes", turn_otherwise),
+        changed("reads", lambda copy: tiny_tokenizer(opens=False).save_pretrained(copy)),
+        changed("template", other_template),
+    }
+    assert len(others | {before}) == 4
 
 
 def test_equal_weights_settle_it_whatever_the_names(folder, tmp_path):

@@ -12,7 +12,7 @@ from saepd.branches.neutral import NEUTRAL_PROMPTS
 from saepd.directions.direction import Direction
 from saepd.feedback.schema import Item
 from saepd.models.choice import ModelConfig
-from saepd.models.identity import weights_fingerprint
+from saepd.models.identity import settings_fingerprint, weights_fingerprint
 from saepd.models.load import load_model
 from saepd.saes.load import load_sae, sae_fingerprint, sae_settings, written_site
 
@@ -28,6 +28,7 @@ class LoadedModel:
     model: TransformerBridge
     sae: SAE[Any]
     model_fingerprint: str
+    model_settings: str
     sae_fingerprint: str
     hook_name: str
 
@@ -59,15 +60,16 @@ class Bench:
             return self._loaded
         if self._loaded is not None and _only_model(self._config) == _only_model(config):
             model, fingerprint = self._loaded.model, self._loaded.model_fingerprint
+            settings = self._loaded.model_settings
         else:
             # The old ones go first: both may not fit.
             self._loaded = self._prefix = None
             model = load_model(config.model, **config.model_settings())
-            fingerprint = weights_fingerprint(model)
+            fingerprint, settings = weights_fingerprint(model), settings_fingerprint(model)
         sae = load_sae(config.sae_source, config.sae_id, model=model, any_model=config.any_model)
         self._config = config
         of_sae = f"{sae_fingerprint(sae)} {sae_settings(sae)}"
-        self._loaded = LoadedModel(model, sae, fingerprint, of_sae, written_site(sae))
+        self._loaded = LoadedModel(model, sae, fingerprint, settings, of_sae, written_site(sae))
         return self._loaded
 
     def prefix(

@@ -126,7 +126,7 @@ def keys_by_content(
     rows is part of what they depend on.
     """
     named = {
-        "model": [loaded.model_fingerprint, str(loaded.model.cfg.dtype)],
+        "model": [loaded.model_fingerprint, loaded.model_settings, str(loaded.model.cfg.dtype)],
         "site": loaded.hook_name,
         "sae": loaded.sae_fingerprint,
         "questions": [

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,6 +71,15 @@ def test_other_weights_of_the_same_name_are_another_model(keys_of, files, tmp_pa
 
     before = keys_of()
     other = save_tiny_model("llama", tmp_path / "tiny", seed=1)
+    after = keys_of(model=str(other))
+    assert all(before[kind] != after[kind] for kind in KINDS)
+
+
+def test_the_same_weights_that_compute_otherwise_are_another_model(keys_of, files, tmp_path):
+    before = keys_of()
+    other = shutil.copytree(files["model"], tmp_path / "tiny")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"hidden_act": "gelu"}))
     after = keys_of(model=str(other))
     assert all(before[kind] != after[kind] for kind in KINDS)
 
