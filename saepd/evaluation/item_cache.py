@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from saepd.branches.gradients import option_gradients
 from saepd.branches.run import score_continuations
+from saepd.common.errors import InputError, first_line
 from saepd.common.files import write_atomically
 from saepd.feedback.schema import Item
 from saepd.models.sites import SiteBatch, read_site
@@ -173,10 +175,28 @@ class ItemCache:
         ids = [item.id for item in items]
         path = self._folder and self._folder / f"{name}.safetensors"
         if path and path.exists():
-            stored = load_file(path)
-            return dict(zip(ids, np.split(stored["values"], stored["ends"][:-1]), strict=True))
+            return dict(zip(ids, _stored(path, len(ids)), strict=True))
         found = compute(items)
         if path:
             ends = np.cumsum([len(values) for values in found])
             write_atomically(path, save({"values": np.concatenate(found), "ends": ends}))
         return dict(zip(ids, found, strict=True))
+
+
+def _stored(path: Path, n_items: int) -> list[Array]:
+    """What a file of the cache keeps of each item.
+
+    Raises:
+        InputError: it is damaged, or of other items.
+    """
+    try:
+        stored = load_file(path)
+        rows = np.split(stored["values"], stored["ends"][:-1])
+        if len(rows) != n_items:
+            raise ValueError(f"it keeps {len(rows)} items, and there are {n_items}")
+    except (OSError, SafetensorError, LookupError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path} is not what an evaluation keeps of its items ({first_line(error)}): delete "
+            "it, and the same command computes it again"
+        ) from error
+    return rows

@@ -99,7 +99,7 @@ def _frame_rows(frame: Any) -> Iterable[RawRow]:
 def _plain(cell: Any) -> Any:
     """A cell as a file would hold it: arrays as lists, and the forms of "no value" as None."""
     if hasattr(cell, "tolist"):
-        return cell.tolist()
+        cell = cell.tolist()
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return None
     return None if type(cell).__name__ in ("NAType", "NaTType") else cell

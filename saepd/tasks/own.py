@@ -47,7 +47,7 @@ def own_task(
 
     Raises:
         InputError: a file is missing, cannot be read or has bad rows, or feedback is about a
-            question that is not among the items.
+            question that is not among the items, or a distribution instead of an answer.
     """
     items = load_items(items_file, skip_bad=skip_bad)
     left_out = {f"bad rows of {items_file}": items.n_bad}
@@ -55,6 +55,7 @@ def own_task(
     if feedback_file is not None:
         loaded = load_feedback(feedback_file, skip_bad=skip_bad)
         left_out[f"bad rows of {feedback_file}"] = loaded.n_bad
+        _check_said(loaded.rows, feedback_file)
         feedback = _linked(items.rows, loaded.rows, feedback_file, items_file)
     return Task(
         name="own",
@@ -73,6 +74,16 @@ def _file(folder: Path, stem: str) -> Path | None:
     if len(files) > 1:
         raise InputError(f"{folder} holds {files[0].name} and {files[1].name}: keep one of them")
     return files[0] if files else None
+
+
+def _check_said(rows: Sequence[Feedback], file: Path) -> None:
+    """Refuse rows that no draw would ever take, since nobody of the group says anything in them."""
+    silent = [row for row in rows if row.answer is None and row.comment is None]
+    if silent:
+        raise InputError(
+            f"{file}: feedback {shortened(silent[0].id)} holds a distribution and nobody's answer, "
+            f"as {len(silent)} row(s) do: give the distributions of groups among the items"
+        )
 
 
 def _linked(

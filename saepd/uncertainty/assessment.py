@@ -217,6 +217,17 @@ def score_answers(
     return scores
 
 
+def _defined(n_branches: int) -> list[str]:
+    """Names of the scores that items have, whatever they answer: some ask for directions."""
+    needed = {
+        "branch_disagreement": 2,
+        "perspective_disagreement": 3,
+        "sway": 2,
+        "ease_of_flip": 2,
+    }
+    return [name for name in SCORES if n_branches >= needed.get(name, 1)]
+
+
 def _assessment(answers: Answers, swayed: Sway | None, names: tuple[str, ...]) -> Assessment:
     scores = dict.fromkeys(SCORES, float("nan"))
     warning, flip = answers.warning, {}
@@ -226,7 +237,7 @@ def _assessment(answers: Answers, swayed: Sway | None, names: tuple[str, ...]) -
     elif len(answers.answers) == 1:
         # Whatever was written says the same: there is nothing to be unsure of.
         branches = np.ones((len(names), 1))
-        scores = dict.fromkeys(SCORES, 0.0)
+        scores |= dict.fromkeys(_defined(len(names)), 0.0)
     else:
         rows = range(len(answers.scores))
         raw, log_probs = answers.read(answers.scores.double(), 1.0, rows)[0], answers.log_probs

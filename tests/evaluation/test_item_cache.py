@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save
 
 from saepd.branches.gradients import option_gradients
 from saepd.branches.run import score_continuations
+from saepd.common.errors import InputError
 from saepd.evaluation import item_cache
 from saepd.evaluation.item_cache import ItemCache
 from saepd.models.tokens import prompt_ids
@@ -90,3 +92,13 @@ def test_what_was_computed_is_read_again_and_computed_once(cache, llama, sae, op
             np.testing.assert_array_equal(found[id_], values[id_])
     kept = sorted(path.stem for path in tmp_path.iterdir())
     assert kept == ["gradients", "pooled", "text_scores"]
+
+
+def test_a_damaged_file_is_named(llama, sae, opinions, tmp_path):
+    ids = [item.id for item in opinions.items]
+    path = tmp_path / "text_scores.safetensors"
+    path.write_bytes(save({"values": np.ones(6), "ends": np.array([3, 6])}))
+    for damage in (lambda: None, lambda: path.write_bytes(path.read_bytes()[:40])):
+        damage()
+        with pytest.raises(InputError, match=r"text_scores.safetensors is not what .*: delete it"):
+            _ = ItemCache(llama, sae, opinions, ids, ids[:4], tmp_path).text_scores

@@ -29,6 +29,7 @@ def test_a_frame():
     assert as_feedback(frame) == ROWS
     frame["options"] = [numpy.array(["Yes", "No"]), "Yes|No", ["Yes", "No"], "['Yes', 'No']"]
     frame["comment"] = [None, float("nan"), pandas.NA, pandas.NaT]
+    frame["item"] = pandas.Series([numpy.float64("nan")] * 4, dtype=object)
     frame["id"] = range(4)
     changed = as_feedback(frame)
     assert [row.options for row in changed] == [("Yes", "No")] * 4

@@ -66,6 +66,17 @@ def test_feedback_on_no_item_is_refused(tmp_path, change, problem):
         load_task("own", tmp_path)
 
 
+def test_a_group_s_distribution_is_no_feedback_that_is_drawn(tmp_path):
+    write(tmp_path / "items.jsonl", ITEM | GOLD)
+    group = {k: v for k, v in SAID.items() if k not in ("answer", "comment")}
+    write(tmp_path / "feedback.jsonl", SAID, group | {"id": "r2", "distribution": [0.2, 0.3, 0.5]})
+    with pytest.raises(InputError, match=r"'r2' holds a distribution .* 1 row\(s\) do: give"):
+        load_task("own", tmp_path)
+    # A comment says something, whether there is an answer beside it or not.
+    write(tmp_path / "feedback.jsonl", SAID, group | {"id": "r2", "comment": "Too hot."})
+    assert len(load_task("own", tmp_path).feedback) == 2
+
+
 def test_every_row_is_linked_or_named(tmp_path):
     write(tmp_path / "items.jsonl", ITEM | GOLD)
     rows = [SAID | {"id": f"r{i}", "item": "SOUP"} for i in range(3)]

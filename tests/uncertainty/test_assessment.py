@@ -28,6 +28,7 @@ from saepd.uncertainty.assessment import SCORES, assess
 from saepd.uncertainty.config import AssessmentConfig, EpistemicConfig
 from saepd.uncertainty.reading import Reading, fit_reading
 from saepd.uncertainty.sway import sway
+from saepd.uncertainty.triage import triage_items
 
 CONFIG = AssessmentConfig(epistemic=EpistemicConfig(n_samples=3), max_new_tokens=6)
 
@@ -226,6 +227,18 @@ def test_one_answer_throughout_is_sure(llama, monkeypatch):
     [own] = assess(llama, [FREE], directions(), None, CONFIG)
     assert own.answers == ("red",) and own.warning == ""
     assert set(own.scores.values()) == {0.0}
+
+
+@pytest.mark.parametrize("n_directions", [0, 1])
+def test_what_one_answer_is_sure_by_is_what_others_are_scored_by(llama, monkeypatch, n_directions):
+    """Else triage would rank it by reasons that no other item has, in the middle of them."""
+    written(monkeypatch, ["red"] * 3, ["red"] * n_directions)
+    sure, other = assess(llama, [FREE, CLOSED[0]], directions()[:n_directions], None, CONFIG)
+    assert sure.answers == ("red",)
+    for name, score in sure.scores.items():
+        assert math.isnan(score) == math.isnan(other.scores[name]), name
+        assert math.isnan(score) or score == 0.0
+    assert triage_items([sure, other])[-1].assessment is sure
 
 
 def test_empty_answers_are_counted(llama, monkeypatch):

@@ -117,7 +117,9 @@ def finding(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _markdown(columns: list[str], cells: list[list[str]]) -> str:
     lines = [columns, ["---"] * len(columns), *cells]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    # A name may hold what would end its cell.
+    rows = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def _control_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

@@ -33,11 +33,14 @@ def shown_python(request: LiveRequest, names: Sequence[str], folder: str, model:
             "[scores] = saepd.read_options(model, item, directions)",
             "print(saepd.merge_branches(scores.log_probs(), merge).exp())",
         ]
-    sampling = request.sampling
+    sampling, prompt = request.sampling, repr(request.prompt)
+    if request.style == "chat":
+        lines += ["from saepd.models.chat import chat", f"prompt = chat(model.tokenizer, {prompt})"]
+        prompt = "prompt"
     lines += [
         f"sampling = saepd.SamplingConfig(max_new_tokens={sampling.max_new_tokens}, "
         f"temperature={sampling.temperature!r}, seed={sampling.seed})",
-        f"for piece in saepd.generate(model, {request.prompt!r}, directions, merge, sampling):",
+        f"for piece in saepd.generate(model, {prompt}, directions, merge, sampling):",
         '    print(piece, end="", flush=True)',
     ]
     return "\n".join(lines) + "\n"

@@ -81,6 +81,16 @@ def test_a_method_is_compared_with_its_own_controls(opinions):
     assert line.startswith("| Ours | Uniform | -0.")
 
 
+def test_a_bar_in_a_name_ends_no_cell():
+    def row(name):
+        known = {"title": "Ours", "null": False, "js_distance": 0.25, "js_ci": None}
+        return {"method": "ours", "perspective": name, **known}
+
+    head, line, cells = markdown_table([row("all"), row("left|north"), row("right")]).splitlines()
+    assert head.endswith("| JS distance, left\\|north | JS distance, right |")
+    assert len({text.replace("\\|", "").count("|") for text in (head, line, cells)}) == 1
+
+
 def test_differences_are_paired_in_whatever_order_methods_answer(opinions):
     found = predictions(opinions, PULLS)
     rows = summary_rows(found, METHODS_OF, opinions, 0)

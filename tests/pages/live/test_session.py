@@ -210,6 +210,26 @@ def test_the_python_is_python(session):
         assert repr(asked["prompt"]) in code
 
 
+def test_the_python_puts_a_user_s_turn_as_the_page_does(session, capsys):
+    """What it writes is what the page wrote: the template is part of the prompt."""
+    asked = {**ASKED, "options": [], "style": "chat"}
+    *_, last = [one for one in session.write(asked) if one["writer"] == "merged"]
+    strip = [
+        line for line in session.code(asked)["python"].splitlines() if "saepd.load" not in line
+    ]
+    held = {"model": session.model, "directions": session.directions}
+    exec("\n".join(strip), held)
+    assert capsys.readouterr().out == last["text"]
+    assert (
+        session.model.tokenizer.apply_chat_template(
+            [{"role": "user", "content": ASKED["prompt"]}],
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        == held["prompt"]
+    )
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
