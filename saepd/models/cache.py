@@ -71,7 +71,7 @@ def known_sha256(path: Path) -> str:
         return str(entry[-1])
     digest = file_sha256(path)
     if time.time() - max(stat.st_mtime, stat.st_ctime) > _SETTLED_SECONDS:
-        kept = {name: found for name, found in known.items() if Path(name).exists()}
+        kept = {name: stored for name, stored in known.items() if Path(name).exists()}
         # A cache that cannot be written to costs time and nothing else.
         with suppress(OSError):
             write_json(store, kept | {str(path): [*now, digest]})

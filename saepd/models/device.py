@@ -39,7 +39,7 @@ def torch_device(device: str | None) -> torch.device:
         InputError: no such device on this machine.
     """
     try:
-        found = torch.device(device or best_device())
+        chosen = torch.device(device or best_device())
     except RuntimeError as error:
         raise InputError(f"unknown device {device!r}: use cpu, cuda, cuda:1 or mps") from error
     there = {
@@ -47,12 +47,12 @@ def torch_device(device: str | None) -> torch.device:
         "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
         "mps": int(torch.backends.mps.is_available()),
     }
-    if (found.index or 0) >= there.get(found.type, 0):
+    if (chosen.index or 0) >= there.get(chosen.type, 0):
         raise InputError(
             f"there is no device {device!r} on this machine, or this build of torch cannot use it: "
             f"the best that it can use is {best_device()}"
         )
-    return found
+    return chosen
 
 
 def computing_dtype(hf_model: Any) -> torch.dtype:

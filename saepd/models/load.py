@@ -192,13 +192,13 @@ def _loaded_from(
     name: str, revision: str | None, dtype: torch.dtype, quantize: str
 ) -> dict[str, str]:
     """What artefacts record so that the model can be loaded again: fields of `ModelConfig`."""
-    found = {"dtype": str(dtype).removeprefix("torch."), "quantize": quantize}
+    fields = {"dtype": str(dtype).removeprefix("torch."), "quantize": quantize}
     if revision is not None:
-        found["revision"] = revision
+        fields["revision"] = revision
     if name != DEFAULT_MODEL:
         path = Path(name).expanduser()
-        found["model"] = str(path.resolve()) if path.exists() else name
-    return found
+        fields["model"] = str(path.resolve()) if path.exists() else name
+    return fields
 
 
 def _set_attention(bridge: TransformerBridge, implementation: str) -> None:

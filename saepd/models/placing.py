@@ -111,16 +111,16 @@ def shapes_in(folder: Path | None) -> Shapes:
     """Shapes of the weights in a folder's safetensors files, from their headers; none without."""
     from safetensors import SafetensorError, safe_open
 
-    found: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for path in sorted(folder.glob("*.safetensors")) if folder else ():
         try:
             with safe_open(path, framework="np") as file:
                 names = list(file.keys())
-                found |= {name: tuple(file.get_slice(name).get_shape()) for name in names}
+                shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in names}
         except (OSError, SafetensorError):
             # Whoever loads it says what is wrong with it.
             return {}
-    return found
+    return shapes
 
 
 def shapes_by_config(config: Any, *, trust_remote_code: bool) -> Shapes:

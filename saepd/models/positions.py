@@ -96,10 +96,10 @@ def _on_device(ids: tuple[int, ...], device: torch.device) -> torch.Tensor:
 def _first_token_after(ids: list[int], marker: str, tokenizer: Any) -> int:
     """Index of the first token whose text starts at or after the marker's last end."""
     text = tokenizer.decode(ids)
-    found = text.rfind(marker)
-    if found < 0:
+    start = text.rfind(marker)
+    if start < 0:
         raise InputError(f"the marker {marker!r} does not occur in the prompt {text[-80:]!r}")
-    end = found + len(marker)
+    end = start + len(marker)
     low, high = 0, len(ids)
     # More tokens decode to more text, so the boundary is found by bisection. Text is compared and
     # not its length, since a character that is cut off decodes to a replacement character.

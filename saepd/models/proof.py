@@ -147,12 +147,12 @@ def prove(model: TransformerBridge, probe: Probe) -> Proof:
     with torch.inference_mode():
         for what, (run, expected) in runs.items():
             try:
-                found = run()
+                log_probs = run()
             except Exception:
                 # A bridge that cannot run this way fails with whatever its parts stumble over.
                 difference = float("inf")
             else:
-                pairs = zip(found, expected, strict=True)
+                pairs = zip(log_probs, expected, strict=True)
                 difference = max(_difference(a, b) for a, b in pairs)
             length = len(short) if what.endswith("short text") else len(long)
             comparisons.append(Comparison(what, length, difference))
@@ -221,13 +221,13 @@ def _log_probs(logits: Float[Tensor, "seq vocab"]) -> Float[Tensor, "seq vocab"]
     return logits.float().log_softmax(-1).cpu()
 
 
-def _difference(found: Tensor, expected: Tensor) -> float:
+def _difference(log_probs: Tensor, expected: Tensor) -> float:
     """Largest difference over the likely tokens; infinity for anything that is no number."""
     # Of a model that was never trained, no token is likely: then the likeliest one counts.
     likely = expected >= min(math.log(MIN_PROBABILITY), float(expected.max()))
     if not bool(likely.any()):
         return float("inf")
-    difference = (found - expected).abs()[likely].max()
+    difference = (log_probs - expected).abs()[likely].max()
     return float(difference.nan_to_num(nan=float("inf")))
 
 
@@ -241,12 +241,12 @@ def _cached(model: TransformerBridge, row: list[int]) -> Tensor:
     tokens = _on_device(model, [row])
     name = "cache_params" if "cache_params" in _accepted(original) else "past_key_values"
     out = original(input_ids=tokens[:, :-_STEPS], use_cache=True)
-    found = [out.logits[0, -1:]]
+    logits = [out.logits[0, -1:]]
     for i in range(tokens.shape[1] - _STEPS, tokens.shape[1]):
         past = {name: getattr(out, name)}
         out = original(input_ids=tokens[:, i : i + 1], use_cache=True, **past)
-        found.append(out.logits[0])
-    return _log_probs(torch.cat(found))
+        logits.append(out.logits[0])
+    return _log_probs(torch.cat(logits))
 
 
 def _padded(model: TransformerBridge, rows: list[list[int]]) -> list[Tensor]:

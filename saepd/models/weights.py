@@ -83,17 +83,17 @@ def _codes(folder: Path) -> list[str]:
     """Weights of a folder's safetensors files that are not floating-point numbers."""
     from safetensors import SafetensorError, safe_open
 
-    found = []
+    codes = []
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, framework="np") as file:
                 names = [k for k in file.keys() if k.endswith("weight")]  # noqa: SIM118
-                found += [k for k in names if file.get_slice(k).get_dtype() not in _FLOATING]
+                codes += [k for k in names if file.get_slice(k).get_dtype() not in _FLOATING]
         except (OSError, SafetensorError) as error:
             raise InputError(
                 f"{path} is no readable safetensors file: {first_line(error)}"
             ) from error
-    return found
+    return codes
 
 
 def _listed(names: Collection[str]) -> str:

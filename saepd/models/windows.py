@@ -21,5 +21,5 @@ def attention_windows(hf_model: Any) -> list[int]:
         hf_model: The model as transformers loads it.
     """
     config = hf_model.config.get_text_config()
-    found = (getattr(config, name, None) for name in _NAMES)
-    return [one for one in found if isinstance(one, int) and one > 0]
+    windows = (getattr(config, name, None) for name in _NAMES)
+    return [window for window in windows if isinstance(window, int) and window > 0]

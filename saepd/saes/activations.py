@@ -129,15 +129,15 @@ def cache_activations(
             chunk = _next_chunk(contexts, max_tokens - state["n_rows"])
             if not chunk:
                 break
-            found = site_activations(model, chunk, hook_names)
-            for name, rows in found.items():
+            activations = site_activations(model, chunk, hook_names)
+            for name, rows in activations.items():
                 if not bool(rows.isfinite().all()):
                     raise InputError(
                         f"activations at {name} are not finite: run the model in bfloat16 or "
                         "float32, or choose an earlier site"
                     )
-            kept = ~is_sink(found)
-            for name, rows in found.items():
+            kept = ~is_sink(activations)
+            for name, rows in activations.items():
                 state["widths"][name] = rows.shape[1]
                 files[name].write(_bits(rows[kept]))
             for file in files.values():
@@ -167,14 +167,14 @@ def site_activations(
             for row, i in enumerate(batch.indices)
         ]
 
-    found = read_site(model, hook_names, [context.tokens for context in group], keep)
-    columns = zip(*found, strict=True)
+    by_context = read_site(model, hook_names, [context.tokens for context in group], keep)
+    columns = zip(*by_context, strict=True)
     return {name: torch.cat(parts).float() for name, parts in zip(hook_names, columns, strict=True)}
 
 
-def is_sink(found: Mapping[str, Float[Tensor, "n d_in"]]) -> Bool[Tensor, " n"]:
+def is_sink(activations: Mapping[str, Float[Tensor, "n d_in"]]) -> Bool[Tensor, " n"]:
     """Which rows are attention sinks at any of the sites."""
-    norms = [rows.norm(dim=-1) for rows in found.values()]
+    norms = [rows.norm(dim=-1) for rows in activations.values()]
     return torch.stack([each > SINK_NORM * each.median() for each in norms]).any(0)
 
 
@@ -195,8 +195,8 @@ def _count(state: dict[str, Any], chunk: list[Context], kept: Bool[Tensor, " n"]
     state["n_rows"] += int(kept.sum())
     state["n_sinks"] += int((~kept).sum())
     kinds = state["kinds"]
-    for context, own in zip(chunk, kept.split([sum(c.keep) for c in chunk]), strict=True):
-        kinds[context.kind] = kinds.get(context.kind, 0) + int(own.sum())
+    for context, kept_rows in zip(chunk, kept.split([sum(c.keep) for c in chunk]), strict=True):
+        kinds[context.kind] = kinds.get(context.kind, 0) + int(kept_rows.sum())
 
 
 def _bits(rows: Float[Tensor, "n d_in"]) -> bytes:

@@ -69,10 +69,10 @@ def check_config(
                 "blocks, so residual sites go up to "
                 f"blocks.{model.cfg.n_layers - 1}.hook_resid_post"
             )
-    for each, own in widths.items():
+    for each, d_in in widths.items():
         width = _width(model, each)
-        if width is not None and own != width:
-            raise _wrong_width(own, each, name, width)
+        if width is not None and d_in != width:
+            raise _wrong_width(d_in, each, name, width)
     made_for = metadata.get("model_name")
     if any_model or not made_for or same_name(made_for, name):
         return

@@ -137,12 +137,12 @@ def _name(source: str | Path | int | None) -> str:
 
 def _loaded_from(name: str, sae_id: str | None, any_model: bool) -> dict[str, str | int | bool]:
     """What artefacts record so that the SAE can be loaded again: fields of `ModelConfig`."""
-    found: dict[str, str | int | bool] = {"any_model": True} if any_model else {}
+    fields: dict[str, str | int | bool] = {"any_model": True} if any_model else {}
     if sae_id is not None:
-        return found | {"sae": name, "sae_id": sae_id}
+        return fields | {"sae": name, "sae_id": sae_id}
     if name.isdecimal():
-        return found | {"block": int(name)}
-    return found | {"sae": str(Path(name).expanduser().resolve())}
+        return fields | {"block": int(name)}
+    return fields | {"sae": str(Path(name).expanduser().resolve())}
 
 
 def sae_folder(sae: SAE[Any]) -> Path | None:
@@ -192,9 +192,9 @@ def sae_fingerprint(sae: SAE[Any]) -> str:
 
 def sae_settings(sae: SAE[Any]) -> str:
     """What is no weight but changes latents, such as the k of a TopK SAE, as JSON."""
-    settings = sae.cfg.to_dict()
-    told = {k: str(v) for k, v in settings.items() if k not in ("metadata", "device", "dtype")}
-    return json.dumps({"architecture": sae.cfg.architecture(), **told}, sort_keys=True)
+    left_out = ("metadata", "device", "dtype")
+    settings = {k: str(v) for k, v in sae.cfg.to_dict().items() if k not in left_out}
+    return json.dumps({"architecture": sae.cfg.architecture(), **settings}, sort_keys=True)
 
 
 def shipped_folders() -> list[Path]:
@@ -204,9 +204,9 @@ def shipped_folders() -> list[Path]:
     """
     package = Path(__file__).parents[1]
     for root in (package / "saes_shipped", package.parent / "artifacts" / "saes"):
-        found = [f for f in root.glob("blocks.*.hook_resid_post") if f.is_dir()]
-        if found:
-            return sorted(found, key=_block)
+        folders = [f for f in root.glob("blocks.*.hook_resid_post") if f.is_dir()]
+        if folders:
+            return sorted(folders, key=_block)
     return []
 
 

@@ -65,10 +65,10 @@ def measure_sae(
         if name in by_name:
             raise InputError(f"the held-out text has a kind {name!r}: name your texts otherwise")
         by_name[name] = [_text_context(model.tokenizer, text, name) for text in texts]
-    found = {name: _without_sinks(model, site, group) for name, group in by_name.items()}
-    sets = {name: _reconstruction(sae, x) for name, (_, x) in found.items()}
-    held_x = torch.cat([x for name, (_, x) in found.items() if name not in extra])
-    counted_in = [c for name, (group, _) in found.items() if name not in extra for c in group]
+    kept = {name: _without_sinks(model, site, group) for name, group in by_name.items()}
+    sets = {name: _reconstruction(sae, x) for name, (_, x) in kept.items()}
+    held_x = torch.cat([x for name, (_, x) in kept.items() if name not in extra])
+    counted_in = [c for name, (group, _) in kept.items() if name not in extra for c in group]
     counted = held_x if rows is None else rows
     rates = firing_rates(sae, counted)
     return {
@@ -107,8 +107,8 @@ def _without_sinks(
     x = site_activations(model, group, [site])[site]
     kept = ~is_sink({site: x})
     counted = []
-    for context, own in zip(group, kept.split([sum(c.keep) for c in group]), strict=True):
-        still = iter(own.tolist())
+    for context, kept_rows in zip(group, kept.split([sum(c.keep) for c in group]), strict=True):
+        still = iter(kept_rows.tolist())
         counted.append(replace(context, keep=[keep and next(still) for keep in context.keep]))
     return counted, x[kept]
 
