@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -32,6 +33,9 @@ COMMANDS = {
     "completion": "print a script that completes commands and options in your shell",
     "doctor": "say what is installed and cached, and whether model and SAE fit",
 }
+
+# What a disk says to a program that is not at fault.
+_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 _HELP = """\
 usage: saepd COMMAND [options]
@@ -84,6 +88,13 @@ def main(argv: list[str] | None = None) -> int:
         # Who reads, such as head, has enough. Python would complain once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            raise
+        where = "" if error.filename is None else f" ({error.filename})"
+        advice = "make room, or name a place that can be written to"
+        print(f"saepd {name}: {error.strerror}{where}: {advice}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from saepd.cli.latent_table import TableOptions
-from saepd.common.errors import InputError
+from saepd.cli.options import check_file
 
 EXAMPLES = """\
   saepd explore --feedback mine.jsonl --out explore.html
@@ -35,8 +35,7 @@ def run(options: Options) -> None:
     from saepd.common.files import write_atomically
     from saepd.pages.explorer import explorer
 
-    if options.out.is_dir():
-        raise InputError(f"--out {options.out} is a folder: name an HTML file")
+    check_file(options.out, "an HTML file")
     tabled = options.asked.compute(needs_index=True)
     assert tabled.index is not None
     written = explorer(tabled.index, tabled.table)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from saepd.cli.latent_table import TableOptions
-from saepd.cli.options import print_json
+from saepd.cli.options import check_file, print_json
 
 EXAMPLES = """\
   saepd features
@@ -36,6 +36,7 @@ def run(options: Options) -> None:
     from saepd.common.files import write_json
     from saepd.interchange.neuronpedia import latents_link
 
+    check_file(options.out)
     tabled = options.asked.compute()
     table = tabled.table
     if options.out is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from saepd.branches.writing.config import DRAWN_AT, OvertonConfig, SamplingConfig
 from saepd.cli.fields import argument
-from saepd.cli.options import as_asked, print_json
+from saepd.cli.options import as_asked, check_file, print_json
 from saepd.cli.steering import SteeringOptions
 from saepd.common.errors import InputError
 from saepd.common.progress import progress_bar
@@ -79,8 +79,7 @@ def run(options: Options) -> None:
         raise InputError(
             "--n-samples, --similarity and --shares are for distinct answers: add --overton"
         )
-    if options.trace is not None and options.trace.is_dir():
-        raise InputError(f"--trace {options.trace} is a folder: name a file")
+    check_file(options.trace, flag="--trace")
     prompts = _prompts(options)
     options.directions.check(options.merge)
     model, directions = options.directions.load(options.where)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from saepd.cli.options import print_json, print_table
+from saepd.cli.options import check_file, print_json, print_table
 from saepd.cli.steering import SteeringOptions
 from saepd.common.errors import InputError
 from saepd.merge.config import MergeConfig
@@ -56,8 +56,7 @@ def run(options: Options) -> None:
         raise InputError(
             "the lm-evaluation-harness is not installed: pip install 'saepd[lm-eval]'"
         ) from error
-    if options.out is not None and options.out.is_dir():
-        raise InputError(f"--out {options.out} is a folder: name a file")
+    check_file(options.out)
     if options.include_path is not None and not options.include_path.is_dir():
         raise InputError(f"--include-path {options.include_path} is no folder of task files")
     model, directions = options.directions.load(options.where)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Collection, Iterator, Sequence
@@ -72,14 +73,46 @@ def load_only_model(where: ModelConfig) -> TransformerBridge:
         return load_model(where.model, **where.model_settings())
 
 
-def check_folder(out: Path) -> None:
+def check_folder(out: Path, flag: str = "--out") -> None:
     """Refuse an output folder before anything is computed for it.
 
+    Args:
+        out: The folder.
+        flag: The option that names it.
+
     Raises:
-        InputError: something that is no folder has this name.
+        InputError: something that is no folder has this name, or it cannot be written to.
     """
     if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file: name a folder")
+        raise InputError(f"{flag} {out} is a file: name a folder")
+    _check_place(flag, out, out)
+
+
+def check_file(out: Path | None, what: str = "a file", flag: str = "--out") -> None:
+    """Refuse an output file, where one is asked for, before anything is computed for it.
+
+    Args:
+        out: The file.
+        what: What kind of file it is to be.
+        flag: The option that names it.
+
+    Raises:
+        InputError: it is a folder, or its folder cannot be written to.
+    """
+    if out is None:
+        return
+    if out.is_dir():
+        raise InputError(f"{flag} {out} is a folder: name {what}")
+    _check_place(flag, out, out.parent)
+
+
+def _check_place(flag: str, out: Path, folder: Path) -> None:
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise InputError(f"{flag} {out}: {folder} is a file, so nothing can be in it: name another")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{flag} {out}: {folder} cannot be written to: name another place")
 
 
 def quiet_libraries() -> None:
@@ -89,8 +122,6 @@ def quiet_libraries() -> None:
     logging.basicConfig(level=logging.WARNING, format="saepd: %(message)s", stream=sys.stderr)
     for noisy in ("transformers", "sae_lens", "httpx", "huggingface_hub"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    import os
-
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")

@@ -194,5 +194,8 @@ def _sentence(error: CycloptsError) -> str:
         return f"{left} belongs to no option: quote what has spaces, and see --help"
     if isinstance(error, MissingArgumentError) and error.argument and not error.argument.tokens:
         name = error.argument.name
+        if error.argument.index is not None:
+            # It stands for itself, without a flag in front of it.
+            name = name.removeprefix("--").upper()
         return f"{name} is missing: give it, as --help shows"
     return " ".join(str(error).split())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saepd.cli.fields import argument
-from saepd.common.errors import InputError
+from saepd.cli.options import check_file
 
 EXAMPLES = """\
   saepd report out/goqa
@@ -39,7 +39,6 @@ def run(options: Options) -> None:
     """Write the page and say where it is."""
     from saepd.pages.report import write_report
 
-    if options.out is not None and options.out.is_dir():
-        raise InputError(f"--out {options.out} is a folder: name a file")
+    check_file(options.out)
     path = write_report(options.folder, options.out, options.metric)
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB, opens in any browser")

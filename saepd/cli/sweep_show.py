@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saepd.cli.fields import argument
-from saepd.cli.options import print_json, print_table
+from saepd.cli.options import check_folder, print_json, print_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +50,8 @@ def run(options: Options) -> None:
 
     from saepd.sweeps.results.frame import finished, importance, pareto, read_sweep, varied
 
+    if options.pictures is not None:
+        check_folder(options.pictures, "--pictures")
     frame = read_sweep(options.folder)
     if options.json:
         print_json(json.loads(frame.to_json(orient="records") or "[]"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from saepd.cli.options import check_folder
 from saepd.common.errors import InputError
 from saepd.saes.config import TrainConfig
 
@@ -45,6 +46,8 @@ def run(options: Options) -> None:
     from saepd.saes.corpus import read_documents
     from saepd.saes.train import train_saes
 
+    check_folder(options.out)
+    check_folder(options.work, "--work")
     texts = {}
     for pair in options.eval_texts:
         name, _, path = pair.partition("=")

@@ -140,6 +140,15 @@ def what_is_lacking(story: dict[str, Any]) -> str | None:
     return said
 
 
+def no_directions(folder: str | Path, error: OSError) -> str:
+    """What is said of a folder one of whose files cannot be read."""
+    name = Path(str(error.filename)).name
+    return (
+        f"{folder} holds no directions: cannot read {name} ({error.strerror}): name a folder that "
+        "saepd fit wrote"
+    )
+
+
 def read_story(folder: str | Path) -> dict[str, Any]:
     """What ``steering.json`` says: ``sha256`` of the numbers, and an entry for each direction.
 
@@ -153,7 +162,7 @@ def read_story(folder: str | Path) -> dict[str, Any]:
         # Half a surrogate pair, which could never be printed, is a ValueError here.
         json.dumps(story, ensure_ascii=False).encode()
     except OSError as error:
-        raise InputError(f"{folder} holds no directions: {error}") from error
+        raise InputError(no_directions(folder, error)) from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"the directions in {folder} are damaged: {error}") from error
     if wrong := _fault(story):

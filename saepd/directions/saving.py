@@ -25,6 +25,7 @@ from saepd.directions.hub_folder import local_folder
 from saepd.directions.lineage import (
     STORY_FORMAT,
     loaded_as,
+    no_directions,
     read_story,
     site_key,
     what_is_lacking,
@@ -249,7 +250,7 @@ def read_tensors(folder: Path, sha256: str) -> dict[str, torch.Tensor]:
     try:
         payload = (waiting if waiting.is_file() else folder / WEIGHTS_FILE).read_bytes()
     except OSError as error:
-        raise InputError(f"{folder} holds no directions: {error}") from error
+        raise InputError(no_directions(folder, error)) from error
     if _sha256(payload) != sha256:
         raise InputError(
             f"the directions in {folder} are damaged: {WEIGHTS_FILE} is not the file that "

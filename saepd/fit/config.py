@@ -52,7 +52,8 @@ class HandConfig:
     Attributes:
         mode: What is done to the latents: ``add`` their values, ``scale`` them by these, ``clamp``
             them to these, or ``ablate`` them.
-        positions: Where the edit acts: all, prompt, generated, answer, last(n) or after("text").
+        positions: Where the edit acts: every, all, prompt, generated, answer, last(n) or
+            after("text").
         strength: Number that multiplies the whole edit.
         relative_dose: Norm of what is written over the norm of the residual it is written into, on
             neutral prompts; the strength that gives it is found. 0 keeps the given strength.

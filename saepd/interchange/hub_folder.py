@@ -15,7 +15,13 @@ from typing import Any
 from saepd.common.errors import InputError
 from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE, write_atomically, write_json
 from saepd.directions.hub_folder import local_folder
-from saepd.directions.lineage import Lineage, read_lineage, read_story, site_entries
+from saepd.directions.lineage import (
+    Lineage,
+    no_directions,
+    read_lineage,
+    read_story,
+    site_entries,
+)
 
 CARD_FILE = "README.md"
 # How model and SAE were loaded, where that may be a path of one's own.
@@ -44,7 +50,7 @@ def write_hub_folder(folder: str | Path, out: str | Path) -> list[str]:
     try:
         payload = (folder / WEIGHTS_FILE).read_bytes()
     except OSError as error:
-        raise InputError(f"{folder} holds no directions: {error}") from error
+        raise InputError(no_directions(folder, error)) from error
     if hashlib.sha256(payload).hexdigest() != story["sha256"]:
         raise InputError(f"the directions in {folder} are damaged: the two files are no pair")
     left_out = _leave_out_paths(story)

@@ -63,7 +63,8 @@ class TrainConfig:
         decay_share: Share of the steps over which it falls to zero at the end.
         auxiliary_coefficient: Weight of the loss that revives dead latents.
         dead_window: Steps without firing after which a latent counts as dead in training.
-        autocast: Train in bfloat16 with float32 weights; about twice as fast on a CPU.
+        autocast: Whether steps are computed in bfloat16, with weights in float32; about twice as
+            fast on a CPU as float32 alone.
         model_dtype: Number format that the model runs in while activations are cached.
         checkpoints: Times that a site's training is saved on the way.
         card_contexts: The most held-out contexts that the card is measured on.

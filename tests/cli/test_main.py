@@ -1,3 +1,5 @@
+import os
+
 import pytest
 from command_line import in_a_process, refused
 from tiny import save_tiny_sae
@@ -30,8 +32,61 @@ def test_missing_files_are_named(run, files, where, tmp_path):
     sae = ("--model", files.model, "--sae", f"{none}")
     refused(run(*fit, "--feedback", files.feedback, *sae), f"no such SAE folder: {none}")
     asked = ("generate", "So?", "--steering", f"{none}")
-    refused(run(*asked, *where), f"{none} holds no directions")
+    refused(run(*asked, *where), f"{none} holds no directions: cannot read steering.json")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("fit", "--out"),
+        ("steer", "So?", "--features", "1=2", "--out"),
+        ("evaluate", "--task", "gss", "--out"),
+        ("index", "--texts", "t.txt", "--out"),
+        ("sweep", "sweep.yaml", "--out"),
+        ("sweep", "show", "sweep", "--pictures"),
+        ("train-sae", "--corpus", "c.txt", "--out", ".", "--work"),
+        ("features", "--out"),
+        ("explore", "--out"),
+        ("report", "steering", "--out"),
+        ("generate", "So?", "--steering", "steering", "--trace"),
+    ],
+    ids=" ".join,
+)
+def test_a_place_where_nothing_can_be_written_is_refused_before_all_else(run, tmp_path, arguments):
+    (tmp_path / "file").touch()
+    *before, flag = arguments
+    within = tmp_path / "file" / "folder" / "out"
+    refused(run(*before, flag, within), f"{flag} {within}: {tmp_path / 'file'} is a file")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_to_is_refused(run, tmp_path):
+    tmp_path.chmod(0o555)
+    for command in ("fit", "features"):
+        refused(run(command, "--out", tmp_path / "out"), f"{tmp_path} cannot be written to")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused(run, tmp_path):
+    refused(run("features", "--out", tmp_path), f"--out {tmp_path} is a folder: name a file")
+
+
+def test_a_full_disk_is_no_defect(run, monkeypatch):
+    from saepd.cli import fit
+
+    def full(_options):
+        with open("/dev/full", "w") as file:
+            file.write("x")
+
+    monkeypatch.setattr(fit, "run", full)
+    refused(run("fit", "--out", "x"), "saepd fit: No space left on device: make room")
+
+
+def test_what_has_no_flag_is_missing_under_the_name_that_help_has_for_it(run):
+    refused(run("completion"), "SHELL is missing")
+    refused(run("export", "--to", "hub", "--out", "x"), "FOLDER is missing")
+    refused(run("fit"), "--out is missing")
 
 
 def test_an_interrupt_is_no_traceback(run, monkeypatch):
