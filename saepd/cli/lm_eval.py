@@ -61,6 +61,7 @@ def run(options: Options) -> None:
         raise InputError(f"--include-path {options.include_path} is no folder of task files")
     model, directions = options.directions.load(options.where)
     from saepd.common.files import write_json
+    from saepd.common.json_values import as_json
     from saepd.interchange.harness.model import run_harness
     from saepd.interchange.harness.paired import paired_with_base
     from saepd.interchange.harness.shared import SharedRun
@@ -79,9 +80,10 @@ def run(options: Options) -> None:
     }
     if options.out is not None:
         samples = {name: result["samples"] for name, result in results.items()}
-        write_json(options.out, {**summary, "samples": samples})
+        # Documents and metrics of tasks hold whatever their authors put into them.
+        write_json(options.out, as_json({**summary, "samples": samples}))
     if options.json:
-        print_json(summary)
+        print_json(as_json(summary))
         return
     rows = []
     for name, result in results.items():

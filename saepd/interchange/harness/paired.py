@@ -10,18 +10,22 @@ import numpy as np
 
 from saepd.metrics.intervals import draw_weights, interval
 
+# What the harness calls it where answers are read as they are.
+NO_FILTER = "none"
+
 
 def paired_with_base(
     results: Mapping[str, Mapping[str, Any]], base: str = "base", seed: int = 0
 ) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
     """Mean differences from the base's results with 95% intervals, by branch, task and metric.
 
-    The intervals are bootstrapped over questions; each draw takes the same questions of both.
+    The intervals are bootstrapped over questions; each draw takes the same questions of both. A
+    metric of answers that were filtered first has the harness's own name for it, ``name,filter``.
 
     Args:
         results: The harness's results of every branch, with samples.
         base: The branch that the others are compared with.
-        seed: Of the draws.
+        seed: Seed of the draws.
     """
     differences: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
     for name, result in results.items():
@@ -47,7 +51,10 @@ def _values(samples: list[dict[str, Any]]) -> dict[str, dict[int, float]]:
     """Numbers of every metric, by document."""
     values: dict[str, dict[int, float]] = {}
     for sample in samples:
+        # A task with several ways to read an answer has a sample of each document for each way.
+        way = sample.get("filter", NO_FILTER)
+        behind = "" if way == NO_FILTER else f",{way}"
         for metric in sample["metrics"]:
             if isinstance(value := sample.get(metric), Real):
-                values.setdefault(metric, {})[int(sample["doc_id"])] = float(value)
+                values.setdefault(f"{metric}{behind}", {})[int(sample["doc_id"])] = float(value)
     return values

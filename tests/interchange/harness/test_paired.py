@@ -21,5 +21,21 @@ def test_differences_are_taken_question_by_question():
     assert "base" not in found
 
 
+def test_each_way_to_read_an_answer_has_a_difference_of_its_own():
+    """Of a task with several filters, each document has a sample for each of them."""
+
+    def read(**ways):
+        samples = [
+            {"doc_id": i, "acc": value, "metrics": ["acc"], "filter": way}
+            for way, values in ways.items()
+            for i, value in enumerate(values)
+        ]
+        return {"samples": {"task": samples}}
+
+    left, base = read(none=[1] * 9, loose=[1] * 9), read(none=[0] * 9, loose=[1] * 9)
+    found = paired_with_base({"base": base, "left": left})["left"]["task"]
+    assert {name: one["estimate"] for name, one in found.items()} == {"acc": 1.0, "acc,loose": 0.0}
+
+
 def test_what_is_no_number_has_no_difference():
     assert paired_with_base({"base": results(["a"]), "other": results(["b"])}) == {}
