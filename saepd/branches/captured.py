@@ -62,12 +62,12 @@ class CapturedPrompts:
             InputError: a direction that does not fit, or that edits what has already run.
         """
         plan = make_plan(self.model, directions)
-        found: dict[int, Tensor] = {}
+        log_probs: dict[int, Tensor] = {}
         for indices, pack in self.packs:
             rows = [self.rows[i] for i in indices]
             with using(self.model), torch.inference_mode():
-                found.update(zip(indices, next_tokens(pack, plan, indices, rows), strict=True))
-        return torch.stack([found[i] for i in range(len(found))])
+                log_probs.update(zip(indices, next_tokens(pack, plan, indices, rows), strict=True))
+        return torch.stack([log_probs[i] for i in range(len(log_probs))])
 
     def score_continuations(self, directions: Sequence[Branch]) -> list[Scores]:
         """As `saepd.score_continuations`, from here on.
@@ -76,22 +76,22 @@ class CapturedPrompts:
             InputError: as `branch`, or prompts that were captured without continuations.
         """
         plan = make_plan(self.model, directions)
-        found: dict[int, Scores] = {}
+        by_prompt: dict[int, Scores] = {}
         for indices, pack in self.packs:
             rows = [self.rows[i] for i in indices]
             with using(self.model), torch.inference_mode():
-                found.update(zip(indices, scores(pack, plan, indices, rows), strict=True))
-        return [found[i] for i in range(len(found))]
+                by_prompt.update(zip(indices, scores(pack, plan, indices, rows), strict=True))
+        return [by_prompt[i] for i in range(len(by_prompt))]
 
     def readings(self, reader: Gate | Reader) -> Float[Tensor, "prompts ..."]:
         """What a gate says of each prompt, or a reader sees: free where it read while they ran."""
-        found: dict[int, Tensor] = {}
+        readings: dict[int, Tensor] = {}
         for indices, pack in self.packs:
             amounts = pack.prefix.amounts if isinstance(pack, Pack) else {}
             if reader not in amounts:
                 amounts = read_amounts(self.model, [self.rows[i] for i in indices], [reader])
-            found.update(zip(indices, amounts[reader].cpu(), strict=True))
-        return torch.stack([found[i] for i in range(len(found))])
+            readings.update(zip(indices, amounts[reader].cpu(), strict=True))
+        return torch.stack([readings[i] for i in range(len(readings))])
 
 
 def capture_prompts(
@@ -131,11 +131,11 @@ def capture_prompts(
     packs: list[tuple[list[int], AnyPack]] = []
 
     def run(indices: list[int]) -> list[int]:
-        own = None if texts is None else [texts[i] for i in indices]
+        its_texts = None if texts is None else [texts[i] for i in indices]
         chosen = [rows[i] for i in indices]
         with using(model):
-            kind = pack_kind(model, longest(chosen, own))
-            pack = kind.capture(model, chosen, own, block, [positions], gates=gates)
+            kind = pack_kind(model, longest(chosen, its_texts))
+            pack = kind.capture(model, chosen, its_texts, block, [positions], gates=gates)
             packs.append((indices, pack))
         return indices
 

@@ -97,11 +97,11 @@ def scale_to_dose(
     """
     check_number("the relative dose", dose, above=0)
     together = as_directions(together)
-    own = sum(relative_dose(model, together, prompts))
-    if own == 0:
+    current_dose = sum(relative_dose(model, together, prompts))
+    if current_dose == 0:
         names = " + ".join(direction.perspective for direction in together)
         raise InputError(
             f"direction {names!r} writes nothing on neutral prompts, so no strength gives it a "
             "dose: add to its latents, or clamp them, instead"
         )
-    return [dose / own * direction for direction in together]
+    return [dose / current_dose * direction for direction in together]

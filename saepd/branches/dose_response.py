@@ -138,22 +138,22 @@ def dose_response(
         effects = gained.double().mean(0)[1:].tolist()
     side = side_effects(model, branches)
     perplexities = _perplexities(model, rows, written)
-    found = []
+    points = []
     for i, strength in enumerate((0.0, *strengths)):
-        own = [texts[i] for texts in written]
-        found.append(
+        generated = [texts[i] for texts in written]
+        points.append(
             DosePoint(
                 strength=float(strength),
                 relative_dose=abs(strength) * doses,
                 effect=0.0 if i == 0 else effects[i - 1],
                 kl=0.0 if i == 0 else side[i - 1].kl,
                 perplexity_ratio=1.0 if i == 0 else side[i - 1].perplexity_ratio,
-                repetition=sum(repetition(text.tokens) for text in own) / len(own),
+                repetition=sum(repetition(text.tokens) for text in generated) / len(generated),
                 perplexity=perplexities[i],
-                texts=tuple(text.text for text in own),
+                texts=tuple(text.text for text in generated),
             )
         )
-    return DoseResponse(tuple(found), towards, tuple(prompts))
+    return DoseResponse(tuple(points), towards, tuple(prompts))
 
 
 def _perplexities(
@@ -163,12 +163,12 @@ def _perplexities(
 ) -> list[float]:
     """For each branch, the perplexity of all it wrote under the base model; NaN if nothing."""
     # A branch may have written nothing after a prompt, which has no likelihood.
-    own = [[i for i, text in enumerate(texts) if text.tokens] for texts in written]
-    asked = [i for i, some in enumerate(own) if some]
-    texts = [[list(written[i][branch].tokens) for branch in own[i]] for i in asked]
+    wrote = [[i for i, text in enumerate(texts) if text.tokens] for texts in written]
+    asked = [i for i, some in enumerate(wrote) if some]
+    texts = [[list(written[i][branch].tokens) for branch in wrote[i]] for i in asked]
     total = torch.zeros(len(written[0]), 2, dtype=torch.float64)
     scores = score_tokens(model, [rows[i] for i in asked], texts, []) if asked else []
     for i, scored in zip(asked, scores, strict=True):
-        total[own[i], 0] += scored.log_probs[0].double()
-        total[own[i], 1] += torch.tensor(scored.n_tokens, dtype=torch.float64)
+        total[wrote[i], 0] += scored.log_probs[0].double()
+        total[wrote[i], 1] += torch.tensor(scored.n_tokens, dtype=torch.float64)
     return (-total[:, 0] / total[:, 1]).exp().tolist()

@@ -129,12 +129,12 @@ def _difference(model: TransformerBridge, kind: str) -> str:
     for name, fast, reference in probes:
         right = run_reference(reference, model)
         try:
-            found = fast()
+            outputs = fast()
         except Exception as error:
             if is_out_of_memory(error):
                 raise
             return f"{name}: {type(error).__name__}: {first_line(error)}"
-        for one, other in zip(found, right, strict=True):
+        for one, other in zip(outputs, right, strict=True):
             off = (one - other).abs()
             if not bool((off <= tolerance * (1 + other.abs())).all()):
                 return f"{name}: off by {float(off.max()):.2g} nats"

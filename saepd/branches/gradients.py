@@ -131,11 +131,11 @@ def gradients_at(
             positions.
     """
 
-    def run(pack: AnyPack, own: Sequence[Vectors]) -> list[OptionGradients]:
+    def run(pack: AnyPack, pack_vectors: Sequence[Vectors]) -> list[OptionGradients]:
         if isinstance(pack, Pack):
             places = _places(captured.model, pack, hook_names, positions)
-            return list(starmap(OptionGradients, pack_gradients(pack, own, *places)))
-        return [_alone(captured.model, pack, own, hook_names, positions)]
+            return list(starmap(OptionGradients, pack_gradients(pack, pack_vectors, *places)))
+        return [_alone(captured.model, pack, pack_vectors, hook_names, positions)]
 
     return _of_each_pack(captured, vectors, hook_names, positions, run, progress)
 
@@ -150,12 +150,14 @@ def scores_at(
 ) -> list[Float[Tensor, "vectors continuations"]]:
     """``log_probs`` of `gradients_at`, without gradients; arguments and errors as there."""
 
-    def run(pack: AnyPack, own: Sequence[Vectors]) -> list[Tensor]:
+    def run(pack: AnyPack, pack_vectors: Sequence[Vectors]) -> list[Tensor]:
         if isinstance(pack, Pack):
-            return pack_scores(pack, own, *_places(captured.model, pack, hook_names, positions))
+            return pack_scores(
+                pack, pack_vectors, *_places(captured.model, pack, hook_names, positions)
+            )
         with torch.inference_mode():
             [scores] = pack.scores(
-                _plan(captured.model, own[0].unsqueeze(0), hook_names, positions)
+                _plan(captured.model, pack_vectors[0].unsqueeze(0), hook_names, positions)
             )
         return [scores[1:].cpu()]
 
@@ -171,25 +173,25 @@ def _of_each_pack(
     progress: Progress | None,
 ) -> list[_Result]:
     block, _ = split_at(captured.model, hook_names)
-    found: dict[int, _Result] = {}
+    by_prompt: dict[int, _Result] = {}
     for indices, pack in captured.packs:
         if pack.texts is None:
             raise InputError("these prompts were captured without continuations: give them")
-        own = [vectors[i] for i in indices]
+        pack_vectors = [vectors[i] for i in indices]
         with using(captured.model):
             if isinstance(pack, Pack) and pack.as_copies:
-                results = run(pack, own)
+                results = run(pack, pack_vectors)
             else:
                 # Rows behind a cache have lost their gradients, and are no longer one a prompt:
                 # each prompt runs anew, alone.
                 results = []
-                for i, text, vector in zip(indices, pack.texts, own, strict=True):
+                for i, text, vector in zip(indices, pack.texts, pack_vectors, strict=True):
                     alone = ReferencePack([captured.rows[i]], [text], block, (positions,))
                     results += run(alone, [vector])
-        found.update(zip(indices, results, strict=True))
+        by_prompt.update(zip(indices, results, strict=True))
         if progress is not None:
-            progress(len(found), len(vectors))
-    return [found[i] for i in range(len(vectors))]
+            progress(len(by_prompt), len(vectors))
+    return [by_prompt[i] for i in range(len(vectors))]
 
 
 def _places(
@@ -225,11 +227,11 @@ def _alone(
     positions: str,
 ) -> OptionGradients:
     """The gradients of one prompt, from runs of whole texts, a few vectors at a time."""
-    [own], [texts] = vectors, pack.texts or [[]]
+    [prompt_vectors], [texts] = vectors, pack.texts or [[]]
     log_probs = [torch.empty(0, len(texts))]
-    gradients = [torch.empty(0, len(texts), *own.shape[1:])]
+    gradients = [torch.empty(0, len(texts), *prompt_vectors.shape[1:])]
     device = next(model.original_model.parameters()).device
-    for some in own.split(_AT_ONCE) if len(own) else ():
+    for some in prompt_vectors.split(_AT_ONCE) if len(prompt_vectors) else ():
         pushed = some.detach().to(device).unsqueeze(0).requires_grad_()
         [scores] = pack.scores(_plan(model, pushed, hook_names, positions))
         log_probs.append(scores[1:].detach().cpu())

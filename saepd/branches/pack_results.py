@@ -45,7 +45,7 @@ def next_tokens(
         InputError: a direction edits what has already run.
     """
     log_probs = list(pack.log_probs(plan).cpu())
-    _warn_of_broken(plan, indices, rows, None, [own[:, 0] for own in log_probs])
+    _warn_of_broken(plan, indices, rows, None, [of_prompt[:, 0] for of_prompt in log_probs])
     return log_probs
 
 
@@ -59,11 +59,11 @@ def scores(
     """
     if pack.texts is None:
         raise InputError("these prompts were captured without continuations: give them")
-    found = [own.cpu() for own in pack.scores(plan)]
-    _warn_of_broken(plan, indices, rows, pack.texts, found)
+    log_probs = [of_prompt.cpu() for of_prompt in pack.scores(plan)]
+    _warn_of_broken(plan, indices, rows, pack.texts, log_probs)
     return [
-        Scores(own, [len(text) for text in texts])
-        for own, texts in zip(found, pack.texts, strict=True)
+        Scores(of_prompt, [len(text) for text in texts])
+        for of_prompt, texts in zip(log_probs, pack.texts, strict=True)
     ]
 
 

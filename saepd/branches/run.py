@@ -121,7 +121,7 @@ def score_tokens(
         InputError: a direction that does not fit, or a text that the context has no room for.
     """
     plan = make_plan(model, directions)
-    check_lengths(model, rows, room=[max(map(len, own)) for own in texts])
+    check_lengths(model, rows, room=[max(map(len, of_prompt)) for of_prompt in texts])
     return _run_once(plan, rows, texts, scores)
 
 
@@ -137,13 +137,13 @@ def _run_once(
 
     def run(indices: list[int]) -> Sequence[_Result]:
         chosen = [rows[i] for i in indices]
-        own = None if texts is None else [texts[i] for i in indices]
+        its_texts = None if texts is None else [texts[i] for i in indices]
         with using(plan.model), torch.inference_mode():
-            kind = ReferencePack if reference else pack_kind(plan.model, longest(chosen, own))
+            kind = ReferencePack if reference else pack_kind(plan.model, longest(chosen, its_texts))
             pack = kind.capture(
                 plan.model,
                 chosen,
-                own,
+                its_texts,
                 plan.first_wide_block,
                 plan.specs,
                 n_branches=plan.n_branches,
