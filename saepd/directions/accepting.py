@@ -30,9 +30,9 @@ def as_directions(given: Directions) -> list[Direction]:
     """
     if isinstance(given, Direction):
         return [given]
-    found = getattr(given, "directions", given)
+    directions = getattr(given, "directions", given)
     listed: list[Direction] = []
-    for one in found if isinstance(found, Sequence) else [found]:
+    for one in directions if isinstance(directions, Sequence) else [directions]:
         if not isinstance(one, Direction):
             raise InputError(
                 f"directions are expected, and {type(one).__name__} was found: give a Direction, a "
@@ -48,10 +48,10 @@ def as_branches(given: Branches) -> list[list[Direction]]:
     Raises:
         InputError: what is given is not made of directions, or a branch has none.
     """
-    found = getattr(given, "directions", given)
-    if isinstance(found, Direction) or not isinstance(found, Sequence):
-        return [as_directions(found)]
-    branches = [as_directions(branch) for branch in found]
+    directions = getattr(given, "directions", given)
+    if isinstance(directions, Direction) or not isinstance(directions, Sequence):
+        return [as_directions(directions)]
+    branches = [as_directions(branch) for branch in directions]
     if not all(branches):
         raise InputError("a branch has no directions: give it at least one")
     return branches

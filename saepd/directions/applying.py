@@ -32,9 +32,9 @@ def check_fits(model: TransformerBridge, directions: Sequence[Direction]) -> Non
     for direction in (part for one in directions for part in one.parts):
         where = f"direction {direction.perspective!r}"
         check_site(model, direction.hook_name, where)
-        own = direction.edit.width
-        if own != width:
-            raise InputError(f"{where} has width {own}, but the model's residual has {width}")
+        its_width = direction.edit.width
+        if its_width != width:
+            raise InputError(f"{where} has width {its_width}, but the model's residual has {width}")
         check_there(model, direction.reads, where)
         if direction.gate is not None:
             check_there(model, direction.gate.hook_name, f"the gate of {where}")

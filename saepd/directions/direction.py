@@ -136,14 +136,14 @@ class Direction:
         """
         rows = []
         for part in self.parts:
-            told = {
+            shared = {
                 "perspective": part.perspective,
                 "hook_name": part.hook_name,
                 "positions": part.positions,
                 "coefficient": part.coefficient,
             }
             latents = part._latents() or [(None, None)]
-            rows += [{**told, "latent": i, "value": value} for i, value in latents]
+            rows += [{**shared, "latent": i, "value": value} for i, value in latents]
         return as_frame(rows)
 
     def _latents(self) -> list[tuple[int | None, float | None]]:

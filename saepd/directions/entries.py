@@ -130,8 +130,8 @@ def _edit_numbers(edit: Edit) -> dict[str, Tensor]:
     if isinstance(edit, AddVector):
         return {"vector": edit.vector}
     if isinstance(edit, EditLatents):
-        found = {"latents": edit.latents, "values": edit.values}
-        return {name: value for name, value in found.items() if value is not None}
+        numbers = {"latents": edit.latents, "values": edit.values}
+        return {name: value for name, value in numbers.items() if value is not None}
     return {}
 
 
@@ -145,5 +145,5 @@ def _units(edit: Edit) -> str:
     """What the numbers of an edit are numbers of."""
     if isinstance(edit, AddVector):
         return "residual units"
-    own = {"add": "SAE activation units", "clamp": "SAE activation units", "scale": "factor"}
-    return own.get(_mode(edit), "none")
+    units = {"add": "SAE activation units", "clamp": "SAE activation units", "scale": "factor"}
+    return units.get(_mode(edit), "none")

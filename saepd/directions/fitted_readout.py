@@ -83,7 +83,7 @@ class FittedReadout:
         if (
             not isinstance(config, dict)
             or config.keys() != {one.name for one in fields(ReadoutConfig)}
-            or any(type(config[name]) is not type(own) for name, own in default.items())
+            or any(type(config[name]) is not type(expected) for name, expected in default.items())
         ):
             raise InputError(f"a readout's config is {shortened(config)}: it is no ReadoutConfig")
         for name in ("base", "own"):

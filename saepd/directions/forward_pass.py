@@ -128,8 +128,8 @@ def _own_pass(tokens: Tensor, mask: Tensor | None, past: int, tokenizer: Any) ->
     """A forward pass of one's own: what is given at once is the prompt."""
     n = tokens.shape[1]
     attention = _guess_attention(tokens, tokenizer) if mask is None else mask
-    own = attention[:, -n:].long()
-    real = torch.cat([attention.new_ones(len(tokens), past), own], 1)
+    token_attention = attention[:, -n:].long()
+    real = torch.cat([attention.new_ones(len(tokens), past), token_attention], 1)
     if attention.shape[1] == past + n:
         real = attention
     return ForwardPass(
@@ -137,7 +137,7 @@ def _own_pass(tokens: Tensor, mask: Tensor | None, past: int, tokenizer: Any) ->
         real.bool(),
         past,
         prompt=None if past else tokens,
-        prompt_attention=own,
+        prompt_attention=token_attention,
         boundary=0 if past else n,
         is_chunk=bool(past) and n > 1,
     )

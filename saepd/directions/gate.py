@@ -242,7 +242,7 @@ def read_amounts(
     most = max(map(_bytes_per_token, gates))
     by_row = read_site(model, sites, rows, collect, collected_bytes=most)
     device = next(model.original_model.parameters()).device
-    amounts = [torch.stack(own).to(device) for own in zip(*by_row, strict=True)]
-    if not all(bool(own.isfinite().all()) for own in amounts):
+    amounts = [torch.stack(of_gate).to(device) for of_gate in zip(*by_row, strict=True)]
+    if not all(bool(of_gate.isfinite().all()) for of_gate in amounts):
         raise InputError("a gate reads what is not a number in some prompt: use float32")
     return dict(zip(gates, amounts, strict=True))

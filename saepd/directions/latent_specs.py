@@ -36,7 +36,7 @@ def parse_latents(texts: Sequence[str], mode: EditMode) -> list[LatentSpec]:
         InputError: a text that is none of these, a value that is no number, is missing or is not
             asked for, or a latent that is named twice.
     """
-    found: list[LatentSpec] = []
+    specs: list[LatentSpec] = []
     for text in texts:
         match = _LATENT.fullmatch(text)
         if match is None:
@@ -47,10 +47,10 @@ def parse_latents(texts: Sequence[str], mode: EditMode) -> list[LatentSpec]:
         block, latent = match["block"], int(match["latent"])
         value = _value(text, match["value"], mode)
         spec = LatentSpec(None if block is None else int(block), latent, value)
-        if any((other.block, other.latent) == (spec.block, latent) for other in found):
+        if any((other.block, other.latent) == (spec.block, latent) for other in specs):
             raise InputError(f"latent {text.partition('=')[0]} is named twice: give it once")
-        found.append(spec)
-    return found
+        specs.append(spec)
+    return specs
 
 
 def _value(text: str, value: str | None, mode: EditMode) -> float | None:

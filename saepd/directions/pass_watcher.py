@@ -201,7 +201,9 @@ class PassWatcher:
             copies = len(now.tokens) // len(running.prompt)
             if running.amounts is None:
                 running.amounts = self._amounts(now, copies)
-            now.amounts = {g: own.repeat_interleave(copies) for g, own in running.amounts.items()}
+            now.amounts = {
+                g: amount.repeat_interleave(copies) for g, amount in running.amounts.items()
+            }
         elif now.prompt is not None:
             now.amounts = self._amounts(now, 1)
         else:

@@ -102,18 +102,18 @@ def save_to_disk(
             whole.append(entry_of(part) | {"lineage": stories[part]})
         entries.append(whole[0] | {"also": whole[1:]})
     payload = save(tensors)
-    told = {
+    story = {
         "format": STORY_FORMAT,
         "sha256": _sha256(payload),
         "directions": entries,
         "verdict": None if verdict is None else _as_json(dict(verdict), "the verdict"),
     }
-    text = json.dumps(told, indent=1, allow_nan=False)
+    text = json.dumps(story, indent=1, allow_nan=False)
     folder = Path(folder)
     _finish_saving(folder)
     # The JSON says which numbers are its own. Until they have their place, they wait under a name
     # of their own, so that at any moment the old pair or the new one can be read.
-    waiting = _waiting(folder, told["sha256"])
+    waiting = _waiting(folder, story["sha256"])
     write_atomically(waiting, payload)
     write_atomically(folder / CONFIG_FILE, text.encode())
     _finish_saving(folder)
@@ -152,14 +152,14 @@ def load_from_disk(
         parts: list[Direction] = []
         # The first is the whole one, which holds the others.
         further = entry.get("also", [])
-        for j, own in reversed([*enumerate((entry, *further))]):
+        for j, part in reversed([*enumerate((entry, *further))]):
             numbers = {name: tensors.get(f"{site_key(i, j)}.{name}") for name in NUMBERS}
             its_sae = None
-            if numbers["vector"] is None or (own.get("gate") or {}).get("reads") == "latents":
-                its_sae = _sae_of(where, folder, own["lineage"], known, model, load=sae is None)
+            if numbers["vector"] is None or (part.get("gate") or {}).get("reads") == "latents":
+                its_sae = _sae_of(where, folder, part["lineage"], known, model, load=sae is None)
             try:
                 parts.append(
-                    direction_of(own, numbers, its_sae, tuple(parts[::-1]) if not j else ())
+                    direction_of(part, numbers, its_sae, tuple(parts[::-1]) if not j else ())
                 )
             except InputError as error:
                 raise InputError(f"{where} is damaged: {error}") from error
@@ -179,21 +179,21 @@ def _stories(
     Those of what directions do at further sites are among them.
     """
     every = [part for direction in directions for part in (direction, *direction.also)]
-    told = {id(sae): made_with(model, sae) for part in every for sae in _saes(part)}
+    by_sae = {id(sae): made_with(model, sae) for part in every for sae in _saes(part)}
     plain = made_with(model, None)
     stories = {}
     for whole, part in ((d, part) for d in directions for part in (d, *d.also)):
-        own = [told[id(sae)] for sae in _saes(part)]
-        if len({one["sae_fingerprint"] for one in own}) > 1:
+        of_part = [by_sae[id(sae)] for sae in _saes(part)]
+        if len({one["sae_fingerprint"] for one in of_part}) > 1:
             raise InputError(
-                f"direction {part.perspective!r} writes latents of {own[0]['sae']}, and its gate "
-                f"reads those of {own[1]['sae']}: a folder holds one SAE for each site of a "
-                "direction, the first site's being the gate's as well"
+                f"direction {part.perspective!r} writes latents of {of_part[0]['sae']}, and "
+                f"its gate reads those of {of_part[1]['sae']}: a folder holds one SAE for each "
+                "site of a direction, the first site's being the gate's as well"
             )
-        made = own[0] if own else plain
+        shown = of_part[0] if of_part else plain
         known = part.lineage if part is whole else {**_of_model(whole.lineage), **part.lineage}
-        loading = {**known.get("loading", {}), **made["loading"]}
-        story = {**known, **made, "loading": loading}
+        loading = {**known.get("loading", {}), **shown["loading"]}
+        story = {**known, **shown, "loading": loading}
         stories[part] = _as_json(story, f"direction {part.perspective!r}: its lineage")
     if len({story.get("model_fingerprint") for story in stories.values()} - {None}) > 1:
         raise InputError(
@@ -206,15 +206,18 @@ def _stories(
 def _of_model(lineage: dict[str, Any]) -> dict[str, Any]:
     """What a lineage says of the model, which is that of a direction's further sites as well."""
     loading = lineage.get("loading", {})
-    found = {name: lineage[name] for name in _MODEL if name in lineage}
-    return {**found, "loading": {name: own for name, own in loading.items() if name not in _SAE}}
+    of_model = {name: lineage[name] for name in _MODEL if name in lineage}
+    return {
+        **of_model,
+        "loading": {name: value for name, value in loading.items() if name not in _SAE},
+    }
 
 
 def _saes(direction: Direction) -> list[SAE[Any]]:
     """The dictionaries that a direction writes with, or that its gate reads with."""
     edit, gate = direction.edit, direction.gate
-    found = [None if isinstance(edit, AddVector) else edit.sae, gate.sae if gate else None]
-    return [sae for sae in found if sae is not None]
+    saes = [None if isinstance(edit, AddVector) else edit.sae, gate.sae if gate else None]
+    return [sae for sae in saes if sae is not None]
 
 
 def _as_json(value: dict[str, Any], what: str) -> dict[str, Any]:
@@ -285,13 +288,13 @@ def _sae_of(
             raise InputError(
                 f"{where} is made of SAE latents, and does not say where from: load its SAE, {name}"
             )
-        found = load_sae(config.sae_source, config.sae_id, model=model, any_model=config.any_model)
-        if (sae_fingerprint(found), sae_hook_name(found)) != key:
+        sae = load_sae(config.sae_source, config.sae_id, model=model, any_model=config.any_model)
+        if (sae_fingerprint(sae), sae_hook_name(sae)) != key:
             raise InputError(
                 f"{where} was made with another SAE than there is now where its own was: load its "
                 f"SAE, {name}"
             )
-        known[key] = found
+        known[key] = sae
     return known[key]
 
 
