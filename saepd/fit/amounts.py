@@ -126,9 +126,9 @@ class GateLearner:
             pair, amount = (question, name), amounts[question, name]
             if pair not in effects:
                 at_nothing = centred(self.first[question, None]) @ self.written.vectors[name]
-                own = moved[pair] - moved[pair].mean() if pair in moved else 0 * at_nothing
-                more = slope(at_nothing, amount, own)
-                offset = own - (amount - self.written.start) * more
+                shift = moved[pair] - moved[pair].mean() if pair in moved else 0 * at_nothing
+                more = slope(at_nothing, amount, shift)
+                offset = shift - (amount - self.written.start) * more
                 effects[pair] = (np.outer(more, self.readings[question]), offset)
             rows.append(Row(question, name, readout[question], *effects[pair], target))
         return rows
@@ -166,10 +166,10 @@ class GateLearner:
         for number in range(MAX_ROUNDS):
             parts = penalties.fit(rows)
             run = partial(self._run, parts, next(iter(penalties.weights)))
-            (loss, (tried, moved)), agrees = line_search(run, float(losses(rows, parts).mean()))
+            (loss, (shrunk, moved)), agrees = line_search(run, float(losses(rows, parts).mean()))
             if loss > least - ENOUGH:
                 break
-            best, least = tried, loss
+            best, least = shrunk, loss
             if number + 1 == MAX_ROUNDS or agrees:
                 break
             rows = self.rows(self.amounts(best), moved)
@@ -179,16 +179,18 @@ class GateLearner:
         self, parts: Mapping[str, Part], ridge: Ridge, shares: Sequence[float]
     ) -> list[tuple[float, tuple[dict[str, Part], dict[Pair, OptionValues]]]]:
         """Loss in nats where shares of what readings add are written, with parts and effects."""
-        moved = self.asked.moved(*(self.vectors(self.amounts(parts, share)) for share in shares))
+        moved_by_share = self.asked.moved(
+            *(self.vectors(self.amounts(parts, share)) for share in shares)
+        )
         real = []
-        for share, own in zip(shares, moved, strict=True):
-            plain = real_rows(self.asked, own, self.readout_features())
+        for share, moved in zip(shares, moved_by_share, strict=True):
+            plain = real_rows(self.asked, moved, self.readout_features())
             readouts = fit_readouts(plain, ridge)
             shrunk = {
                 name: Part(readouts[name].readout, share * part.values)
                 for name, part in parts.items()
             }
-            real.append((float(losses(plain, readouts).mean()), (shrunk, own)))
+            real.append((float(losses(plain, readouts).mean()), (shrunk, moved)))
         return real
 
     def readout_features(self) -> ReadoutFeatures:
@@ -197,7 +199,7 @@ class GateLearner:
             return self.asked.readout_features()
         # What is left out weighs nothing: its weight stays at zero.
         n = self.asked.n_positions
-        return {q: option_features(0 * own, n) for q, own in self.asked.scores.items()}
+        return {q: option_features(0 * scores, n) for q, scores in self.asked.scores.items()}
 
 
 def slope(at_nothing: OptionValues, amount: float, moved: OptionValues) -> OptionValues:

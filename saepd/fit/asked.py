@@ -99,8 +99,8 @@ class Asked:
         """
         if not self.readers:
             raise InputError("this feedback was asked without a reader: gates need one")
-        found = self.captured.readings(self.readers[0]).double().numpy()
-        return dict(zip(self.scores, found, strict=True))
+        readings = self.captured.readings(self.readers[0]).double().numpy()
+        return dict(zip(self.scores, readings, strict=True))
 
     @property
     def model(self) -> TransformerBridge:
@@ -132,7 +132,7 @@ class Asked:
 
     def readout_features(self) -> ReadoutFeatures:
         """Question -> what the readout makes of its scores; see `option_features`."""
-        return {q: option_features(own, self.n_positions) for q, own in self.scores.items()}
+        return {q: option_features(scores, self.n_positions) for q, scores in self.scores.items()}
 
     def pairs(self, vectors: Mapping[str, Vector]) -> dict[Pair, Vector]:
         """Each perspective's vector, for every question that it answered."""
@@ -156,23 +156,23 @@ class Asked:
             report: Told how many questions are done, and of how many.
         """
         runs, place = self._placed([vectors])
-        found = gradients_at(
+        option_gradients = gradients_at(
             self.captured, runs, self.hook_names, positions=self.positions, progress=report
         )
-        by_question = dict(zip(self.scores, found, strict=True))
+        by_question = dict(zip(self.scores, option_gradients, strict=True))
         effects: dict[Pair, Effect] = {}
         for (_, pair), index in place.items():
             log_probs, gradients = by_question[pair[0]]
             moved = log_probs[index].double().numpy() - self.scores[pair[0]]
-            own = gradients[index].flatten(1).double().numpy()
-            effects[pair] = Effect(vectors[pair], moved, own)
+            slopes = gradients[index].flatten(1).double().numpy()
+            effects[pair] = Effect(vectors[pair], moved, slopes)
         return effects
 
     def moved(self, *vectors: Mapping[Pair, Vector]) -> list[dict[Pair, OptionValues]]:
         """``moved`` of `effects`, without gradients, for several sets of vectors in one pass."""
         runs, place = self._placed(vectors)
-        found = scores_at(self.captured, runs, self.hook_names, positions=self.positions)
-        by_question = dict(zip(self.scores, found, strict=True))
+        log_probs = scores_at(self.captured, runs, self.hook_names, positions=self.positions)
+        by_question = dict(zip(self.scores, log_probs, strict=True))
         moved: list[dict[Pair, OptionValues]] = [{} for _ in vectors]
         for (number, pair), index in place.items():
             scores = by_question[pair[0]][index].double().numpy()
@@ -183,14 +183,18 @@ class Asked:
         self, sets: Sequence[Mapping[Pair, Vector]]
     ) -> tuple[list[Float[Tensor, "vectors sites d_model"]], dict[tuple[int, Pair], int]]:
         """The vectors of each question, and which of them each set's pairs have."""
-        found: dict[str, list[Vector]] = {question: [] for question in self.scores}
+        by_question: dict[str, list[Vector]] = {question: [] for question in self.scores}
         place: dict[tuple[int, Pair], int] = {}
         for number, vectors in enumerate(sets):
             for pair, vector in vectors.items():
-                place[number, pair] = len(found[pair[0]])
-                found[pair[0]].append(vector)
+                place[number, pair] = len(by_question[pair[0]])
+                by_question[pair[0]].append(vector)
         shape = (-1, len(self.hook_names), int(self.model.cfg.d_model))
-        return [torch.from_numpy(np.reshape(own, shape)).float() for own in found.values()], place
+        runs = [
+            torch.from_numpy(np.reshape(of_question, shape)).float()
+            for of_question in by_question.values()
+        ]
+        return runs, place
 
 
 def ask(
@@ -250,11 +254,11 @@ def ask(
         progress=partial(report, "running questions"),
     )
     scores = {
-        id_: own.log_probs[0].double().numpy()
-        for id_, own in zip(items, captured.score_continuations([]), strict=True)
+        id_: scored.log_probs[0].double().numpy()
+        for id_, scored in zip(items, captured.score_continuations([]), strict=True)
     }
-    for id_, own in scores.items():
-        if not np.isfinite(own).all():
+    for id_, log_probs in scores.items():
+        if not np.isfinite(log_probs).all():
             raise InputError(
                 f"item {id_!r}: the model gives an option no probability: leave the item out"
             )

@@ -93,7 +93,7 @@ def _largest(
     finer = [[c * step**i for i in range(_REFINED + 1)] for c in low]
     n_finer = _within(model, branches, finer, budget, prompts)
     # The first of the finer ones was within the budget a moment ago.
-    return [tried[max(1, n) - 1] for tried, n in zip(finer, n_finer, strict=True)]
+    return [factors[max(1, n) - 1] for factors, n in zip(finer, n_finer, strict=True)]
 
 
 def _within(
@@ -106,10 +106,10 @@ def _within(
     """For each branch, how many of its factors in a row keep within the budget."""
     scaled = [
         [factor * direction for direction in together]
-        for together, tried in zip(branches, factors, strict=True)
-        for factor in tried
+        for together, its_factors in zip(branches, factors, strict=True)
+        for factor in its_factors
     ]
     # Written so that NaN, which half precision overflows to, is over the budget too.
     over = ~(kl_to_base(branch(model, prompts, scaled)) <= budget)
-    groups = over.split([len(tried) for tried in factors])
+    groups = over.split(list(map(len, factors)))
     return [int(g.int().argmax()) if bool(g.any()) else len(g) for g in groups]

@@ -64,7 +64,7 @@ def _least(
     def loss(fit: Callable[[Sequence[Row]], Mapping[str, Part]]) -> float:
         return float(np.nanmean(foretold(rows, parts, fitted_without(rows, parts, fit))))
 
-    ridges = [Ridge(shared=own) for own in config.shared]
+    ridges = [Ridge(shared=shared) for shared in config.shared]
     ridge = min(ridges, key=lambda one: loss(partial(fit_everybodys, ridge=one)))
     ridges = [replace(ridge, own=own) for own in config.own]
     ridge = min(ridges, key=lambda one: loss(partial(fit_both, ridge=one, size=size)))
@@ -87,11 +87,11 @@ def effects_at(around: Around, sites: Sequence[int], n_sites: int) -> Around:
 
 def _at(rows: Sequence[Row], sites: Sequence[int], n_sites: int) -> list[Row]:
     """Rows with their effects at some sites, those of one question as one array."""
-    found: dict[int, Float[np.ndarray, "options units"]] = {}
+    effects: dict[int, Float[np.ndarray, "options units"]] = {}
     for row in rows:
-        if id(row.effects) not in found:
-            found[id(row.effects)] = _part(row.effects, sites, n_sites)
-    return [replace(row, effects=found[id(row.effects)]) for row in rows]
+        if id(row.effects) not in effects:
+            effects[id(row.effects)] = _part(row.effects, sites, n_sites)
+    return [replace(row, effects=effects[id(row.effects)]) for row in rows]
 
 
 def _part(

@@ -123,9 +123,9 @@ def learn_condition(
 def _texts(
     steered: Sequence[str], others: Sequence[str]
 ) -> tuple[list[str], Bool[np.ndarray, " texts"]]:
-    for name, own in (("to steer", steered), ("to leave alone", others)):
-        if isinstance(own, str) or len(set(own)) < FEWEST:
-            given = "one text" if isinstance(own, str) else f"{len(set(own))}"
+    for name, texts in (("to steer", steered), ("to leave alone", others)):
+        if isinstance(texts, str) or len(set(texts)) < FEWEST:
+            given = "one text" if isinstance(texts, str) else f"{len(set(texts))}"
             raise InputError(
                 f"a condition is learned from at least {FEWEST} texts of each kind, and those "
                 f"{name} are {given}: give a list of more"

@@ -36,9 +36,9 @@ def gains(
     return mean(gained[chosen], draw_weights(wordings, seed=0))
 
 
-def is_gain(found: Float[np.ndarray, " draws"]) -> bool:
+def is_gain(gained: Float[np.ndarray, " draws"]) -> bool:
     """Whether the first of the gains is more than their standard error, and worth having."""
-    return len(found) > 1 and bool(found[0] > max(found[1:].std(), _WORTH))
+    return len(gained) > 1 and bool(gained[0] > max(gained[1:].std(), _WORTH))
 
 
 def first_as_good(
@@ -52,9 +52,9 @@ def first_as_good(
         than: Losses that it must be a gain over too; where none is, it is the best.
     """
     best = min(losses, key=lambda ridge: float(np.nanmean(losses[ridge])))
-    for ridge, own in losses.items():
-        lost = gains(asked, own - losses[best])
+    for ridge, its_losses in losses.items():
+        lost = gains(asked, its_losses - losses[best])
         is_as_good = len(lost) < 2 or lost[0] <= lost[1:].std()
-        if is_as_good and (than is None or is_gain(gains(asked, than - own))):
+        if is_as_good and (than is None or is_gain(gains(asked, than - its_losses))):
             return ridge
     return best

@@ -112,8 +112,8 @@ def learn_gates(
     mean = seen.mean(0)
     # A ridge over all readings never leaves the span of those it is fitted on, so it is the same
     # fit, and a small one, in coordinates of that span.
-    axes = orth(np.stack([own - mean for own in readings.values()]).T)
-    around_mean = {q: (own - mean) @ axes for q, own in readings.items()}
+    axes = orth(np.stack([reading - mean for reading in readings.values()]).T)
+    around_mean = {q: (reading - mean) @ axes for q, reading in readings.items()}
     learner = GateLearner(asked, around_mean, written, first)
     rows = learner.rows(dict.fromkeys(learner.pairs, written.start), written.moved)
     penalties, fits = learner.cross_validate(rows, ridge, parts)
@@ -124,9 +124,9 @@ def learn_gates(
     amounts = learner.amounts(learned)
     limits = {}
     for name in learned:
-        own = [amount for (_, other), amount in amounts.items() if other == name]
-        room = _MARGIN * (max(own) - min(own))
-        limits[name] = (min(own) - room, max(own) + room)
+        its_amounts = [amount for (_, other), amount in amounts.items() if other == name]
+        room = _MARGIN * (max(its_amounts) - min(its_amounts))
+        limits[name] = (min(its_amounts) - room, max(its_amounts) + room)
     return LearnedGates(
         written=written,
         mean=mean,

@@ -61,17 +61,17 @@ def learn_gated(
         report: Told what is being done.
     """
     asked, ridge, solution = learned.asked, learned.ridge, learned.solutions[kind]
-    found = []
+    candidates = []
     if same_options:
-        found.append(contrast_gates(asked, learned.around, ridge, n_folds, report))
+        candidates.append(contrast_gates(asked, learned.around, ridge, n_folds, report))
     if any(vector.any() for vector in solution.vectors.values()):
         written = Written(solution.vectors, 1.0, solution.moved)
         parts = folds(asked, n_folds)
-        found.append(learn_gates(asked, written, learned.around, ridge, parts, report))
-    if not found:
+        candidates.append(learn_gates(asked, written, learned.around, ridge, parts, report))
+    if not candidates:
         return None
     without = learned.losses[kind] if solution.supported else learned.unsteered
-    best = min(found, key=lambda gates: float(np.nanmean(gates.losses)))
+    best = min(candidates, key=lambda gates: float(np.nanmean(gates.losses)))
     gained = gains(asked, without - best.losses)
     return Gated(best, is_gain(gained))
 
@@ -102,16 +102,16 @@ def with_gates(
         gates: What was learned.
         sae: The dictionary that gates read with, of the lowest site.
     """
-    found = []
+    gated = []
     for direction in directions:
         name = direction.perspective
         if not gates.written.start:
             edit, *further = added(gates.written.vectors[name], len(direction.parts))
             also = zip(direction.also, further, strict=True)
-            also = tuple(replace(part, edit=own) for part, own in also)
+            also = tuple(replace(part, edit=further_edit) for part, further_edit in also)
             direction = replace(direction, edit=edit, also=also)
         assert direction.readout is not None
         readout = replace(direction.readout, own=gates.readout[name])
         gate = gates.gate(name, sae_hook_name(sae), sae)
-        found.append(replace(direction, gate=gate, readout=readout))
-    return found
+        gated.append(replace(direction, gate=gate, readout=readout))
+    return gated

@@ -70,9 +70,9 @@ def real_rows(
     readout = readout or asked.readout_features()
     rows = []
     for question, name, target in asked.answers:
-        own = moved[question, name] if (question, name) in moved else moved[question, None]
+        shift = moved[question, name] if (question, name) in moved else moved[question, None]
         nothing = np.zeros((len(target), 0))
-        rows.append(Row(question, name, readout[question], nothing, own - own.mean(), target))
+        rows.append(Row(question, name, readout[question], nothing, shift - shift.mean(), target))
     return rows
 
 
@@ -94,10 +94,10 @@ def learn_shared(asked: Asked, ridge: Ridge, size: float, first: Around, report:
 
         def run(steps: Sequence[float], there: Vector = there) -> list[tuple[float, Vector]]:
             vectors = [step * there for step in steps]
-            moved = asked.moved(*(asked.everywhere(vector) for vector in vectors))
+            moved_by_step = asked.moved(*(asked.everywhere(vector) for vector in vectors))
             return [
-                (_read(real_rows(asked, own), ridge) + penalty_of(vector, ridge, size), vector)
-                for own, vector in zip(moved, vectors, strict=True)
+                (_read(real_rows(asked, moved), ridge) + penalty_of(vector, ridge, size), vector)
+                for moved, vector in zip(moved_by_step, vectors, strict=True)
             ]
 
         (loss, vector), agrees = line_search(run, foretold)
@@ -126,32 +126,32 @@ def learn_own(
     """
     ridge = learner.ridge
     rows = linear_rows(asked, around)
-    found = learner.fit(kind, rows)
-    best, best_moved, least = found, {}, np.inf
+    fitted = learner.fit(kind, rows)
+    best, best_moved, least = fitted, {}, np.inf
     for number in range(MAX_ROUNDS):
         as_written = [
             row
             for name, mine in by_perspective(rows).items()
-            for row in written(mine, found.vectors[name])
+            for row in written(mine, fitted.vectors[name])
         ]
 
         def run(
-            steps: Sequence[float], found: Candidates = found
+            steps: Sequence[float], fitted: Candidates = fitted
         ) -> list[tuple[float, tuple[Candidates, dict[Pair, OptionValues]]]]:
-            tried = [found.shrunk(step) for step in steps]
-            moved = asked.moved(*(asked.pairs(own.vectors) for own in tried))
+            shrunk = [fitted.shrunk(step) for step in steps]
+            moved_by_step = asked.moved(*(asked.pairs(candidates.vectors) for candidates in shrunk))
             return [
-                (_read(real_rows(asked, own), ridge), (candidates, own))
-                for own, candidates in zip(moved, tried, strict=True)
+                (_read(real_rows(asked, moved), ridge), (candidates, moved))
+                for moved, candidates in zip(moved_by_step, shrunk, strict=True)
             ]
 
-        (loss, (tried, moved)), agrees = line_search(run, _read(as_written, ridge))
+        (loss, (candidates, moved)), agrees = line_search(run, _read(as_written, ridge))
         if loss < least or not best_moved:
-            best, best_moved, least = tried, moved, loss
+            best, best_moved, least = candidates, moved, loss
         if agrees or number + 1 == MAX_ROUNDS or ridge.own is None:
             break
         rows = linear_rows(asked, _effects(asked, asked.pairs(best.vectors), report))
-        found = learner.fit(kind, rows)
+        fitted = learner.fit(kind, rows)
     return best, best_moved
 
 
@@ -171,7 +171,7 @@ def line_search(
     [whole] = run((_WHOLE,))
     if abs(whole[0] - foretold) < ENOUGH:
         return whole, True
-    return min([whole, *run(_SHORTER)], key=lambda tried: tried[0]), False
+    return min([whole, *run(_SHORTER)], key=lambda outcome: outcome[0]), False
 
 
 def _read(rows: Sequence[Row], ridge: Ridge) -> float:

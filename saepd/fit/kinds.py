@@ -117,8 +117,8 @@ class LearnedKinds:
 
     def gain_of(self, losses: Losses, perspective: str | None = None) -> Interval | None:
         """The same of answers with other losses."""
-        found = gains(self.asked, self.unsteered - losses, perspective)
-        return interval(found) if len(found) else None
+        gained = gains(self.asked, self.unsteered - losses, perspective)
+        return interval(gained) if len(gained) else None
 
 
 def learn_kinds(
@@ -156,14 +156,14 @@ def learn_kinds(
     tried: dict[str, float] = {}
 
     def loss_of(ridge: Ridge, seen: Sequence[Row], fit: _Fit) -> Losses:
-        found = foretold(seen, parts, fitted_without(seen, parts, partial(fit, ridge=ridge)))
-        tried[str(ridge)] = float(np.nanmean(found))
-        return found
+        held_out = foretold(seen, parts, fitted_without(seen, parts, partial(fit, ridge=ridge)))
+        tried[str(ridge)] = float(np.nanmean(held_out))
+        return held_out
 
     def best(ridges: Iterable[Ridge], seen: Sequence[Row], fit: _Fit) -> Ridge:
         """The penalties under which answers to questions not seen are foretold best."""
-        found = {ridge: np.nanmean(loss_of(ridge, seen, fit)) for ridge in ridges}
-        return min(found, key=lambda ridge: found[ridge])
+        mean_losses = {ridge: np.nanmean(loss_of(ridge, seen, fit)) for ridge in ridges}
+        return min(mean_losses, key=lambda ridge: mean_losses[ridge])
 
     def first_good(
         ridges: Iterable[Ridge], seen: Sequence[Row], fit: _Fit, than: Losses | None = None
@@ -199,15 +199,15 @@ def learn_kinds(
     settings, some = {}, some_answers(asked, parts, _CONTROLLED)
 
     def controlled(vectors: Mapping[str, Vector]) -> dict[Pair, Vector]:
-        return {pair: own for pair, own in asked.pairs(vectors).items() if pair in some}
+        return {pair: vector for pair, vector in asked.pairs(vectors).items() if pair in some}
 
     for kind in (*kinds, *controls):
         fits = [learner.fit(kind, [r for r in rows if r.question not in part]) for part in parts]
         runs = asked.pairs if kind in kinds else controlled
-        settings[kind] = [(found.parts, runs(found.vectors)) for found in fits]
+        settings[kind] = [(candidates.parts, runs(candidates.vectors)) for candidates in fits]
         if kind == kinds[0]:
             settings["another's"] = [
-                (found.parts, controlled(_anothers(found.vectors))) for found in fits
+                (candidates.parts, controlled(_anothers(candidates.vectors))) for candidates in fits
             ]
     report("running what was learned without some of the questions", 0, 1)
     losses = really_foretold(asked, parts, settings)
@@ -220,10 +220,12 @@ def learn_kinds(
             nothing = dict.fromkeys(readouts, np.zeros(asked.width))
             solutions[kind] = Solution(None, nothing, {}, readouts, supported)
             continue
-        found, moved = learn_own(asked, learner, kind, around, report)
+        candidates, moved = learn_own(asked, learner, kind, around, report)
         as_run = fit_readouts(real_rows(asked, moved), ridge)
         readouts = {name: part.readout for name, part in as_run.items()}
-        solutions[kind] = Solution(found.latents, found.vectors, moved, readouts, supported)
+        solutions[kind] = Solution(
+            candidates.latents, candidates.vectors, moved, readouts, supported
+        )
     base = fit_readout(plain, ridge).readout
     return LearnedKinds(asked, dictionary, first, base, ridge, solutions, unsteered, losses, tried)
 

@@ -50,8 +50,8 @@ class LearnedFit:
     learned: LearnedKinds = field(repr=False)
 
     def __repr__(self) -> str:
-        told = [f"{d.perspective!r}" for d in self.directions]
-        return f"LearnedFit({shortlist(told)}; {self.verdict})"
+        names = [f"{d.perspective!r}" for d in self.directions]
+        return f"LearnedFit({shortlist(names)}; {self.verdict})"
 
     def _repr_html_(self) -> str:
         return self.verdict._repr_html_()
@@ -126,9 +126,9 @@ def learn_directions(
         directions = with_gates(directions, gates.gates, saes[0])
     directions = scaled_to_config(model, directions, config.direction)
     report("measuring side effects", 0, 1)
-    found = verdict(model, learned, directions, gates)
+    fit = LearnedFit(directions, verdict(model, learned, directions, gates), learned)
     report("done", 1, 1)
-    return LearnedFit(directions, found, learned)
+    return fit
 
 
 def readers_of(saes: Sequence[SAE[Any]]) -> list[Reader]:

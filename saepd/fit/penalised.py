@@ -80,11 +80,11 @@ class Part(NamedTuple):
 
 def in_units(rows: Sequence[Row], units: Float[np.ndarray, "candidates units"]) -> list[Row]:
     """The same rows on combinations of their candidates."""
-    found: dict[int, Float[np.ndarray, "options units"]] = {}
+    effects: dict[int, Float[np.ndarray, "options units"]] = {}
     for row in rows:
-        if id(row.effects) not in found:
-            found[id(row.effects)] = row.effects @ units.T
-    return [replace(row, effects=found[id(row.effects)]) for row in rows]
+        if id(row.effects) not in effects:
+            effects[id(row.effects)] = row.effects @ units.T
+    return [replace(row, effects=effects[id(row.effects)]) for row in rows]
 
 
 def written(rows: Sequence[Row], values: Values | None = None) -> list[Row]:
@@ -113,8 +113,8 @@ def fit_own(rows: Sequence[Row], ridge: Ridge, size: float, shared: Part) -> dic
     n_readout, n_units = rows[0].readout.shape[1], rows[0].effects.shape[1]
     if ridge.own is None:
         alone = Part(shared.readout, shared.values[:0])
-        found = fit_own(written(rows, shared.values), replace(ridge, own=1.0), 1.0, alone)
-        return {name: Part(part.readout, shared.values) for name, part in found.items()}
+        parts = fit_own(written(rows, shared.values), replace(ridge, own=1.0), 1.0, alone)
+        return {name: Part(part.readout, shared.values) for name, part in parts.items()}
     penalty = np.concatenate([np.full(n_readout, ridge.own_readout), np.full(n_units, ridge.own)])
     return {name: _fit(mine, penalty, size, shared) for name, mine in by_perspective(rows).items()}
 
@@ -153,10 +153,10 @@ def penalty_of(values: Values, ridge: Ridge, size: float, shared: Values | None 
 
 def by_perspective(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Each perspective's rows, in one walk over all of them."""
-    found: dict[str, list[Row]] = {}
+    grouped: dict[str, list[Row]] = {}
     for row in rows:
-        found.setdefault(row.perspective, []).append(row)
-    return found
+        grouped.setdefault(row.perspective, []).append(row)
+    return grouped
 
 
 def _loss(row: Row, part: Part) -> float:
@@ -178,19 +178,19 @@ def _fit(rows: Sequence[Row], penalty: SoftmaxWeights, size: float, start: Part 
     if sum(map(len, effects)) < effects[0].shape[1]:
         # A ridge never leaves the span of what it is fitted on, which few answers leave small.
         axes, along = np.linalg.qr(np.concatenate(effects).T)
-        effects = np.split(along.T, np.cumsum([len(own) for own in effects])[:-1])
+        effects = np.split(along.T, np.cumsum(list(map(len, effects)))[:-1])
         penalty = penalty[: n_readout + axes.shape[1]]
         centre = None if centre is None else centre[: len(penalty)]
-    found = fit_softmax(
+    weights = fit_softmax(
         [
-            np.hstack([row.readout, own / size])
-            for row, own in zip(questions.values(), effects, strict=True)
+            np.hstack([row.readout, effect / size])
+            for row, effect in zip(questions.values(), effects, strict=True)
         ],
         list(totals.values()),
         penalty,
         offsets=offsets,
         start=centre,
     )
-    values = found[n_readout:] / size
+    values = weights[n_readout:] / size
     values = values if axes is None else axes @ values
-    return Part(found[:n_readout], values if start is None else start.values + values)
+    return Part(weights[:n_readout], values if start is None else start.values + values)

@@ -45,8 +45,8 @@ class Fit:
     pairs: Pairs
 
     def __repr__(self) -> str:
-        told = [f"{f.perspective!r}: {len(f.latents)} latents" for f in self.features]
-        return f"Fit({shortlist(told)}; {len(self.pairs.rows)} rows of feedback)"
+        counts = [f"{f.perspective!r}: {len(f.latents)} latents" for f in self.features]
+        return f"Fit({shortlist(counts)}; {len(self.pairs.rows)} rows of feedback)"
 
     def frame(self) -> pd.DataFrame:
         """The latents of every perspective, one row each, as a pandas frame.
@@ -142,8 +142,8 @@ def _direction(
     elif mode == "add":
         values = features.value
     elif mode == "clamp":
-        own = pairs.of(features.perspective)
-        values = pairs.positive_latents[own][:, features.latents].mean(0)
+        indices = pairs.of(features.perspective)
+        values = pairs.positive_latents[indices][:, features.latents].mean(0)
     else:
         values = torch.full((len(features.latents),), config.direction.factor)
     return Direction(

@@ -34,7 +34,7 @@ class Dictionary:
     @property
     def width(self) -> int:
         """How many numbers a vector has that is written at all sites."""
-        return sum(own.shape[1] for own in self.units)
+        return sum(of_site.shape[1] for of_site in self.units)
 
     def at(self, sites: Sequence[int]) -> Dictionary:
         """The latents of some of the sites."""
@@ -44,18 +44,18 @@ class Dictionary:
         self, matrix: Float[np.ndarray, "sites*d_model columns"]
     ) -> Float[np.ndarray, "latents columns"]:
         """What each latent writes, times a matrix."""
-        ends = np.cumsum([own.shape[1] for own in self.units])[:-1]
+        ends = np.cumsum([of_site.shape[1] for of_site in self.units])[:-1]
         parts = zip(self.units, np.split(matrix, ends), strict=True)
-        return np.concatenate([own @ part for own, part in parts])
+        return np.concatenate([of_site @ part for of_site, part in parts])
 
     def rows(self, ids: Int[np.ndarray, " latents"]) -> Float[np.ndarray, "latents sites*d_model"]:
         """What one unit of some latents writes, at all sites."""
         rows = np.zeros((len(ids), self.width))
         column = 0
-        for site, own in enumerate(self.units):
+        for site, of_site in enumerate(self.units):
             here, within = self.at_site(ids, site)
-            rows[here, column : column + own.shape[1]] = own[within]
-            column += own.shape[1]
+            rows[here, column : column + of_site.shape[1]] = of_site[within]
+            column += of_site.shape[1]
         return rows
 
     def at_site(
@@ -142,7 +142,7 @@ def in_latents(vectors: Vectors, dictionary: Dictionary, metric: Curvature, n: i
             if length > 1e-9:
                 bases[i] = np.vstack([basis, new / length])
                 missing[i] = targets[i] - targets[i] @ bases[i].T @ bases[i]
-    return in_these([np.array(own, dtype=int) for own in chosen], vectors, dictionary, metric)
+    return in_these([np.array(ids, dtype=int) for ids in chosen], vectors, dictionary, metric)
 
 
 def in_these(
@@ -154,6 +154,6 @@ def in_these(
     """Each vector made up of the given latents, with the scales that lose least."""
     root = np.linalg.cholesky(metric)
     return [
-        Sparse(own, np.linalg.lstsq((dictionary.rows(own) @ root).T, vector @ root)[0])
-        for own, vector in zip(ids, vectors, strict=True)
+        Sparse(latents, np.linalg.lstsq((dictionary.rows(latents) @ root).T, vector @ root)[0])
+        for latents, vector in zip(ids, vectors, strict=True)
     ]

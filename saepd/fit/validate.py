@@ -103,12 +103,12 @@ def foretold(
 
     NaN for the answers of a perspective that has no others.
     """
-    found = np.full(len(rows), np.nan)
+    loss = np.full(len(rows), np.nan)
     for part, fit in zip(parts, fits, strict=True):
         held_out = [i for i, r in enumerate(rows) if r.question in part and r.perspective in fit]
         if held_out:
-            found[held_out] = losses([rows[i] for i in held_out], fit)
-    return found
+            loss[held_out] = losses([rows[i] for i in held_out], fit)
+    return loss
 
 
 def really_foretold(
@@ -135,7 +135,7 @@ def really_foretold(
             if (question, name) in vectors:
                 pairs[question, name] = vectors[question, name]
         runs.append(pairs)
-    found = {}
+    loss_by_setting = {}
     for (setting, fits), moved in zip(settings.items(), asked.moved(*runs), strict=True):
         is_known = [(row.question, row.perspective) in moved for row in asked.answers]
         known = replace(
@@ -148,5 +148,5 @@ def really_foretold(
         ]
         loss = np.full(len(asked.answers), np.nan)
         loss[is_known] = foretold(real_rows(known, moved, readout), parts, plain)
-        found[setting] = loss
-    return found
+        loss_by_setting[setting] = loss
+    return loss_by_setting

@@ -98,7 +98,7 @@ class Verdict:
         """One sentence."""
         if self.gain is None:
             return "There is too little feedback to say whether steering helps."
-        told = (
+        gain = (
             f"{self.gain.estimate:+.4f} nats an answer [{self.gain.low:+.4f}, "
             f"{self.gain.high:+.4f}] on questions not seen, beside the readout alone"
         )
@@ -109,9 +109,9 @@ class Verdict:
                 chance += f" on {self.n_controlled} of the answers"
             # More than a standard error is not yet all of an interval.
             verb = "helps" if self.gain.low > 0 else "may help"
-            return f"{'Steering by gates' if self.gate else 'Steering'} {verb}: {told}{chance}."
+            return f"{'Steering by gates' if self.gate else 'Steering'} {verb}: {gain}{chance}."
         said = "nothing is written" if not self.steers else "it is written all the same"
-        return f"The feedback does not support steering, so {said}: {told}."
+        return f"The feedback does not support steering, so {said}: {gain}."
 
     def frame(self) -> pd.DataFrame:
         """What the directions, each perspective's own and every control gain, one row each.
@@ -196,7 +196,7 @@ def verdict(
         n_controlled=n_controlled,
         n_latents=0
         if solution.latents is None or alone
-        else max(len(own.ids) for own in solution.latents.values()),
+        else max(len(sparse.ids) for sparse in solution.latents.values()),
         gate="" if gated is None else "writes alone" if alone else "weighs the direction",
         costs=_costs(model, directions) if steers else {},
         settings=asdict(learned.ridge),
@@ -208,12 +208,12 @@ def _costs(model: TransformerBridge, directions: Sequence[Direction]) -> dict[st
     effects = side_effects(model, list(directions))
     texts = generate_branches(model, NEUTRAL_PROMPTS[:_N_TEXTS], directions, _WRITTEN)
     repeated = [
-        sum(repetition(own[branch].tokens) for own in texts) / _N_TEXTS
+        sum(repetition(of_prompt[branch].tokens) for of_prompt in texts) / _N_TEXTS
         for branch in range(len(directions) + 1)
     ]
     return {
-        direction.perspective: Cost(dose, one.kl, one.perplexity_ratio, own, repeated[0])
-        for direction, dose, one, own in zip(directions, doses, effects, repeated[1:], strict=True)
+        direction.perspective: Cost(dose, one.kl, one.perplexity_ratio, rate, repeated[0])
+        for direction, dose, one, rate in zip(directions, doses, effects, repeated[1:], strict=True)
     }
 
 

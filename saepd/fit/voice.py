@@ -69,8 +69,8 @@ class Voice:
     in_span: bool
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{name!r}: {weight:.2f}" for name, weight in self.weights.items())
-        return f"Voice({self.direction.perspective!r}; {told}; {self})"
+        weights = ", ".join(f"{name!r}: {weight:.2f}" for name, weight in self.weights.items())
+        return f"Voice({self.direction.perspective!r}; {weights}; {self})"
 
     def __str__(self) -> str:
         """One sentence."""
@@ -117,31 +117,31 @@ def learn_voice(model: TransformerBridge, known: Directions, feedback: FeedbackL
         [next(i for i, p in enumerate(parts) if a.question in p) for a in asked.answers]
     )
     even = np.full(len(directions), 1 / len(directions))
-    tried = {ridge: _foretold(questions, held_out, even, ridge) for ridge in _RIDGES}
-    ridge = min(tried, key=lambda key: tried[key].mean())
+    losses = {ridge: _foretold(questions, held_out, even, ridge) for ridge in _RIDGES}
+    ridge = min(losses, key=lambda key: losses[key].mean())
     weights = _mix(questions, even, ridge)
     wordings = [asked.wordings[answer.question] for answer in asked.answers]
-    gains = mean(tried[_RIDGES[-1]] - tried[ridge], draw_weights(wordings, seed=0))
+    gains = mean(losses[_RIDGES[-1]] - losses[ridge], draw_weights(wordings, seed=0))
     alone = _foretold_alone(questions, held_out)
     [name] = names
     vector = weights @ _vectors(directions)
-    own = np.sum([w * r.own for w, r in zip(weights, readouts, strict=True)], axis=0)
+    own_weights = np.sum([w * r.own for w, r in zip(weights, readouts, strict=True)], axis=0)
     direction = direction_at(
         name,
         sites,
         added(vector, len(sites)),
         positions=first.positions,
         lineage=first.lineage,
-        readout=FittedReadout(readouts[0].config, readouts[0].base, own),
+        readout=FittedReadout(readouts[0].config, readouts[0].base, own_weights),
     )
     shares = {d.perspective: float(w) for d, w in zip(directions, weights, strict=True)}
-    return Voice(direction, shares, interval(gains), bool(tried[ridge].mean() <= alone.mean()))
+    return Voice(direction, shares, interval(gains), bool(losses[ridge].mean() <= alone.mean()))
 
 
 def _readouts(directions: Sequence[Direction]) -> list[FittedReadout]:
     if len(directions) < 2:
         raise InputError("a mixture needs at least two known perspectives: give their directions")
-    found = []
+    readouts = []
     for direction in directions:
         where = f"direction {direction.perspective!r}"
         if direction.readout is None:
@@ -150,10 +150,11 @@ def _readouts(directions: Sequence[Direction]) -> list[FittedReadout]:
             raise InputError(f"{where} depends on the text, so it cannot be mixed with others")
         if not same_places(direction, directions[0]):
             raise InputError(f"{where} is at another place than the first: mix those of one fit")
-        found.append(direction.readout)
-    if any(one.config != found[0].config or len(one.own) != len(found[0].own) for one in found):
+        readouts.append(direction.readout)
+    first = readouts[0]
+    if any(one.config != first.config or len(one.own) != len(first.own) for one in readouts):
         raise InputError("the directions have readouts of different fits: mix those of one fit")
-    return found
+    return readouts
 
 
 def _vectors(directions: Sequence[Direction]) -> Float[np.ndarray, "known sites*d_model"]:
@@ -161,8 +162,8 @@ def _vectors(directions: Sequence[Direction]) -> Float[np.ndarray, "known sites*
     constants = [[part.constant for part in direction.parts] for direction in directions]
     return np.stack(
         [
-            np.concatenate([one.double().cpu().numpy() for one in own if one is not None])
-            for own in constants
+            np.concatenate([one.double().cpu().numpy() for one in of_direction if one is not None])
+            for of_direction in constants
         ]
     )
 
@@ -175,7 +176,7 @@ def _questions(
     def one(answer: Answer) -> _Question:
         pair: Pair = (answer.question, None)
         features = option_features(asked.scores[answer.question], readouts[0].n_positions)
-        logits = [features @ r.own + own[pair] for r, own in zip(readouts, moved, strict=True)]
+        logits = [features @ r.own + moves[pair] for r, moves in zip(readouts, moved, strict=True)]
         columns = np.stack(logits, axis=1)
         return _Question(columns - columns.mean(0), features, answer.target)
 
@@ -197,7 +198,7 @@ def _foretold(
     """Loss of each answer under weights that have not seen its question, nats."""
     losses = np.zeros(len(questions))
     for part in range(held_out.max() + 1):
-        seen = [one for one, own in zip(questions, held_out, strict=True) if own != part]
+        seen = [one for one, fold in zip(questions, held_out, strict=True) if fold != part]
         weights = _mix(seen, even, ridge)
         for i in np.flatnonzero(held_out == part).tolist():
             losses[i] = -(questions[i].target @ log_softmax(questions[i].known @ weights))
@@ -212,7 +213,7 @@ def _foretold_alone(
     penalty = np.concatenate([[0.0], np.full(width - 1, _OWN_READOUT)])
     losses = np.zeros(len(questions))
     for part in range(held_out.max() + 1):
-        seen = [one for one, own in zip(questions, held_out, strict=True) if own != part]
+        seen = [one for one, fold in zip(questions, held_out, strict=True) if fold != part]
         weights = fit_softmax([o.readout for o in seen], [o.target for o in seen], penalty)
         for i in np.flatnonzero(held_out == part).tolist():
             losses[i] = -(questions[i].target @ log_softmax(questions[i].readout @ weights))
