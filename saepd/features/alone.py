@@ -83,17 +83,17 @@ def run_alone(
     log_probs = {
         item.id: row.log_probs().double().numpy() for item, row in zip(chosen, scores, strict=True)
     }
-    found = {}
+    alone = {}
     for i, (perspective, latent) in enumerate(keys):
         shares = [np.exp(one[[0, i + 1]]) for one in log_probs.values()]
         moved = float(np.mean([0.5 * np.abs(base - written).sum() for base, written in shares]))
-        own = [r for r in rows if r.perspective == perspective and r.item in log_probs]
-        gains = np.array([_gain(log_probs[r.item], i + 1, answered(r)) for r in own])
+        own_rows = [r for r in rows if r.perspective == perspective and r.item in log_probs]
+        gains = np.array([_gain(log_probs[r.item], i + 1, answered(r)) for r in own_rows])
         around = None
-        if len(own):
-            around = interval(mean(gains, draw_weights([r.item for r in own], 0)))
-        found[perspective, latent] = Alone(around, moved)
-    return found
+        if len(own_rows):
+            around = interval(mean(gains, draw_weights([r.item for r in own_rows], 0)))
+        alone[perspective, latent] = Alone(around, moved)
+    return alone
 
 
 def _gain(log_probs: np.ndarray, branch: int, answer: np.ndarray) -> float:

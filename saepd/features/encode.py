@@ -105,18 +105,18 @@ class Pairs:
     @cached_property
     def said_by(self) -> dict[str, tuple[str, ...]]:
         """Positive text -> names of the perspectives whose rows have it."""
-        found: dict[str, dict[str, None]] = {}
+        names_by_text: dict[str, dict[str, None]] = {}
         for row, text in zip(self.rows, self.positive_texts, strict=True):
-            found.setdefault(text, {})[row.perspective] = None
-        return {text: tuple(names) for text, names in found.items()}
+            names_by_text.setdefault(text, {})[row.perspective] = None
+        return {text: tuple(names) for text, names in names_by_text.items()}
 
     @cached_property
     def _indices(self) -> dict[str, list[int]]:
         """Perspective -> indices of its rows; gone through once, however many there are."""
-        found: dict[str, list[int]] = {}
+        indices: dict[str, list[int]] = {}
         for i, row in enumerate(self.rows):
-            found.setdefault(row.perspective, []).append(i)
-        return found
+            indices.setdefault(row.perspective, []).append(i)
+        return indices
 
 
 @dataclass(frozen=True)

@@ -153,10 +153,10 @@ def explain(
     effects, intervals = {}, {}
     chosen = pairs.latents[:, latents]
     for perspective in pairs.perspectives:
-        own = pairs.of(perspective)
-        effects[perspective] = chosen[own].mean(0) / (chosen[own].std(0) + 1e-6)
-        questions = [pairs.rows[i].item for i in own.tolist()]
-        intervals[perspective] = _intervals(chosen[own].double().numpy(), questions)
+        rows = pairs.of(perspective)
+        effects[perspective] = chosen[rows].mean(0) / (chosen[rows].std(0) + 1e-6)
+        questions = [pairs.rows[i].item for i in rows.tolist()]
+        intervals[perspective] = _intervals(chosen[rows].double().numpy(), questions)
     result = []
     for i, latent in enumerate(latents.tolist()):
         contexts = _contexts(pairs, latent, n_contexts)
@@ -202,8 +202,8 @@ def _intervals(
     weights = weights / weights.sum(1, keepdims=True)
     means = weights @ values
     spreads = np.sqrt(np.maximum(weights @ values**2 - means**2, 0))
-    found = [interval(column) for column in (means / (spreads + 1e-6)).T]
-    return [None if one is None else (one.low, one.high) for one in found]
+    intervals = [interval(column) for column in (means / (spreads + 1e-6)).T]
+    return [None if one is None else (one.low, one.high) for one in intervals]
 
 
 def _against(pairs: Pairs, latent: int, contexts: Sequence[Excited], n: int) -> list[Excited]:
@@ -219,23 +219,23 @@ def _against(pairs: Pairs, latent: int, contexts: Sequence[Excited], n: int) -> 
         range(len(pairs.rows)),
         key=lambda i: (pairs.rows[i].item not in asked, float(activation[i])),
     )
-    found: dict[str, Excited] = {}
+    excited: dict[str, Excited] = {}
     for row in order:
         text = pairs.positive_texts[row]
-        if len(found) == n:
+        if len(excited) == n:
             break
         if text not in strongest:
-            found.setdefault(text, Excited(text, float(activation[row]), pairs.said_by[text]))
-    return list(found.values())
+            excited.setdefault(text, Excited(text, float(activation[row]), pairs.said_by[text]))
+    return list(excited.values())
 
 
 def _contexts(pairs: Pairs, latent: int, n: int) -> list[Excited]:
     """The texts that excite a latent most, each of them once."""
     activation = pairs.positive_latents[:, latent]
-    found: dict[str, Excited] = {}
+    excited: dict[str, Excited] = {}
     for row in activation.argsort(descending=True).tolist():
-        if float(activation[row]) <= 0 or len(found) == n:
+        if float(activation[row]) <= 0 or len(excited) == n:
             break
         text = pairs.positive_texts[row]
-        found.setdefault(text, Excited(text, float(activation[row]), pairs.said_by[text]))
-    return list(found.values())
+        excited.setdefault(text, Excited(text, float(activation[row]), pairs.said_by[text]))
+    return list(excited.values())

@@ -93,10 +93,10 @@ def _weights(
     weights[0] = 0.9
     for _ in range(_MOST_ROUNDS):
         mass = likelihood * weights
-        found = (mass / mass.sum(1, keepdims=True)).sum(0) + seen
-        found /= n_effects + seen.sum()
-        moved = np.abs(found - weights).max()
-        weights = found
+        updated = (mass / mass.sum(1, keepdims=True)).sum(0) + seen
+        updated /= n_effects + seen.sum()
+        moved = np.abs(updated - weights).max()
+        weights = updated
         if moved < _TOLERANCE:
             break
     return np.maximum(weights, 1e-300)

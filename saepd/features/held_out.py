@@ -32,26 +32,26 @@ def held_out_gain(pairs: Pairs, perspective: str, latent: int, seed: int = 0) ->
         Nats a row, with a 95% interval over questions; None where there are no others, fewer than
         two questions, or a fold without either.
     """
-    own = np.zeros(len(pairs.rows), dtype=bool)
-    own[pairs.of(perspective).numpy()] = True
+    is_own = np.zeros(len(pairs.rows), dtype=bool)
+    is_own[pairs.of(perspective).numpy()] = True
     questions = np.array([row.item for row in pairs.rows])
     n_folds = min(_N_FOLDS, len(set(questions.tolist())))
-    if own.all() or n_folds < 2:
+    if is_own.all() or n_folds < 2:
         return None
     values = pairs.positive_latents[:, latent].double().numpy()[:, None]
-    gains = np.zeros(len(own))
-    for rest, held in GroupKFold(n_folds).split(values, own, questions):
-        if own[rest].all() or not own[rest].any():
+    gains = np.zeros(len(is_own))
+    for rest, held in GroupKFold(n_folds).split(values, is_own, questions):
+        if is_own[rest].all() or not is_own[rest].any():
             return None
         spread = float(values[rest].std()) or 1.0
-        fitted = LogisticRegression().fit(values[rest] / spread, own[rest])
+        fitted = LogisticRegression().fit(values[rest] / spread, is_own[rest])
         foretold = fitted.predict_proba(values[held] / spread)[:, 1]
-        gains[held] = _log_likelihood(foretold, own[held])
-        gains[held] -= _log_likelihood(np.full(len(held), own[rest].mean()), own[held])
+        gains[held] = _log_likelihood(foretold, is_own[held])
+        gains[held] -= _log_likelihood(np.full(len(held), is_own[rest].mean()), is_own[held])
     return interval(mean(gains, draw_weights(questions.tolist(), seed)))
 
 
 def _log_likelihood(
-    shares: Float[np.ndarray, " n"], own: Bool[np.ndarray, " n"]
+    shares: Float[np.ndarray, " n"], is_own: Bool[np.ndarray, " n"]
 ) -> Float[np.ndarray, " n"]:
-    return np.log(np.where(own, shares, 1 - shares))
+    return np.log(np.where(is_own, shares, 1 - shares))

@@ -56,10 +56,10 @@ def output_scores(
         for latent, row in zip(latents, rows, strict=True)
     ]
     log_probs = branch(model, prompts, directions)
-    own = tokens.unsqueeze(0).expand(len(prompts), -1, -1)
+    promoted = tokens.unsqueeze(0).expand(len(prompts), -1, -1)
 
     def presence(rows: torch.Tensor) -> torch.Tensor:
-        probabilities = rows.gather(-1, own).amax(-1)
+        probabilities = rows.gather(-1, promoted).amax(-1)
         rank = (rows > probabilities.unsqueeze(-1)).sum(-1)
         return ((1 - rank / rows.shape[-1]) * probabilities.exp()).mean(0)
 

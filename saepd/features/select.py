@@ -60,8 +60,8 @@ class Features:
     kept_unstable: bool = False
 
     def __repr__(self) -> str:
-        told = [f"{row['latent']} ({row['value']:+.3g})" for row in self._rows()]
-        return f"Features({self.perspective!r}: {len(told)} latents, {shortlist(told)})"
+        latents = [f"{row['latent']} ({row['value']:+.3g})" for row in self._rows()]
+        return f"Features({self.perspective!r}: {len(latents)} latents, {shortlist(latents)})"
 
     def frame(self) -> pd.DataFrame:
         """One row a latent, strongest first, as a pandas frame.
@@ -159,12 +159,12 @@ class _Screened:
 
 def candidates(pairs: Pairs, config: FeatureConfig) -> Int[Tensor, " k"]:
     """Ids of the latents to choose from: those that fire, neither everywhere nor by template."""
-    found = pairs.latents.abs().sum(0) > 0
+    passes = pairs.latents.abs().sum(0) > 0
     if config.k > 0:
-        found &= pairs.density <= config.max_density
+        passes &= pairs.density <= config.max_density
         # A latent that is silent at counted positions but not at others only marks the template.
-        found &= ~((pairs.density == 0) & (pairs.special_density > 0))
-    return found.nonzero().squeeze(-1)
+        passes &= ~((pairs.density == 0) & (pairs.special_density > 0))
+    return passes.nonzero().squeeze(-1)
 
 
 def _screened(pairs: Pairs, config: FeatureConfig) -> _Screened:
@@ -273,10 +273,10 @@ def mean_difference(
     pairs: Pairs, values: Float[Tensor, "rows width"], perspective: str, contrast: Contrast
 ) -> Float[Tensor, " width"]:
     """Mean of one perspective's rows; less the mean of all other rows for contrast ``others``."""
-    own = torch.zeros(len(pairs.rows), dtype=torch.bool)
-    own[pairs.of(perspective)] = True
-    mean = values[own].mean(0)
-    return mean - values[~own].mean(0) if contrast == "others" else mean
+    is_own = torch.zeros(len(pairs.rows), dtype=torch.bool)
+    is_own[pairs.of(perspective)] = True
+    mean = values[is_own].mean(0)
+    return mean - values[~is_own].mean(0) if contrast == "others" else mean
 
 
 def _few_rows(perspective: str, n_rows: int, config: FeatureConfig) -> tuple[str, ...]:

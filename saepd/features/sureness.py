@@ -63,15 +63,15 @@ def surenesses(pairs: Pairs, config: FeatureConfig) -> list[Sureness]:
     ids = candidates(pairs, config).numpy()
     latents = pairs.latents[:, ids].double().numpy()
     shuffled = _Shuffled(latents, config)
-    found = []
+    sureness = []
     for perspective in pairs.perspectives:
-        own = np.zeros(len(latents), dtype=bool)
-        own[pairs.of(perspective).numpy()] = True
-        widest, n_sure = shuffled.of(int(own.sum()))
-        shrunk = _shrunk(_standardised(latents, own, config.contrast == "others"), widest)
+        is_own = np.zeros(len(latents), dtype=bool)
+        is_own[pairs.of(perspective).numpy()] = True
+        widest, n_sure = shuffled.of(int(is_own.sum()))
+        shrunk = _shrunk(_standardised(latents, is_own, config.contrast == "others"), widest)
         rates = np.full(pairs.latents.shape[1], np.nan)
         rates[ids] = shrunk.false_sign_rate
-        found.append(
+        sureness.append(
             Sureness(
                 perspective=perspective,
                 false_sign_rate=rates,
@@ -81,7 +81,7 @@ def surenesses(pairs: Pairs, config: FeatureConfig) -> list[Sureness]:
                 shuffles_with_any=int(np.count_nonzero(n_sure)),
             )
         )
-    return found
+    return sureness
 
 
 class _Shuffled:
@@ -98,19 +98,19 @@ class _Shuffled:
             draws = [self._draw(n_own, i) for i in range(2 * N_SHUFFLES)]
             widest = max(map(_spread, draws[:N_SHUFFLES]))
             # Counted in others than those that this was taken from.
-            found = [_shrunk(effects, widest).false_sign_rate for effects in draws[N_SHUFFLES:]]
-            self._known[n_own] = widest, [int((rates < SURE).sum()) for rates in found]
+            rates = [_shrunk(effects, widest).false_sign_rate for effects in draws[N_SHUFFLES:]]
+            self._known[n_own] = widest, [int((of_draw < SURE).sum()) for of_draw in rates]
         return self._known[n_own]
 
     def _draw(self, n_own: int, index: int) -> Float[np.ndarray, " k"]:
         rng = np.random.default_rng([self._seed, n_own, index])
         n_rows = len(self._latents)
-        own = np.zeros(n_rows, dtype=bool)
-        own[rng.permutation(n_rows)[:n_own]] = True
+        is_own = np.zeros(n_rows, dtype=bool)
+        is_own[rng.permutation(n_rows)[:n_own]] = True
         if self._against_others:
-            return _standardised(self._latents, own, True)
+            return _standardised(self._latents, is_own, True)
         signs = rng.choice([-1.0, 1.0], n_rows)
-        return _standardised(signs[:, None] * self._latents, own, False)
+        return _standardised(signs[:, None] * self._latents, is_own, False)
 
 
 def _spread(effects: Float[np.ndarray, " k"]) -> float:
@@ -124,14 +124,14 @@ def _shrunk(effects: Float[np.ndarray, " k"], widest: float) -> Shrunk:
 
 
 def _standardised(
-    latents: Float[np.ndarray, "rows k"], own: Bool[np.ndarray, " rows"], against_others: bool
+    latents: Float[np.ndarray, "rows k"], is_own: Bool[np.ndarray, " rows"], against_others: bool
 ) -> Float[np.ndarray, " k"]:
     """Mean differences over their errors, as normal as if they were as likely as their t is."""
-    means, n_own = latents[own].mean(0), int(own.sum())
-    squared = latents[own].var(0, ddof=1) / n_own
+    means, n_own = latents[is_own].mean(0), int(is_own.sum())
+    squared = latents[is_own].var(0, ddof=1) / n_own
     freedom = np.full(len(means), n_own - 1.0)
     if against_others:
-        rest = latents[~own]
+        rest = latents[~is_own]
         means = means - rest.mean(0)
         other = rest.var(0, ddof=1) / len(rest)
         # Welch and Satterthwaite; one degree where nothing varies.

@@ -194,9 +194,9 @@ def feature_table(
 
 
 def _shared(signs: dict[str, dict[int, bool]], perspective: str, latent: int) -> dict[str, str]:
-    own = signs[perspective][latent]
+    sign = signs[perspective][latent]
     return {
-        name: "same" if chosen[latent] == own else "opposite"
+        name: "same" if chosen[latent] == sign else "opposite"
         for name, chosen in signs.items()
         if name != perspective and latent in chosen
     }
@@ -233,6 +233,6 @@ def _flat(row: LatentEvidence) -> dict[str, Any]:
     }
 
 
-def _around(name: str, found: Interval | None) -> dict[str, float | None]:
-    estimate, low, high = found or (None, None, None)
+def _around(name: str, gain: Interval | None) -> dict[str, float | None]:
+    estimate, low, high = gain or (None, None, None)
     return {name: estimate, f"{name}_low": low, f"{name}_high": high}

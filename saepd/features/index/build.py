@@ -186,12 +186,12 @@ def _measured(
     arrays["n_firings"] = np.diff(firings.bounds).astype(np.uint32)
     arrays |= sparse_contexts(shown)
     columns = [firings.of(latent)[0] for latent in range(d_sae)]
-    for name, found in (
+    for name, neighbours in (
         ("together", together(columns, passages.n_tokens)),
         ("alike", alike(decoder_rows(sae, torch.arange(d_sae)))),
     ):
-        arrays[f"{name}_ids"] = found.ids
-        arrays[f"{name}_scores"] = found.scores.astype(np.float16)
+        arrays[f"{name}_ids"] = neighbours.ids
+        arrays[f"{name}_scores"] = neighbours.scores.astype(np.float16)
     pieces = Numbered(passages.texts)
     arrays |= {name: _small(ids) for name, ids in _tokens(model, sae, pieces, progress).items()}
     arrays |= {"tokens": _small(passages.pieces), "starts": passages.starts.astype(np.int64)}
@@ -208,15 +208,15 @@ def _tokens(
     if not writes_residual(sae):
         nothing = np.zeros((d_sae, 0), dtype=np.int64)
         return {"raises": nothing, "lowers": nothing}
-    found: dict[str, list[np.ndarray]] = {"raises": [], "lowers": []}
+    columns: dict[str, list[np.ndarray]] = {"raises": [], "lowers": []}
     for start in range(0, d_sae, _LENS_BLOCK):
         latents = torch.arange(start, min(start + _LENS_BLOCK, d_sae))
-        for name, column in found.items():
+        for name, column in columns.items():
             ids = logit_lens(model, sae, latents, _N_TOKENS, lowers=name == "lowers")
             column.append(ids.numpy())
         if progress is not None:
             progress("reading decoder rows", int(latents[-1]) + 1, d_sae)
-    stacked = {name: np.concatenate(column) for name, column in found.items()}
+    stacked = {name: np.concatenate(column) for name, column in columns.items()}
     used = np.unique(np.concatenate(list(stacked.values())))
     number = np.zeros(int(used.max()) + 1, dtype=np.int64)
     number[used] = [pieces[token_text(model.tokenizer, token)] for token in used.tolist()]

@@ -55,9 +55,9 @@ class ReadTexts:
     def activations(self, latent: int, text: int) -> Float[np.ndarray, " tokens"]:
         """What a latent does at each token of a text, in SAE activation units."""
         latents, positions, values, _ = self._rows[text]
-        found = np.zeros(len(self._ids[text]))
-        found[positions[latents == latent]] = values[latents == latent]
-        return found
+        activations = np.zeros(len(self._ids[text]))
+        activations[positions[latents == latent]] = values[latents == latent]
+        return activations
 
     def context(self, latent: int, text: int) -> Context | None:
         """The part of a text in which a latent is strongest; None where it is silent."""
@@ -66,8 +66,8 @@ class ReadTexts:
             return None
         peak = int(activations.argmax())
         shown = slice(max(0, peak + 1 - BEFORE), peak + 1 + BEHIND)
-        found = activations[shown].tolist()
-        return Context("own", self.tokens(text)[shown], found, peak - shown.start)
+        tokens, values = self.tokens(text)[shown], activations[shown].tolist()
+        return Context("own", tokens, values, peak - shown.start)
 
 
 def _surprise(
@@ -84,7 +84,7 @@ def _surprise(
     latents, _, values, counted = row
     strongest = np.zeros(len(quantiles))
     np.maximum.at(strongest, latents, values)
-    found = np.zeros(len(quantiles))
+    surprise = np.zeros(len(quantiles))
     for latent in np.unique(latents).tolist():
         seen = int(n_firings[latent])
         below = 0.0
@@ -93,5 +93,5 @@ def _surprise(
         # One firing more than were seen: what never happened is not impossible.
         rate = max(1.0, (1 - below) * seen) / (n_counted + 1)
         chance = -np.expm1(-rate * max(1, int(counted.sum())))
-        found[latent] = -np.log10(chance)
-    return found
+        surprise[latent] = -np.log10(chance)
+    return surprise

@@ -70,13 +70,13 @@ def by_words(index: FeatureIndex, query: str) -> dict[str, Float[np.ndarray, " d
             f"no label, context or token of this index has the words of {shortened(query)}: ask "
             "for others, or look up a text (on the command line, --text)"
         )
-    found = {}
+    cosines = {}
     for name, rows in fields.rows.items():
         asked = np.zeros(len(fields.numbers))
         asked[known] = fields.idf[name][known]
         length = np.linalg.norm(asked)
-        found[name] = np.asarray(rows @ asked) / (length or 1.0)
-    return found
+        cosines[name] = np.asarray(rows @ asked) / (length or 1.0)
+    return cosines
 
 
 def words_of(text: str) -> list[str]:
@@ -157,7 +157,7 @@ def _token_words(index: FeatureIndex, numbers: Numbered) -> _Entries:
     )
 
 
-def _counted_once(found: Iterable[tuple[int, int]]) -> _Entries:
-    entries = list(found)
+def _counted_once(pairs: Iterable[tuple[int, int]]) -> _Entries:
+    entries = list(pairs)
     latents, words = np.array(entries, dtype=np.int64).reshape(-1, 2).T
     return latents, words, np.ones(len(entries))

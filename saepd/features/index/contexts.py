@@ -80,8 +80,8 @@ def context_activations(
     if len(positions) == 0:
         return np.zeros(wanted.shape, dtype=np.float32)
     at = np.searchsorted(positions, wanted).clip(max=len(positions) - 1)
-    found = (positions[at] == wanted) & (centres != NONE)[:, None]
-    return np.where(found, values[at], 0.0).astype(np.float32)
+    fires = (positions[at] == wanted) & (centres != NONE)[:, None]
+    return np.where(fires, values[at], 0.0).astype(np.float32)
 
 
 def sparse_contexts(

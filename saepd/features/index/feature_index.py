@@ -165,7 +165,7 @@ class FeatureIndex:
     def contexts(self, latent: int) -> list[Context]:
         """A latent's contexts: the strongest, one next to each decile, and the weakest."""
         largest = float(self.largest[latent])
-        found = []
+        contexts = []
         bounds = self._of("shown_bounds", latent)
         at, kept = (self._slice(f"shown_{name}", bounds) for name in ("at", "shares"))
         rows = zip(_KINDS, self._of("contexts", latent), pairwise(bounds - bounds[0]), strict=True)
@@ -178,7 +178,7 @@ class FeatureIndex:
             shares = np.zeros(WIDTH)
             shares[at[first:last]] = kept[first:last]
             inside = (window >= start) & (window < end)
-            found.append(
+            contexts.append(
                 Context(
                     kind,
                     [self.pieces[i] for i in self._tokens[window[inside]]],
@@ -186,7 +186,7 @@ class FeatureIndex:
                     int(inside[: BEFORE - 1].sum()),
                 )
             )
-        return found
+        return contexts
 
     def window_shares(self) -> Float[np.ndarray, "d_sae contexts width"]:
         """Activations over all contexts' windows, as shares of each latent's largest."""

@@ -152,12 +152,12 @@ def _in_batch(batch: SiteBatch, sae: SAE[Any]) -> list[Fired]:
     row_of, column_of = (part.cpu().numpy() for part in counted.nonzero(as_tuple=True))
     padding = (batch.prompts.attention == 0).sum(1).tolist()
     ends = np.searchsorted(row_of[at], np.arange(len(padding) + 1))
-    found = []
+    rows = []
     for row, pad in enumerate(padding):
-        own = slice(ends[row], ends[row + 1])
+        of_row = slice(ends[row], ends[row + 1])
         mask = counted[row, pad:].cpu().numpy()
-        found.append((latents[own], column_of[at[own]] - pad, values[own], mask))
-    return found
+        rows.append((latents[of_row], column_of[at[of_row]] - pad, values[of_row], mask))
+    return rows
 
 
 def _put_in_order(folder: Path, d_sae: int) -> Int[np.ndarray, " d_sae_and_one"]:
@@ -182,14 +182,14 @@ def _put_in_order(folder: Path, d_sae: int) -> Int[np.ndarray, " d_sae_and_one"]
     }
     next_free = bounds[:-1].copy()
     for chunk in chunks:
-        own = np.asarray(latents[chunk])
-        order = np.argsort(own, kind="stable")
-        found = np.bincount(own, minlength=d_sae)
-        rank = np.arange(len(own)) - np.repeat(np.cumsum(found) - found, found)
-        target = next_free[own[order]] + rank
+        ids = np.asarray(latents[chunk])
+        order = np.argsort(ids, kind="stable")
+        n_firings = np.bincount(ids, minlength=d_sae)
+        rank = np.arange(len(ids)) - np.repeat(np.cumsum(n_firings) - n_firings, n_firings)
+        target = next_free[ids[order]] + rank
         into["positions"][target] = positions[chunk][order]
         into["values"][target] = values[chunk][order]
-        next_free += found
+        next_free += n_firings
     return bounds
 
 

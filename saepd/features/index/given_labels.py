@@ -44,18 +44,18 @@ def read_labels(files: Sequence[str | Path], sae: SAE[Any]) -> dict[int, list[Gi
             "that nobody can tell whether they are its own: write it there, such as "
             "gemma-2-2b/20-gemmascope-res-16k"
         )
-    found: dict[int, list[GivenLabel]] = {}
+    given: dict[int, list[GivenLabel]] = {}
     for file in map(Path, files):
         rows = list(_rows(file))
         if not rows:
             raise InputError(f"{file} holds no label")
         for where, row in rows:
             latent, label = _label(where, row, page, int(sae.cfg.d_sae))
-            own = found.setdefault(latent, [])
+            of_latent = given.setdefault(latent, [])
             # Exports have explanations that somebody left empty.
-            if label.text and label not in own:
-                own.append(label)
-    return {latent: own for latent, own in found.items() if own}
+            if label.text and label not in of_latent:
+                of_latent.append(label)
+    return {latent: of_latent for latent, of_latent in given.items() if of_latent}
 
 
 def write_labels(folder: Path, labels: dict[int, list[GivenLabel]]) -> None:
@@ -75,8 +75,8 @@ def kept_labels(folder: Path) -> dict[int, tuple[GivenLabel, ...]]:
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         return {
-            int(latent): tuple(GivenLabel(str(text), str(source)) for text, source in own)
-            for latent, own in kept.items()
+            int(latent): tuple(GivenLabel(str(text), str(source)) for text, source in labels)
+            for latent, labels in kept.items()
         }
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise InputError(

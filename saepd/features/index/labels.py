@@ -111,7 +111,7 @@ class Labeller:
         words = np.full(N_TERMS, NO_WORD, dtype=np.int32)
         where, weights = np.zeros(N_TERMS, dtype=np.uint8), np.zeros(N_TERMS, dtype=np.float32)
         columns = (p.words[positions], p.before[positions], self._near(positions).ravel())
-        found: dict[int, tuple[float, int, float]] = {}
+        terms: dict[int, tuple[float, int, float]] = {}
         for kind, column in enumerate(columns):
             here = self._count(column)
             often = np.flatnonzero(here >= _LEAST_COUNT)
@@ -119,9 +119,9 @@ class Labeller:
                 here[often], self._everywhere[kind][often], here.sum(), self._everywhere[kind].sum()
             )
             for word, one, z in zip(often.tolist(), odds, odds / error, strict=True):
-                if z >= _LEAST_Z and z > found.get(word, (0.0,))[0]:
-                    found[word] = (float(z), kind, float(one))
-        best = sorted(found.items(), key=lambda entry: -entry[1][0])[:N_TERMS]
+                if z >= _LEAST_Z and z > terms.get(word, (0.0,))[0]:
+                    terms[word] = (float(z), kind, float(one))
+        best = sorted(terms.items(), key=lambda entry: -entry[1][0])[:N_TERMS]
         for i, (word, (_, kind, weight)) in enumerate(best):
             words[i], where[i], weights[i] = word, kind, weight
         return words, where, weights
@@ -176,9 +176,9 @@ def log_odds(
     # A word near many firings may be counted oftener than it is there.
     prior = _PRIOR * np.maximum(everywhere, 1) / max(1.0, n_everywhere)
     rest, n_rest = everywhere + prior, n_everywhere + _PRIOR
-    own, n_own = here + prior, n_here + _PRIOR
-    odds = np.log(own / np.maximum(n_own - own, 1e-9)) - np.log(rest / (n_rest - rest))
-    return odds, np.sqrt(1 / own + 1 / rest)
+    inside, n_inside = here + prior, n_here + _PRIOR
+    odds = np.log(inside / np.maximum(n_inside - inside, 1e-9)) - np.log(rest / (n_rest - rest))
+    return odds, np.sqrt(1 / inside + 1 / rest)
 
 
 def _draw(

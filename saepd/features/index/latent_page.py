@@ -154,9 +154,9 @@ class LatentPage(NamedTuple):
             ),
             table(["kind", "activation", "context"], shown, digits=2),
             *(
-                note(f"{what} {', '.join(f'{n.latent} ({n.score:.2f})' for n in found)}")
-                for what, found in near
-                if found
+                note(f"{what} {', '.join(f'{n.latent} ({n.score:.2f})' for n in neighbours)}")
+                for what, neighbours in near
+                if neighbours
             ),
             *(note(f"{what} {' '.join(map(repr, tokens))}") for what, tokens in said if tokens),
         )

@@ -73,10 +73,10 @@ def _nearest(d_sae: int, n: int, scores: Callable[[slice], Tensor]) -> Neighbour
     ids, values = [], []
     for start in range(0, d_sae, _BLOCK):
         block = slice(start, min(start + _BLOCK, d_sae))
-        found = scores(block)
-        own = torch.arange(block.start, block.stop)
-        found[own - start, own] = -torch.inf
-        best = found.topk(min(n, d_sae - 1), dim=-1)
+        block_scores = scores(block)
+        latents = torch.arange(block.start, block.stop)
+        block_scores[latents - start, latents] = -torch.inf
+        best = block_scores.topk(min(n, d_sae - 1), dim=-1)
         ids.append(best.indices.cpu().numpy().astype(np.int32))
         values.append(best.values.cpu().numpy().astype(np.float32))
     return Neighbours(np.concatenate(ids), np.concatenate(values))

@@ -134,8 +134,8 @@ def token_spans(tokenizer: Any, text: str, ids: Sequence[int]) -> list[tuple[int
 
 def _token_ends(tokenizer: Any, text: str) -> list[int]:
     if getattr(tokenizer, "is_fast", False):
-        found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        return [end for _, end in found["offset_mapping"]]
+        encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        return [end for _, end in encoding["offset_mapping"]]
     plain = tokenizer(text, add_special_tokens=False).input_ids
     return [len(tokenizer.decode(plain[: i + 1])) for i in range(len(plain))]
 

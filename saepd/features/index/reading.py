@@ -91,12 +91,12 @@ def load_index(folder: str | Path | None = None, sae: SAE[Any] | None = None) ->
         InputError: no index there, a damaged one, or one of another SAE.
     """
     if folder is None and sae is not None:
-        own = own_index(sae)
-        if own is None:
+        index = own_index(sae)
+        if index is None:
             raise InputError(
                 "this SAE has no index beside it: build one with saepd index, and name its folder"
             )
-        return own
+        return index
     folder = index_folder() if folder is None else Path(folder)
     info = read_info(folder)
     if sae is not None and any(info["identity"].get(k) != v for k, v in sae_identity(sae).items()):

@@ -144,26 +144,26 @@ def search(
 
 
 def _texts(name: str, texts: str | Sequence[str]) -> list[str]:
-    found = [texts] if isinstance(texts, str) else list(texts)
-    for text in found:
+    given = [texts] if isinstance(texts, str) else list(texts)
+    for text in given:
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"one of {name} is empty or no text: give it some words")
-    return found
+    return given
 
 
 def _by_words(index: FeatureIndex, query: str, n: int) -> FoundLatents:
     fields, weights = by_words(index, query), field_weights(index)
     total: Float[np.ndarray, " d_sae"] = np.sum(
-        [weights[name] * found for name, found in fields.items()], axis=0
+        [weights[name] * cosines for name, cosines in fields.items()], axis=0
     )
     best = [latent for latent in np.argsort(-total, kind="stable")[:n] if total[latent] > 0]
-    found = FoundLatents()
+    latents = FoundLatents()
     for latent in map(int, best):
         most = max(weights, key=lambda name: weights[name] * fields[name][latent])
         contexts = index.contexts(latent)
         context = contexts[0] if contexts else None
-        found.append(_found(index, latent, float(total[latent]), most, context))
-    return found
+        latents.append(_found(index, latent, float(total[latent]), most, context))
+    return latents
 
 
 def by_texts(index: FeatureIndex, read: ReadTexts, n_for: int, n: int) -> FoundLatents:
@@ -179,12 +179,12 @@ def by_texts(index: FeatureIndex, read: ReadTexts, n_for: int, n: int) -> FoundL
     if len(read.surprise) > n_for:
         score = score - read.surprise[n_for:].mean(0)
     best = [latent for latent in np.argsort(-score, kind="stable")[:n] if score[latent] > 0]
-    found = FoundLatents()
+    latents = FoundLatents()
     for latent in map(int, best):
         strongest = int(read.surprise[:n_for, latent].argmax())
         context = read.context(latent, strongest)
-        found.append(_found(index, latent, float(score[latent]), None, context))
-    return found
+        latents.append(_found(index, latent, float(score[latent]), None, context))
+    return latents
 
 
 def in_text(index: FeatureIndex, read: ReadTexts, latent: int) -> FoundLatent:

@@ -53,5 +53,4 @@ def statistics(
 
 def places(depths: Int[np.ndarray, " n"]) -> Int[np.ndarray, " places"]:
     """How many depths are at each of `PLACES`."""
-    found = np.searchsorted(PLACES, depths, side="right") - 1
-    return np.bincount(found, minlength=len(PLACES))
+    return np.bincount(np.searchsorted(PLACES, depths, side="right") - 1, minlength=len(PLACES))

@@ -45,8 +45,8 @@ class TextPage:
     shares: Float[np.ndarray, "latents tokens"]
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{one.latent} ({one.label})" for one in self.latents[:3])
-        return f"TextPage({len(self.tokens)} tokens; {told or 'nothing unusual fires'})"
+        unusual = ", ".join(f"{one.latent} ({one.label})" for one in self.latents[:3])
+        return f"TextPage({len(self.tokens)} tokens; {unusual or 'nothing unusual fires'})"
 
     def frame(self) -> pd.DataFrame:
         """One row for each latent and token at which it fires, as a pandas frame.
@@ -75,9 +75,9 @@ class TextPage:
                 one.score,
                 one.label,
                 one.label_auroc,
-                strip(list(zip(self.tokens, own.tolist(), strict=True)), most=1.0, what="share"),
+                strip(list(zip(self.tokens, shares.tolist(), strict=True)), most=1.0, what="share"),
             ]
-            for one, own in zip(self.latents, self.shares, strict=True)
+            for one, shares in zip(self.latents, self.shares, strict=True)
         ]
         columns = ["latent", "unusual", "label", "label AUROC", "where it fires"]
         return card(
@@ -118,10 +118,10 @@ def read_text(
     index = as_index(index, sae)
     read = ReadTexts(model, sae, index, [text])
     if latents is None:
-        found = by_texts(index, read, 1, n)
+        shown = by_texts(index, read, 1, n)
     else:
-        found = FoundLatents(in_text(index, read, latent) for latent in latents)
-    ids = [one.latent for one in found]
+        shown = FoundLatents(in_text(index, read, latent) for latent in latents)
+    ids = [one.latent for one in shown]
     tokens = read.tokens(0)
     activations = np.array([read.activations(latent, 0) for latent in ids])
     activations = activations.reshape(len(ids), len(tokens))
@@ -129,4 +129,4 @@ def read_text(
     largest = index.largest[ids][:, None].astype(float)
     over = np.where(activations > 0, np.inf, 0.0)
     shares = np.divide(activations, largest, out=over, where=largest > 0)
-    return TextPage(text, tokens, found, activations, shares)
+    return TextPage(text, tokens, shown, activations, shares)
