@@ -182,8 +182,8 @@ class _Pool:
         first = rest[0]
         self._losses[first.key] += 1
         if self._losses[first.key] >= _MOST_LOSSES:
-            told = f"its worker was lost {_MOST_LOSSES} times: {type(error).__name__}"
-            yield failed_outcome(first, told)
+            message = f"its worker was lost {_MOST_LOSSES} times: {type(error).__name__}"
+            yield failed_outcome(first, message)
             rest = rest[1:]
         if rest:
             self._waiting.insert(0, WorkUnit(unit.group, rest))

@@ -31,9 +31,9 @@ def units_of(points: Sequence[SweepPoint]) -> list[WorkUnit]:
         keys = keys_by_settings(point.config)
         groups.setdefault(keys["prefix"], {}).setdefault(keys["branches"], []).append(point)
     return [
-        WorkUnit(group, tuple(own))
+        WorkUnit(group, tuple(of_branches))
         for group, of_prefix in groups.items()
-        for own in of_prefix.values()
+        for of_branches in of_prefix.values()
     ]
 
 

@@ -80,8 +80,8 @@ def slurm_backend(out: Path, config: RunConfig) -> Backend:
             if any("no room left" in words for words in said.values()):
                 raise InputError(next(w for w in said.values() if "no room left" in w))
         for point in missing.values():
-            told = f"its job ended {_ROUNDS} times without it: {said.get(point.key, '')}"
-            yield failed_outcome(point, told)
+            message = f"its job ended {_ROUNDS} times without it: {said.get(point.key, '')}"
+            yield failed_outcome(point, message)
 
     return run
 

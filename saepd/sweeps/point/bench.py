@@ -92,9 +92,9 @@ class Bench:
             neutral = capture_prompts(
                 loaded.model, NEUTRAL_PROMPTS, loaded.hook_name, positions=_within_any(positions)
             )
-        found = PointPrefix(questions, neutral, len(calls))
-        self._prefix = key, found
-        return found, False
+        prefix = PointPrefix(questions, neutral, len(calls))
+        self._prefix = key, prefix
+        return prefix, False
 
 
 def for_neutral(directions: Sequence[Direction]) -> list[Direction]:

@@ -59,8 +59,8 @@ def stage_keys(ingredients: Mapping[str, Any]) -> dict[str, str]:
     keys: dict[str, str] = {}
     for kind, stage in STAGES.items():
         if all(name in ingredients for name in stage.ingredients):
-            own = {name: ingredients[name] for name in stage.ingredients}
-            keys[kind] = stage_key(kind, own | {name: keys[name] for name in stage.after})
+            given = {name: ingredients[name] for name in stage.ingredients}
+            keys[kind] = stage_key(kind, given | {name: keys[name] for name in stage.after})
     return keys
 
 

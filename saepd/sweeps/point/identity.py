@@ -25,8 +25,8 @@ def point_content(config: PointConfig) -> dict[str, str | None]:
     The hash is None where the parameter names nothing local.
     """
     named = vars(config.task) | vars(config.where)
-    found = {name: content_of(named[name]) for name in FILE_PARAMETERS}
-    return found | {"code": code_version()}
+    hashes = {name: content_of(named[name]) for name in FILE_PARAMETERS}
+    return hashes | {"code": code_version()}
 
 
 def code_version() -> str:

@@ -54,8 +54,8 @@ def measure(scored: ScoredPoint, merge: MergeConfig, seed: int) -> dict[str, Any
         InputError: whatever the merge refuses.
     """
     task, perspectives = scored.task, [d.perspective for d in scored.directions]
-    scores = {id_: own.double().numpy() for id_, own in scored.scores.items()}
-    n_positions = max(own.shape[1] for own in scores.values())
+    scores = {id_: of_item.double().numpy() for id_, of_item in scored.scores.items()}
+    n_positions = max(of_item.shape[1] for of_item in scores.values())
 
     def fitted(branch: int, perspective: str | None, ridge: float) -> SoftmaxWeights:
         rows = [r for r in scored.draw.feedback if perspective in (None, r.perspective)]
@@ -63,10 +63,10 @@ def measure(scored: ScoredPoint, merge: MergeConfig, seed: int) -> dict[str, Any
 
     pooled = fitted(0, None, POOLED_RIDGE)
     base = {p: fitted(0, p, OWN_RIDGE) for p in perspectives}
-    own = {p: fitted(i, p, OWN_RIDGE) for i, p in enumerate(perspectives, 1)}
+    steered = {p: fitted(i, p, OWN_RIDGE) for i, p in enumerate(perspectives, 1)}
 
     def branch(item: str, perspective: str) -> OptionValues:
-        return read_biased(scores[item][1 + perspectives.index(perspective)], own[perspective])
+        return read_biased(scores[item][1 + perspectives.index(perspective)], steered[perspective])
 
     def merge_of(item: str, names: Sequence[str]) -> OptionValues:
         rows = [read_biased(scores[item][0], pooled), *(branch(item, p) for p in names)]
@@ -101,9 +101,11 @@ def _summary(
     metrics, intervals = _of(methods, task, list(kl.values()), seed)
     rows: list[dict[str, Any]] = []
     for p, moved in kl.items():
-        own = {m: [r for r in told if r.perspective == p] for m, told in methods.items()}
-        if own["merged"]:
-            rows.append({"perspective": p, **_of(own, task, [moved], seed)[0]})
+        of_perspective = {
+            m: [r for r in predictions if r.perspective == p] for m, predictions in methods.items()
+        }
+        if of_perspective["merged"]:
+            rows.append({"perspective": p, **_of(of_perspective, task, [moved], seed)[0]})
     return {"metrics": metrics, "intervals": intervals, "rows": rows}
 
 
@@ -113,21 +115,21 @@ def _of(
     """Metrics and intervals; gains are paired differences, drawn together."""
     rows = methods["merged"]
     weights = draw_weights([r.item for r in rows], seed)
-    primary = {name: _primary(own, task, weights) for name, own in methods.items()}
+    primary = {name: _primary(predictions, task, weights) for name, predictions in methods.items()}
     sign = 1 if task.positive else -1
-    found: dict[str, PerDraw] = {
+    per_draw: dict[str, PerDraw] = {
         "auroc" if task.positive else "js_distance": primary["merged"],
         "base": primary["base"],
     }
     for name, method in GAINS.items():
         if method in primary:
-            found[name] = sign * (primary[method] - primary["base"])
+            per_draw[name] = sign * (primary[method] - primary["base"])
     gold, predicted = _gold(rows, task), [row.probabilities for row in rows]
-    found["total_variation"] = weighted.mean(total_variation(predicted, gold), weights)
-    found["accuracy"] = weighted.mean(accuracy(predicted, _labels(rows, task)), weights)
-    metrics = {name: finite(float(values[0])) for name, values in found.items()}
+    per_draw["total_variation"] = weighted.mean(total_variation(predicted, gold), weights)
+    per_draw["accuracy"] = weighted.mean(accuracy(predicted, _labels(rows, task)), weights)
+    metrics = {name: finite(float(values[0])) for name, values in per_draw.items()}
     metrics[SIDE_EFFECT] = finite(float(np.mean(kl)))
-    intervals = {name: interval(values) for name, values in found.items()}
+    intervals = {name: interval(values) for name, values in per_draw.items()}
     return metrics, {n: None if i is None else [i.low, i.high] for n, i in intervals.items()}
 
 

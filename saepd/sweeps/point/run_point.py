@@ -83,8 +83,7 @@ class Worker:
                     f"no room left on the disk of {self.settings.cache}: free some or lower the "
                     "size of the cache; what is finished is kept, and the same command goes on"
                 ) from error
-            told = f"{type(error).__name__}: {error}"
-            return failed_outcome(point, told, **_where())
+            return failed_outcome(point, f"{type(error).__name__}: {error}", **_where())
         return PointOutcome(point.key, parameters, result)
 
     def _run_id(self, point: SweepPoint) -> str | None:
@@ -101,9 +100,8 @@ class Worker:
         start = time.perf_counter()
         scored = score_point(self._bench, self._cache, point.config)
         check_metric(self.settings.metric, scored.task)
-        found = measure(scored, point.config.merge, point.config.draw.seed)
         result = {
-            **found,
+            **measure(scored, point.config.merge, point.config.draw.seed),
             "features": {
                 d.perspective: d.edit.latents.tolist()
                 for d in scored.directions

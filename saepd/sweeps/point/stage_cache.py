@@ -87,7 +87,7 @@ class StageCache:
         path = self.path(kind, key)
         try:
             try:
-                found = _read(path, kind, key)
+                result = _read(path, kind, key)
                 os.utime(path)
             except FileNotFoundError:
                 return None
@@ -103,7 +103,7 @@ class StageCache:
                 f"cannot use the cached stage {path}: {error.strerror}: remove it, or name another "
                 "folder as cache"
             ) from error
-        return found
+        return result
 
     def get_or_compute(
         self, kind: str, key: str, compute: Callable[[], tuple[Tensors, int]]
@@ -120,15 +120,15 @@ class StageCache:
         """
         from filelock import FileLock
 
-        found = self.get(kind, key)
-        if found is not None:
-            return found
+        cached = self.get(kind, key)
+        if cached is not None:
+            return cached
         locks = self.folder / "locks"
         locks.mkdir(parents=True, exist_ok=True)
         with FileLock(locks / f"{key}.lock"):
-            found = self.get(kind, key)
-            if found is not None:
-                return found
+            cached = self.get(kind, key)
+            if cached is not None:
+                return cached
             start = time.perf_counter()
             tensors, n_forwards = compute()
             computed = StageResult(tensors, n_forwards, time.perf_counter() - start, reused=False)
@@ -175,9 +175,9 @@ def _read(path: Path, kind: str, key: str) -> StageResult:
     """The result in a file; raises whatever reading what is not a whole one leads to."""
     with safe_open(path, framework="pt") as file:
         entry: dict[str, Any] = json.loads((file.metadata() or {})["entry"])
-        told = {name: entry[name] for name in _identity(kind, key)}
-        if told != _identity(kind, key):
-            raise ValueError(f"it says that it is {told}")
+        stated = {name: entry[name] for name in _identity(kind, key)}
+        if stated != _identity(kind, key):
+            raise ValueError(f"it says that it is {stated}")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if entry["sha256"] != _digest(tensors):
         raise ValueError("its tensors are not those that were written")

@@ -113,8 +113,10 @@ def score_point(bench: Bench, cache: StageCache, config: PointConfig) -> ScoredP
     uses += _with_input(keys, "branches", branches)
     split = branches.tensors["scores"].split([len(item.options) for item in items], dim=1)
     scores = dict(zip([item.id for item in items], split, strict=True))
-    told = {"weights": loaded.model_fingerprint, "dictionary": loaded.sae_fingerprint}
-    return ScoredPoint(task, draw, items, scores, branches.tensors["kl"], directions, uses, told)
+    fingerprints = {"weights": loaded.model_fingerprint, "dictionary": loaded.sae_fingerprint}
+    return ScoredPoint(
+        task, draw, items, scores, branches.tensors["kl"], directions, uses, fingerprints
+    )
 
 
 def keys_by_content(
@@ -145,22 +147,24 @@ def _fit(
 
     def encode() -> tuple[Tensors, int]:
         with counting_forwards(loaded.model) as calls:
-            found = encode_pairs(loaded.model, loaded.sae, draw.feedback, fit.features, fit.readout)
-        return {name: getattr(found, name) for name in _PAIR_TENSORS}, len(calls)
+            encoded = encode_pairs(
+                loaded.model, loaded.sae, draw.feedback, fit.features, fit.readout
+            )
+        return {name: getattr(encoded, name) for name in _PAIR_TENSORS}, len(calls)
 
     feedback = cache.get_or_compute("feedback", keys["feedback"], encode)
     tensors_of: dict[str, Any] = {name: feedback.tensors[name] for name in _PAIR_TENSORS}
     pairs = Pairs(rows=list(draw.feedback), positive_texts=[], **tensors_of)
     unit = replace(fit, direction=replace(fit.direction, coefficient=1.0))
     with counting_forwards(loaded.model) as calls:
-        found = fit_pairs(loaded.model, loaded.sae, pairs, unit).directions
+        directions = fit_pairs(loaded.model, loaded.sae, pairs, unit).directions
     tensors: dict[str, Tensor] = dict(_input(feedback.reused, feedback.n_forwards))
-    edits = [direction.edit for direction in found if isinstance(direction.edit, EditLatents)]
+    edits = [direction.edit for direction in directions if isinstance(direction.edit, EditLatents)]
     for i, edit in enumerate(edits):
         tensors[f"latents.{i}"] = edit.latents
         if edit.values is not None:
             tensors[f"values.{i}"] = edit.values
-    tensors["coefficients"] = torch.tensor([d.coefficient for d in found], dtype=torch.float64)
+    tensors["coefficients"] = torch.tensor([d.coefficient for d in directions], dtype=torch.float64)
     return tensors, len(calls)
 
 

@@ -45,7 +45,7 @@ def changes(outcomes: Sequence[PointOutcome]) -> list[str]:
         for name in FILE_PARAMETERS
     }
     code = code_version()
-    found: list[str] = []
+    descriptions: list[str] = []
     for outcome in outcomes:
         content: Mapping[str, Any] = outcome.result.get("content", {})
         changed = [
@@ -62,8 +62,10 @@ def changes(outcomes: Sequence[PointOutcome]) -> list[str]:
             and what not in changed
             and content[name] != latest[_place(outcome, name)]
         ]
-        found.append(", ".join([*changed, *(["code"] if content.get("code") != code else [])]))
-    return found
+        descriptions.append(
+            ", ".join([*changed, *(["code"] if content.get("code") != code else [])])
+        )
+    return descriptions
 
 
 def current(frame: pd.DataFrame) -> pd.DataFrame:

@@ -59,9 +59,11 @@ def read_sweep(folder: str | Path) -> pd.DataFrame:
         row |= result.get("metrics", {})
         for name, interval in result.get("intervals", {}).items():
             row[f"{name}_low"], row[f"{name}_high"] = interval or (None, None)
-        for own in result.get("rows", ()):
-            perspective = own["perspective"]
-            row |= {f"{k}/{perspective}": v for k, v in own.items() if k != "perspective"}
+        for of_perspective in result.get("rows", ()):
+            perspective = of_perspective["perspective"]
+            row |= {
+                f"{k}/{perspective}": v for k, v in of_perspective.items() if k != "perspective"
+            }
         stages = result.get("stages", ())
         row["n_forwards"] = sum(s["n_forwards"] for s in stages if not s["reused"])
         row["n_forwards_saved"] = sum(s["n_forwards"] for s in stages if s["reused"])
@@ -108,10 +110,10 @@ def finished(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     check_metric(metric)
     if metric not in frame or not len(frame[metric].dropna()):
         raise InputError(f"no point of this sweep has a {metric}: use another metric")
-    found = current(frame).dropna(subset=[metric])
-    if not len(found):
+    points = current(frame).dropna(subset=[metric])
+    if not len(points):
         raise InputError(f"{told_changes(frame)}, and no other has come to an end: run it again")
-    return found.sort_values(metric, ascending=GOALS[metric] == "minimize", kind="stable")
+    return points.sort_values(metric, ascending=GOALS[metric] == "minimize", kind="stable")
 
 
 def importance(frame: pd.DataFrame, metric: str) -> dict[str, float]:
@@ -123,14 +125,14 @@ def importance(frame: pd.DataFrame, metric: str) -> dict[str, float]:
     """
     import pandas as pd
 
-    found = finished(frame, metric)
-    values = found[metric].to_numpy(float)
+    points = finished(frame, metric)
+    values = points[metric].to_numpy(float)
     total = float(values.var())
     shares: dict[str, float] = {}
-    for name in varied(found):
-        levels = np.array([str(value) for value in found[name]])
-        if pd.api.types.is_float_dtype(found[name]) and len(_levels(found, name)) > _MOST_LEVELS:
-            ranks = found[name].rank(pct=True).to_numpy(float)
+    for name in varied(points):
+        levels = np.array([str(value) for value in points[name]])
+        if pd.api.types.is_float_dtype(points[name]) and len(_levels(points, name)) > _MOST_LEVELS:
+            ranks = points[name].rank(pct=True).to_numpy(float)
             levels = np.ceil(ranks * _MOST_LEVELS).astype(str)
         _, level, counts = np.unique(levels, return_inverse=True, return_counts=True)
         means = (np.bincount(level, values) / counts)[level]

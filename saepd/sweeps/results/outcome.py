@@ -65,8 +65,8 @@ def read_outcome(written: Any, source: str) -> PointOutcome:
     except ValidationError as error:
         [fault, *_] = error.errors(include_url=False)
         place = ".".join(map(str, fault["loc"])) or "it"
-        told = f"{place} is {shortened(fault['input'])}: {fault['msg']}"
-        raise InputError(f"{source} holds no outcome of a point: {told}; {_REMEDY}") from error
+        message = f"{place} is {shortened(fault['input'])}: {fault['msg']}"
+        raise InputError(f"{source} holds no outcome of a point: {message}; {_REMEDY}") from error
     failed = written["status"] == "failed"
     if not failed and "metrics" not in written["result"]:
         raise InputError(f"{source} holds no outcome of a point: no metrics; {_REMEDY}")

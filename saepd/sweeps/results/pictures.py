@@ -22,28 +22,28 @@ def parallel_coordinates(frame: pd.DataFrame, metric: str) -> go.Figure:
     """One line a point through the values of its parameters, coloured by the metric."""
     import plotly.graph_objects as go
 
-    found = finished(frame, metric)
+    points = finished(frame, metric)
     axes: list[dict[str, Any]] = []
-    for name in varied(found):
-        levels = sorted(found[name].dropna().unique().tolist(), key=_by_size)
+    for name in varied(points):
+        levels = sorted(points[name].dropna().unique().tolist(), key=_by_size)
         places = {value: i for i, value in enumerate(levels)}
         # By place and not by size, so that 1, 2, 4 and 16 stand apart.
         axes.append(
             {
                 "label": name,
-                "values": [places.get(value, -1) for value in found[name]],
+                "values": [places.get(value, -1) for value in points[name]],
                 "tickvals": list(range(len(levels))),
                 "ticktext": [short(value) for value in levels],
             }
             if len(levels) <= 20
-            else {"label": name, "values": found[name]}
+            else {"label": name, "values": points[name]}
         )
-    axes.append({"label": metric, "values": found[metric]})
-    colours = {"color": found[metric], "colorscale": _colours(metric), "showscale": True}
+    axes.append({"label": metric, "values": points[metric]})
+    colours = {"color": points[metric], "colorscale": _colours(metric), "showscale": True}
     if metric in GAINS:
         colours["cmid"] = 0
     figure = go.Figure(go.Parcoords(line=colours, dimensions=axes))
-    return figure.update_layout(title=f"{len(found)} points by {metric}")
+    return figure.update_layout(title=f"{len(points)} points by {metric}")
 
 
 def heat_maps(
@@ -53,14 +53,14 @@ def heat_maps(
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    found = finished(frame, metric)
-    own = [c for c in found if c.startswith(f"{metric}/") and len(found[c].dropna())]
-    panels = [metric, *own]
-    names = ["all", *(c.removeprefix(f"{metric}/") for c in own)]
+    points = finished(frame, metric)
+    columns = [c for c in points if c.startswith(f"{metric}/") and len(points[c].dropna())]
+    panels = [metric, *columns]
+    names = ["all", *(c.removeprefix(f"{metric}/") for c in columns)]
     figure = make_subplots(
         rows=1, cols=len(panels), subplot_titles=names, shared_yaxes=True, horizontal_spacing=0.03
     )
-    tables = [found.pivot_table(index=y, columns=x, values=c, aggfunc="mean") for c in panels]
+    tables = [points.pivot_table(index=y, columns=x, values=c, aggfunc="mean") for c in panels]
     for i, table in enumerate(tables, 1):
         figure.add_trace(
             go.Heatmap(
@@ -91,11 +91,11 @@ def feedback_growth(frame: pd.DataFrame, metric: str, by: str | None = None) -> 
     """
     import plotly.graph_objects as go
 
-    found = finished(frame, metric)
+    points = finished(frame, metric)
     figure = go.Figure()
-    groups = [("all points", found)] if by is None else list(found.groupby(by))
-    for name, own in groups:
-        spread: Any = own.groupby("n_feedback")[metric].describe()
+    groups = [("all points", points)] if by is None else list(points.groupby(by))
+    for name, group in groups:
+        spread: Any = group.groupby("n_feedback")[metric].describe()
         figure.add_trace(
             go.Scatter(
                 x=spread.index,
@@ -110,7 +110,7 @@ def feedback_growth(frame: pd.DataFrame, metric: str, by: str | None = None) -> 
                 },
             )
         )
-    sizes = sorted(found["n_feedback"].unique().tolist())
+    sizes = sorted(points["n_feedback"].unique().tolist())
     figure.update_xaxes(
         title="questions with feedback, per perspective", type="log", tickvals=sizes
     )
@@ -125,14 +125,14 @@ def feedback_growth(frame: pd.DataFrame, metric: str, by: str | None = None) -> 
 def pictures_of(frame: pd.DataFrame, metric: str) -> dict[str, go.Figure]:
     """Those that the parameters of the sweep allow, by name."""
     names = varied(finished(frame, metric))
-    found = {"parallel_coordinates": parallel_coordinates(frame, metric)}
+    pictures = {"parallel_coordinates": parallel_coordinates(frame, metric)}
     if "block" in names and "coefficient" in names:
-        found["heat_maps"] = heat_maps(frame, metric)
+        pictures["heat_maps"] = heat_maps(frame, metric)
     if "n_feedback" in names:
-        found["feedback_growth"] = feedback_growth(
+        pictures["feedback_growth"] = feedback_growth(
             frame, metric, "block" if "block" in names else None
         )
-    return found
+    return pictures
 
 
 def write_pictures(frame: pd.DataFrame, metric: str, folder: Path) -> list[Path]:

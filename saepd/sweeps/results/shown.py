@@ -58,11 +58,11 @@ class SweepResults:
         return pictures_of(self.points, self.metric)
 
     def __repr__(self) -> str:
-        found = finished(self.points, self.metric)
-        names, best = varied(found), found.iloc[0]
+        points = finished(self.points, self.metric)
+        names, best = varied(points), points.iloc[0]
         where = ", ".join(f"{name}={best[name]}" for name in names)
         return (
-            f"SweepResults({len(found)} points; best {self.metric} {best[self.metric]:.4g} "
+            f"SweepResults({len(points)} points; best {self.metric} {best[self.metric]:.4g} "
             f"with {where or 'the only setting'})"
         )
 

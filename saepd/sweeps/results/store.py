@@ -89,12 +89,12 @@ class ResultStore:
         """
         with self._open() as connection:
             rows = connection.execute(f"{_SELECT} ORDER BY id").fetchall()
-        found: dict[str, PointOutcome] = {}
+        outcomes: dict[str, PointOutcome] = {}
         for outcome in map(self._outcome, rows):
             # A finished point stays finished, whatever failed beside it.
-            if outcome.key not in found or found[outcome.key].failed:
-                found[outcome.key] = outcome
-        return list(found.values())
+            if outcome.key not in outcomes or outcomes[outcome.key].failed:
+                outcomes[outcome.key] = outcome
+        return list(outcomes.values())
 
     def finished_outcome(self, key: str) -> PointOutcome | None:
         """The outcome of one point, if it is finished."""

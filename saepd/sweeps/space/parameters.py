@@ -121,11 +121,11 @@ _FIXED = {"draws"}
 @cache
 def parameter_types() -> dict[str, Any]:
     """Name of every parameter -> its type, in the order of the pipeline."""
-    found: dict[str, Any] = {}
+    types: dict[str, Any] = {}
     for part in _PARTS.values():
         hints = get_type_hints(part)
-        found |= {f.name: hints[f.name] for f in fields(part) if f.name not in _FIXED}
-    return found
+        types |= {f.name: hints[f.name] for f in fields(part) if f.name not in _FIXED}
+    return types
 
 
 @cache

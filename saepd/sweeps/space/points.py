@@ -54,10 +54,10 @@ def sweep_points(sweep: Sweep, seed: int = 0) -> list[SweepPoint]:
         n = math.prod(map(len, lists))
         if n > MOST_POINTS:
             raise InputError(f"the grid has {n} points: list fewer values")
-        found = [dict(zip(spaces, values, strict=True)) for values in itertools.product(*lists)]
+        grid = [dict(zip(spaces, values, strict=True)) for values in itertools.product(*lists)]
         if sweep.method == "random":
-            found = [found[i] for i in np.random.default_rng(seed).permutation(n)]
-        return numbered(found[: sweep.run_cap])
+            grid = [grid[i] for i in np.random.default_rng(seed).permutation(n)]
+        return numbered(grid[: sweep.run_cap])
     assert sweep.run_cap is not None
     drawn: dict[str, dict[str, Any]] = {}
     for i in range(100 * sweep.run_cap):

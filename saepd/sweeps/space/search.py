@@ -73,8 +73,8 @@ def search(
     pending: list[tuple[int, dict[str, Any]]] = []
     for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
         if _is_whole(trial, sweep):
-            found = {n: _meant(s, trial.params[n]) for n, s in sweep.parameters.items()}
-            pending.append((trial.number, found))
+            values = {n: _meant(s, trial.params[n]) for n, s in sweep.parameters.items()}
+            pending.append((trial.number, values))
         else:
             # The process died while asking.
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL)

@@ -131,8 +131,10 @@ def parse_parameter(name: str, entry: Any) -> Space:
 def _choice(name: str, entry: Mapping[str, Any], key: str) -> Choice:
     values = [entry["value"]] if key == "value" else entry["values"]
     if not isinstance(values, list) or not values:
-        told = "null" if values is None else shortened(values)
-        raise InputError(f"parameter {name}: values is {told}: the grid is empty; list one or more")
+        shown = "null" if values is None else shortened(values)
+        raise InputError(
+            f"parameter {name}: values is {shown}: the grid is empty; list one or more"
+        )
     checked: dict[Any, None] = {}
     for value in (checked_value(name, value) for value in values):
         if value in checked:
@@ -153,9 +155,9 @@ def _range(name: str, entry: Mapping[str, Any], kind: str | None) -> Range:
             or not isinstance(value, int | float)
             or not -_FARTHEST <= value <= _FARTHEST
         ):
-            told = shortened(value) if end in entry else "missing"
+            shown = shortened(value) if end in entry else "missing"
             raise InputError(
-                f"{where}: {end} is {told}: it must be a number, up to {_FARTHEST:.0e} in size"
+                f"{where}: {end} is {shown}: it must be a number, up to {_FARTHEST:.0e} in size"
             )
         ends.append(value)
     low, high = ends
@@ -191,9 +193,9 @@ def _range(name: str, entry: Mapping[str, Any], kind: str | None) -> Range:
         raise InputError(f"{where}: min and max must be whole numbers with int_uniform")
     if integers and kind != "int_uniform" and not (step and float(step).is_integer()):
         raise InputError(f"{where} is a whole number: use int_uniform, or q_uniform with a whole q")
-    found = Range(low, high, "log" in kind, float(step), integers or kind == "int_uniform")
-    if step and not low <= found.rounded(low) <= high:
+    space = Range(low, high, "log" in kind, float(step), integers or kind == "int_uniform")
+    if step and not low <= space.rounded(low) <= high:
         raise InputError(f"{where}: no multiple of {step} lies between {low} and {high}")
-    for end in {found.rounded(low), found.rounded(high)}:
+    for end in {space.rounded(low), space.rounded(high)}:
         checked_value(name, end)
-    return found
+    return space

@@ -77,10 +77,10 @@ def read_yaml(text: str, source: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or getattr(error, "reason", None)
-        told = str(problem or first_line(error))
-        if r"'\t'" in told:
-            told = "a tab stands where YAML wants spaces: indent with spaces"
-        raise InputError(f"{source}{where} is not YAML: {told}") from error
+        message = str(problem or first_line(error))
+        if r"'\t'" in message:
+            message = "a tab stands where YAML wants spaces: indent with spaces"
+        raise InputError(f"{source}{where} is not YAML: {message}") from error
 
 
 def _document(events: Iterable[Any], source: str, has_lines: bool) -> Any:
@@ -116,14 +116,14 @@ def _add(event: Event, levels: list[_Level], where: str) -> None:
         level.key = _key(event, content, where)
         return
     place = _place(level)
-    told = f"{where}: {place}" if place else where
+    here = f"{where}: {place}" if place else where
     if isinstance(event, yaml.ScalarEvent):
-        new = _scalar(event, told)
+        new = _scalar(event, here)
     else:
         if tag := getattr(event, "tag", None):
-            raise InputError(f"{told} has the YAML tag {shortened(tag)}: leave it out")
+            raise InputError(f"{here} has the YAML tag {shortened(tag)}: leave it out")
         if len(levels) > _MOST_LEVELS:
-            raise InputError(f"{told} lies more than {_MOST_LEVELS} levels deep: write it flat")
+            raise InputError(f"{here} lies more than {_MOST_LEVELS} levels deep: write it flat")
         new = {} if isinstance(event, yaml.MappingStartEvent) else []
         levels.append(_Level(new, place))
     if isinstance(content, dict):
@@ -155,40 +155,42 @@ def _place(level: _Level) -> str:
     return f"{level.place}.{name}" if level.place else name
 
 
-def _scalar(event: ScalarEvent, told: str) -> Any:
+def _scalar(event: ScalarEvent, where: str) -> Any:
     if event.tag is not None:
-        raise InputError(f"{told} has the YAML tag {shortened(event.tag)}: leave it out")
-    text = _text(event, told)
+        raise InputError(f"{where} has the YAML tag {shortened(event.tag)}: leave it out")
+    text = _text(event, where)
     if event.style is not None:
         return text
     if text in _KEYWORDS:
         return _KEYWORDS[text]
     if not text:
-        raise InputError(f"{told} is empty, which YAML reads as null: write a value, or null")
+        raise InputError(f"{where} is empty, which YAML reads as null: write a value, or null")
     for pattern, meaning in _SURPRISES:
         if pattern.fullmatch(text):
             raise InputError(
-                f"{told} is {text[:40]}, which YAML reads as {meaning}: write "
+                f"{where} is {text[:40]}, which YAML reads as {meaning}: write "
                 f"{_instead(text, meaning)}"
             )
     if not _NUMBER.fullmatch(text):
         return text
     if _WHOLE.fullmatch(text):
         if len(text) > 300:
-            raise InputError(f"{told} is a number of {len(text)} digits: write a smaller one")
+            raise InputError(f"{where} is a number of {len(text)} digits: write a smaller one")
         return int(text)
     number = float(text)
     if not math.isfinite(number):
-        raise InputError(f"{told} is {text[:40]}, beyond any number: write a smaller one")
+        raise InputError(f"{where} is {text[:40]}, beyond any number: write a smaller one")
     return number
 
 
-def _text(event: ScalarEvent, told: str) -> str:
+def _text(event: ScalarEvent, where: str) -> str:
     """The text of a scalar; JSON's two escapes of one character are that character."""
     try:
         return event.value.encode("utf-16", "surrogatepass").decode("utf-16")
     except UnicodeDecodeError as error:
-        raise InputError(f"{told}: half a surrogate pair is no character: write Unicode") from error
+        raise InputError(
+            f"{where}: half a surrogate pair is no character: write Unicode"
+        ) from error
 
 
 def _instead(text: str, meaning: str) -> str:
