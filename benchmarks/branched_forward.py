@@ -66,10 +66,10 @@ class Setting:
 
     def directions(self, positions: str, n: int = K, coefficient: float = 1.0) -> list[Direction]:
         """Random directions of 32 latents each."""
-        made = []
+        directions = []
         for seed in range(n):
             generator = torch.Generator().manual_seed(seed)
-            made.append(
+            directions.append(
                 Direction(
                     f"direction {seed}",
                     self.site,
@@ -82,7 +82,7 @@ class Setting:
                     coefficient=coefficient,
                 )
             )
-        return made
+        return directions
 
 
 def long_prompts(tokenizer: Any) -> Any:
@@ -305,14 +305,14 @@ def generation_rows(setting: Setting, rounds: int) -> list[dict]:
     written: list[int] = []
 
     def ours(directions: list[Direction]) -> None:
-        [made] = saepd.generate_batch(
+        [text] = saepd.generate_batch(
             setting.model,
             current,
             directions,
             MergeConfig("mixture"),
             saepd.SamplingConfig(max_new_tokens=N_NEW_TOKENS),
         )
-        written.append(len(made.tokens))
+        written.append(len(text.tokens))
 
     seconds = timed({"plain": huggingface, "ours": lambda: ours(answer)}, rounds)
     # A text may end early: what counts is the time of a token.
@@ -331,8 +331,10 @@ def curve(setting: Setting, rounds: int) -> dict[str, Any]:
     for positions in ("answer", "all"):
         contestants: Contestants = {"plain": lambda: plain(setting, prompt)}
         for n in BRANCH_COUNTS:
-            made = setting.directions(positions, n)
-            contestants[str(n)] = lambda made=made: saepd.branch(setting.model, [prompt], made)
+            directions = setting.directions(positions, n)
+            contestants[str(n)] = lambda directions=directions: saepd.branch(
+                setting.model, [prompt], directions
+            )
         seconds = timed(contestants, rounds)
         ratios = [
             statistics.median(

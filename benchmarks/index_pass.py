@@ -52,18 +52,18 @@ class Meter:
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """What the build says of its progress."""
-        told: dict[str, Any] = {"stage": stage, "done": done, "total": total}
-        told["seconds"] = time.process_time() - self._began
+        entry: dict[str, Any] = {"stage": stage, "done": done, "total": total}
+        entry["seconds"] = time.process_time() - self._began
         # What came before the first step of a stage is not known to be of that stage.
         if self._last is not None and self._last[0] == stage:
-            told["n"] = done - self._last[1]
+            entry["n"] = done - self._last[1]
             if stage == READING and self._n_steps % EVERY == 0:
                 began = time.process_time()
                 self._run_plainly(self._last[1], done)
-                told["plain_seconds"] = time.process_time() - began
-        told["most_megabytes"] = most_megabytes()
+                entry["plain_seconds"] = time.process_time() - began
+        entry["most_megabytes"] = most_megabytes()
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(told) + "\n")
+            file.write(json.dumps(entry) + "\n")
         self._n_steps += 1
         self._last, self._began = (stage, done), time.process_time()
 

@@ -125,9 +125,9 @@ def table(runs: list[dict[str, Any]], assumed: Assumed, load: float) -> str:
         "| --- | --- | --- | --- |",
     ]
     for n in sorted({run["workers"] for run in runs}):
-        own = [run for run in runs if run["workers"] == n]
+        of_workers = [run for run in runs if run["workers"] == n]
         whole, steady, first = (
-            statistics.median(run[key] for run in own)
+            statistics.median(run[key] for run in of_workers)
             for key in (
                 "points_per_minute",
                 "points_per_minute_after_the_first",
@@ -144,11 +144,11 @@ def table(runs: list[dict[str, Any]], assumed: Assumed, load: float) -> str:
         "| --- | --- | --- | --- |",
     ]
     for n in (1, 8, 64):
-        found = on_paper(assumed, n)
-        minutes, alone = found["minutes"], found["minutes_each_point_alone"]
-        lines.append(f"| {n} | {minutes:.0f} | {found['points_per_minute']:.0f} | {alone:.0f} |")
-    told = ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in asdict(assumed).items())
-    lines += ["", f"Assumed for the second table, of which nothing was run: {told}."]
+        on_gpus = on_paper(assumed, n)
+        minutes, alone = on_gpus["minutes"], on_gpus["minutes_each_point_alone"]
+        lines.append(f"| {n} | {minutes:.0f} | {on_gpus['points_per_minute']:.0f} | {alone:.0f} |")
+    assumptions = ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in asdict(assumed).items())
+    lines += ["", f"Assumed for the second table, of which nothing was run: {assumptions}."]
     return "\n".join(lines)
 
 

@@ -45,16 +45,16 @@ def tokenizer() -> Any:
     )
 
 
-def _config(kind: type[Any], *parts: dict[str, Any], **own: Any) -> Callable[[Any], Any]:
-    def made(tok: Any) -> Any:
+def _config(kind: type[Any], *parts: dict[str, Any], **others: Any) -> Callable[[Any], Any]:
+    def config(tok: Any) -> Any:
         ids = {"vocab_size": len(tok), "bos_token_id": tok.bos_token_id}
         ids |= {"eos_token_id": tok.eos_token_id, "pad_token_id": tok.pad_token_id}
         settings = ids
         for part in parts:
             settings = {**settings, **part}
-        return kind(**settings, **own)
+        return kind(**settings, **others)
 
-    return made
+    return config
 
 
 _GPT2 = {"n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 512}

@@ -136,14 +136,14 @@ def _path(model: Any) -> str:
 def _judged(off: Any) -> str:
     """Right, refused, or how wrong."""
     try:
-        found = off()
+        difference = off()
     except InputError as error:
         return f"refused: {_said(error)}"
     except Exception as error:
         if os.environ.get("TRACE"):
             traceback.print_exc()
         return f"TRACEBACK: {_said(error)}"
-    return "right" if found <= TOLERANCE else f"WRONG by {found:.2g}"
+    return "right" if difference <= TOLERANCE else f"WRONG by {difference:.2g}"
 
 
 def _said(error: Exception) -> str:
@@ -168,14 +168,14 @@ def _scores(model: Any, plain: Any, prompts: list[list[int]], vector: Tensor) ->
     directions = [_direction(vector, positions) for positions in POSITIONS]
     scored = score_continuations(model, PROMPTS, [OPTIONS] * len(PROMPTS), directions)
     worst = 0.0
-    for prompt, (found, _) in zip(prompts, scored, strict=True):
+    for prompt, (scores, _) in zip(prompts, scored, strict=True):
         for column, option in enumerate(OPTIONS):
             text = model.tokenizer(f" {option}", add_special_tokens=False).input_ids
             for branch, first in enumerate((None, len(prompt) - 1, 1)):
                 edit = None if first is None else vector
                 every = _plain_log_probs(plain, prompt + text, edit, first or 0)
                 right = sum(every[len(prompt) - 1 + i, t] for i, t in enumerate(text))
-                worst = max(worst, _off(found[branch, column], right))
+                worst = max(worst, _off(scores[branch, column], right))
     return worst
 
 
@@ -192,11 +192,11 @@ def _apply(model: Any, plain: Any, prompts: list[list[int]], vector: Tensor) -> 
 
 def _generate(model: Any, plain: Any, prompts: list[list[int]], vector: Tensor) -> float:
     """How far behind the best token any written one is, read again by plain transformers."""
-    found = generate_branches(
+    generated = generate_branches(
         model, PROMPTS, [_direction(vector, "answer")], SamplingConfig(max_new_tokens=N_NEW)
     )
     worst = 0.0
-    for prompt, texts in zip(prompts, found, strict=True):
+    for prompt, texts in zip(prompts, generated, strict=True):
         for edit, text in zip((None, vector), texts, strict=True):
             tokens = list(text.tokens)
             every = _plain_log_probs(plain, prompt + tokens, edit, len(prompt) - 1)

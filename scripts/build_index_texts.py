@@ -110,8 +110,8 @@ def wordnet(folder: Path, n_synsets: int) -> Iterator[str]:
             word = re.sub(r"\(.*\)", "", words[4]).replace("_", " ")
             sentences = " ".join(_sentence(e) for e in examples if " " in e)
             if sentences:
-                told = f"{word[0].upper()}{word[1:]}: {meaning}. {sentences}"
-                fields.setdefault(words[1], []).append(told)
+                entry = f"{word[0].upper()}{word[1:]}: {meaning}. {sentences}"
+                fields.setdefault(words[1], []).append(entry)
     rng = random.Random(0)
     documents = []
     for field in sorted(fields):

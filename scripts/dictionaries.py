@@ -58,7 +58,7 @@ def of_draw(model: Any, saes: Sequence[Any], task: Task, draw: Draw) -> dict[str
     learned, dense = fit.learned, fit.learned.solutions["vector"]
     rows = linear_rows(learned.asked, learned.around)
     size = effect_size(rows)
-    parts = {name: Part(dense.readout[name], own) for name, own in dense.vectors.items()}
+    parts = {name: Part(dense.readout[name], vector) for name, vector in dense.vectors.items()}
     metric = curvature(rows, parts, learned.ridge, size)
     vectors = np.stack(list(dense.vectors.values()))
     latents = Dictionary((unit_rows(saes[0]),))
@@ -77,13 +77,13 @@ def of_draw(model: Any, saes: Sequence[Any], task: Task, draw: Draw) -> dict[str
     }
     ways, missing = {UNSTEERED: without_steering(fit), DENSE: fit.directions}, {}
     root = np.linalg.cholesky(metric)
-    for name, (dictionary, made) in chosen.items():
-        near = np.stack([one.scales @ dictionary.rows(one.ids) for one in made])
+    for name, (dictionary, sparse) in chosen.items():
+        near = np.stack([one.scales @ dictionary.rows(one.ids) for one in sparse])
         left = np.square((vectors - near) @ root).sum(1) / np.square(vectors @ root).sum(1)
         missing[name] = left.tolist()
         ways[name] = [
-            replace(direction, edit=AddVector(own))
-            for direction, own in zip(fit.directions, near, strict=True)
+            replace(direction, edit=AddVector(vector))
+            for direction, vector in zip(fit.directions, near, strict=True)
         ]
     return {**measure(model, task, draw, ways), "missing": missing}
 
@@ -95,29 +95,29 @@ def summary(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
         name: np.array([x for one in measured for x in one["distances"][name]])
         for name in measured[0]["distances"]
     }
-    found: dict[str, Any] = {}
-    for name, own in distances.items():
-        found[name] = {
-            "js_distance": interval(mean(own, weights)),
-            "minus_dense": interval(mean(own - distances[DENSE], weights)),
+    ways: dict[str, Any] = {}
+    for name, of_way in distances.items():
+        ways[name] = {
+            "js_distance": interval(mean(of_way, weights)),
+            "minus_dense": interval(mean(of_way - distances[DENSE], weights)),
         }
         if name in measured[0]["missing"]:
             left = [x for one in measured for x in one["missing"][name]]
-            found[name]["left_out"] = float(np.mean(left))
-    return found
+            ways[name]["left_out"] = float(np.mean(left))
+    return ways
 
 
-def table(found: Mapping[str, Any]) -> str:
+def table(ways: Mapping[str, Any]) -> str:
     """What was measured, as a table of Markdown."""
     lines = ["| what is written | JS distance | minus dense vector | left out on the feedback |"]
     lines.append("| --- | --- | --- | --- |")
-    for name, own in found.items():
-        at, low, high = own["js_distance"]
-        told = f"{at:.3f} [{low:.3f}, {high:.3f}]"
-        at, low, high = own["minus_dense"]
+    for name, way in ways.items():
+        at, low, high = way["js_distance"]
+        distance = f"{at:.3f} [{low:.3f}, {high:.3f}]"
+        at, low, high = way["minus_dense"]
         minus = "" if name == DENSE else f"{at:+.4f} [{low:+.4f}, {high:+.4f}]"
-        left = f"{own['left_out']:.0%}" if "left_out" in own else ""
-        lines.append(f"| {name} | {told} | {minus} | {left} |")
+        left = f"{way['left_out']:.0%}" if "left_out" in way else ""
+        lines.append(f"| {name} | {distance} | {minus} | {left} |")
     return "\n".join(lines) + "\n"
 
 
@@ -140,11 +140,11 @@ def main() -> None:
             [draw] = make_draws(task, config)
             write_json(path, of_draw(model, saes, task, draw))
         measured.append(json.loads(path.read_text()))
-    found = {"model": str(model.cfg.model_name), "draws": options.draws, "ways": summary(measured)}
+    record = {"model": str(model.cfg.model_name), "draws": options.draws, "ways": summary(measured)}
     target = ROOT / "artifacts" / "results"
-    write_json(target / "dictionaries.json", found)
-    write_atomically(target / "dictionaries.md", table(found["ways"]).encode())
-    print(table(found["ways"]))
+    write_json(target / "dictionaries.json", record)
+    write_atomically(target / "dictionaries.md", table(record["ways"]).encode())
+    print(table(record["ways"]))
 
 
 if __name__ == "__main__":

@@ -143,10 +143,10 @@ def _points(folder: Path) -> Any:
 def _weights(folder: Path) -> Any:
     from saepd.saes.load import load_sae, sae_fingerprint
 
-    [*found] = (folder / "saes").glob("*/sae_weights.safetensors")
-    if not found or not (found[0].parent / "cfg.json").is_file():
+    [*files] = (folder / "saes").glob("*/sae_weights.safetensors")
+    if not files or not (files[0].parent / "cfg.json").is_file():
         return None
-    return sae_fingerprint(load_sae(found[0].parent))
+    return sae_fingerprint(load_sae(files[0].parent))
 
 
 def _converted(folder: Path) -> Any:

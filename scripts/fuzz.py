@@ -118,8 +118,8 @@ def run_case(target: Target, files: Files, guard: Guard) -> str:
         except TooSlowError:
             outcome = f"took more than {MAX_SECONDS} s"
         except (Exception, RecursionError) as error:
-            own = [f for f in traceback.extract_tb(error.__traceback__) if "saepd" in f.filename]
-            place = f"{Path(own[-1].filename).name}:{own[-1].name}" if own else "elsewhere"
+            frames = [f for f in traceback.extract_tb(error.__traceback__) if "saepd" in f.filename]
+            place = f"{Path(frames[-1].filename).name}:{frames[-1].name}" if frames else "elsewhere"
             outcome = f"{type(error).__name__} at {place}"
         if guard.violations:
             outcome = guard.violations[0].replace(str(folder), "FOLDER")
@@ -146,11 +146,11 @@ def table(report: dict[str, Any]) -> str:
         "| reader | cases | read | refused | failed | slowest, s | memory grew, MB |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for name, found in report["targets"].items():
-        cells = [found[key] for key in ("cases", "read", "refused", "failed")]
-        cells += [f"{found['slowest_seconds']:.2f}", found["peak_growth_megabytes"]]
+    for name, target in report["targets"].items():
+        cells = [target[key] for key in ("cases", "read", "refused", "failed")]
+        cells += [f"{target['slowest_seconds']:.2f}", target["peak_growth_megabytes"]]
         lines.append(f"| {name} | " + " | ".join(map(str, cells)) + " |")
-    failed = sum(found["failed"] for found in report["targets"].values())
+    failed = sum(target["failed"] for target in report["targets"].values())
     sums = [sum(f[key] for f in report["targets"].values()) for key in ("read", "refused")]
     lines.append(f"| all | {report['cases']:,} | {sums[0]:,} | {sums[1]:,} | {failed} | | |")
     return "\n".join(lines) + "\n"
@@ -178,8 +178,8 @@ def main() -> int:
         write_atomically(arguments.out.with_suffix(".md"), table(report).encode())
     print(table(report))
     failures = {n: f["failures"] for n, f in report["targets"].items() if f["failures"]}
-    for name, found in failures.items():
-        for what, how in found.items():
+    for name, of_target in failures.items():
+        for what, how in of_target.items():
             print(f"{name}: {what} ({how['times']} times)")
     return int(bool(failures))
 

@@ -73,8 +73,8 @@ def six_directions(model: Any) -> list[Direction]:
 def timed(run: Callable[[], Any]) -> tuple[Any, float]:
     """What a run gives, and the processor seconds it takes."""
     start = time.process_time()
-    found = run()
-    return found, time.process_time() - start
+    result = run()
+    return result, time.process_time() - start
 
 
 def measure(copies: int) -> dict[str, Any]:
@@ -92,13 +92,13 @@ def measure(copies: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         tasks = Path(folder)
         write_task(tasks, copies)
-        own = HFLM(
+        harness_model = HFLM(
             pretrained=find_model(DEFAULT_MODEL)[0], dtype="float32", device="cpu", batch_size=16
         )
         manager = TaskManager(include_path=str(tasks))
         theirs, hf_seconds = timed(
             lambda: lm_eval.simple_evaluate(
-                own, tasks=["survey"], task_manager=manager, bootstrap_iters=0
+                harness_model, tasks=["survey"], task_manager=manager, bootstrap_iters=0
             )
         )
 
@@ -106,8 +106,8 @@ def measure(copies: int) -> dict[str, Any]:
             return run_harness(SharedRun(model, given), ["survey"], include_path=tasks)
 
         alone, base_seconds = timed(lambda: ours([]))
-        found, seconds = timed(lambda: ours(directions))
-    samples = {s["doc_id"]: s["filtered_resps"] for s in found["base"]["samples"]["survey"]}
+        together, seconds = timed(lambda: ours(directions))
+    samples = {s["doc_id"]: s["filtered_resps"] for s in together["base"]["samples"]["survey"]}
     apart = max(
         abs(float(a[0]) - float(b[0]))
         for s in theirs["samples"]["survey"]
@@ -123,7 +123,7 @@ def measure(copies: int) -> dict[str, Any]:
         "accuracy": {
             "hf": theirs["results"]["survey"]["acc,none"],
             "base alone": alone["base"]["results"]["survey"]["acc,none"],
-            **{name: one["results"]["survey"]["acc,none"] for name, one in found.items()},
+            **{name: one["results"]["survey"]["acc,none"] for name, one in together.items()},
         },
     }
 

@@ -44,18 +44,18 @@ LEARNING = saepd.LearningConfig(n_latents=0, gate="never")
 
 def measure(model: Any, sae: Any, task: Task, draw: Draw, country: str) -> dict[str, Any]:
     """Distances to the country's answers to each test question, for every way to its voice."""
-    own = [row for row in draw.feedback if row.perspective == country]
+    own_rows = [row for row in draw.feedback if row.perspective == country]
     others = [row for row in draw.feedback if row.perspective != country]
     config = saepd.FitConfig(readout=saepd.ReadoutConfig(template=task.wording.plain))
     known = saepd.learn_directions(model, sae, others, config, LEARNING).directions
-    alone = saepd.learn_directions(model, sae, own, config, LEARNING)
+    alone = saepd.learn_directions(model, sae, own_rows, config, LEARNING)
     voices = {}
     for n in FEW:
-        voice = saepd.learn_voice(model, known, own[:n])
+        voice = saepd.learn_voice(model, known, own_rows[:n])
         voices[f"mixture, {n} answers"] = voice.direction
         print(f"{country}, {n} answers: {voice!r}", flush=True)
     items = [task.by_id[id_] for id_ in draw.test if country in task.by_id[id_].distributions]
-    found: dict[str, list[float]] = {name: [] for name in (UNSTEERED, OWN, *voices, EVEN)}
+    distances: dict[str, list[float]] = {name: [] for name in (UNSTEERED, OWN, *voices, EVEN)}
     read_alone = saepd.read_options(model, items, alone.directions)
     read_known = saepd.read_options(model, items, [*voices.values(), *known])
     for item, one, others_say in zip(items, read_alone, read_known, strict=True):
@@ -66,10 +66,10 @@ def measure(model: Any, sae: Any, task: Task, draw: Draw, country: str) -> dict[
         answers |= dict(zip(voices, np.exp(rows[: len(voices)]), strict=True))
         answers[EVEN] = softmax(rows[len(voices) :].mean(0))
         for name, answer in answers.items():
-            found[name].append(
+            distances[name].append(
                 float(js_distance([answer], [np.array(item.distributions[country])])[0])
             )
-    return {"items": [item.id for item in items], "distances": found}
+    return {"items": [item.id for item in items], "distances": distances}
 
 
 def summary(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -82,23 +82,23 @@ def summary(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
     return {
         name: {
-            "js_distance": interval(mean(own, weights)),
-            "minus_own_fit": interval(mean(own - distances[OWN], weights)),
+            "js_distance": interval(mean(of_way, weights)),
+            "minus_own_fit": interval(mean(of_way - distances[OWN], weights)),
         }
-        for name, own in distances.items()
+        for name, of_way in distances.items()
     }
 
 
-def table(found: dict[str, Any]) -> str:
+def table(ways: dict[str, Any]) -> str:
     """What was measured, as a table of Markdown."""
     lines = ["| the new country's answers | JS distance | minus its own fit with 50 answers |"]
     lines.append("| --- | --- | --- |")
-    for name, own in found.items():
-        told = []
+    for name, way in ways.items():
+        cells = []
         for key, sign in (("js_distance", ""), ("minus_own_fit", "+")):
-            at, low, high = own[key]
-            told.append(f"{at:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]")
-        lines.append(f"| {name} | {told[0]} | {'' if name == OWN else told[1]} |")
+            at, low, high = way[key]
+            cells.append(f"{at:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]")
+        lines.append(f"| {name} | {cells[0]} | {'' if name == OWN else cells[1]} |")
     return "\n".join(lines) + "\n"
 
 
@@ -121,16 +121,16 @@ def main() -> None:
             [draw] = make_draws(task, config)
             write_json(path, measure(model, sae, task, draw, country))
         measured[country] = json.loads(path.read_text())
-    found = {
+    record = {
         "countries": list(measured),
         "block": BLOCK,
         "all": summary(list(measured.values())),
         "by_country": {country: summary([one]) for country, one in measured.items()},
     }
     target = ROOT / "artifacts" / "results"
-    write_json(target / "new_voice.json", found)
-    write_atomically(target / "new_voice.md", table(found["all"]).encode())
-    print(table(found["all"]))
+    write_json(target / "new_voice.json", record)
+    write_atomically(target / "new_voice.md", table(record["all"]).encode())
+    print(table(record["all"]))
 
 
 if __name__ == "__main__":

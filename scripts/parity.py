@@ -117,9 +117,9 @@ def round_trip(setting: Setting, name: str) -> str:
     for written in setting.export(name):
         read = import_direction(written.files[0], name, setting.model)
         wanted = as_record(groups[written.perspective], facts).by_block()
-        found = as_record([read], facts).by_block()
-        assert list(wanted) == list(found)
-        if not all(np.array_equal(wanted[block], found[block]) for block in wanted):
+        read_back = as_record([read], facts).by_block()
+        assert list(wanted) == list(read_back)
+        if not all(np.array_equal(wanted[block], read_back[block]) for block in wanted):
             return "differs"
     return "exact"
 

@@ -87,8 +87,8 @@ def run(name: str, data: Path, out: Path) -> None:
 
 def _points(frame: Any, metric: str) -> list[dict[str, Any]]:
     bounds = [f"{metric}_low", f"{metric}_high"]
-    own = [column for column in frame if column.startswith(f"{metric}/")]
-    columns = [*varied(frame), metric, *bounds, *own, "base", "kl_to_base"]
+    perspective_columns = [column for column in frame if column.startswith(f"{metric}/")]
+    columns = [*varied(frame), metric, *bounds, *perspective_columns, "base", "kl_to_base"]
     return json.loads(frame[columns].round(6).to_json(orient="records") or "[]")
 
 
@@ -135,15 +135,15 @@ def _growth(frame: Any, metric: str) -> str:
         f"| feedback per perspective | median {metric} | middle half | points above zero | best |",
         "| --- | --- | --- | --- | --- |",
     ]
-    found: Any = finished(frame, metric)
+    points: Any = finished(frame, metric)
     # Own branches know no merge: points that differ in it only are one.
     if metric == "own_gain":
-        found = found.drop_duplicates([n for n in varied(found) if n != "operator"])
-    for n, own in found.groupby("n_feedback"):
-        low, middle, high = own[metric].quantile([0.25, 0.5, 0.75])
+        points = points.drop_duplicates([n for n in varied(points) if n != "operator"])
+    for n, group in points.groupby("n_feedback"):
+        low, middle, high = group[metric].quantile([0.25, 0.5, 0.75])
         lines.append(
             f"| {n} | {middle:+.4f} | {low:+.4f} to {high:+.4f} "
-            f"| {int((own[metric] > 0).sum())} of {len(own)} | {own[metric].max():+.4f} |"
+            f"| {int((group[metric] > 0).sum())} of {len(group)} | {group[metric].max():+.4f} |"
         )
     return "\n".join(lines)
 

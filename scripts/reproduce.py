@@ -97,9 +97,9 @@ RECORD: dict[str, tuple[str, str | None, list[str], str]] = {
 def command(name: str, data: Path, out: Path) -> list[str]:
     """The command that makes one table of the record."""
     task, where, methods, options = RECORD[name]
-    made = ["evaluate", "--task", task, "--out", str(out / name)]
-    made += [] if where is None else ["--data", str(data / where)]
-    return [*made, "--methods", *methods, *shlex.split(options)]
+    arguments = ["evaluate", "--task", task, "--out", str(out / name)]
+    arguments += [] if where is None else ["--data", str(data / where)]
+    return [*arguments, "--methods", *methods, *shlex.split(options)]
 
 
 def keep(name: str, out: Path, data: Path) -> None:
@@ -135,8 +135,8 @@ def main() -> int:
     for name in options.names:
         if name not in RECORD:
             parser.error(f"no results are called {name}: there are {', '.join(RECORD)}")
-        made = [sys.executable, "-m", "saepd.cli", *command(name, options.data, options.out)]
-        if subprocess.run(made, check=False).returncode:
+        arguments = [sys.executable, "-m", "saepd.cli", *command(name, options.data, options.out)]
+        if subprocess.run(arguments, check=False).returncode:
             return 1
         keep(name, options.out, options.data)
     return 0

@@ -27,11 +27,11 @@ FACTORS = (1, 10, 100)
 STEPS: dict[str, Step] = {**without_model.STEPS, **with_model.STEPS}
 
 
-def table(found: dict[str, Any]) -> str:
+def table(steps: dict[str, Any]) -> str:
     """The measurements as Markdown."""
     heads = ["step", "size", *(f"{n} times: s, MB" for n in FACTORS), "last tenfold takes"]
     lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join(["---"] * len(heads)) + " |"]
-    for name, one in found.items():
+    for name, one in steps.items():
         cells = [
             f"{s:.3f}, {mb:.1f}" for s, mb in zip(one["seconds"], one["megabytes"], strict=True)
         ]
@@ -48,13 +48,13 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="a .json file; a .md table is written beside it")
     parser.add_argument("--only", default="", help="steps whose names hold this")
     arguments = parser.parse_args()
-    found: dict[str, Any] = {}
+    steps: dict[str, Any] = {}
     for name, step in STEPS.items():
         if arguments.only not in name:
             continue
         pairs = [measured(step, step.base * factor) for factor in step.factors]
         seconds, megabytes = ([round(p[k], 4) for p in pairs] for k in (0, 1))
-        found[name] = {
+        steps[name] = {
             "unit": step.unit,
             "base": step.base,
             "seconds": seconds,
@@ -62,9 +62,9 @@ def main() -> int:
         }
         print(f"{name}: {seconds} s, {megabytes} MB", file=sys.stderr)
     if arguments.out:
-        write_json(arguments.out, {"factors": FACTORS, "steps": found})
-        write_atomically(arguments.out.with_suffix(".md"), table(found).encode())
-    print(table(found))
+        write_json(arguments.out, {"factors": FACTORS, "steps": steps})
+        write_atomically(arguments.out.with_suffix(".md"), table(steps).encode())
+    print(table(steps))
     return 0
 
 

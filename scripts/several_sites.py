@@ -52,12 +52,12 @@ def without_steering(fit: LearnedFit) -> list[saepd.Direction]:
     learned = fit.learned
     plain = written(linear_rows(learned.asked, learned.around))
     readouts = fit_readouts(plain, learned.ridge)
-    found = []
+    directions = []
     for direction in fit.directions:
         assert direction.readout is not None
-        own = replace(direction.readout, own=readouts[direction.perspective].readout)
-        found.append(replace(direction, coefficient=0.0, gate=None, readout=own))
-    return found
+        readout = replace(direction.readout, own=readouts[direction.perspective].readout)
+        directions.append(replace(direction, coefficient=0.0, gate=None, readout=readout))
+    return directions
 
 
 def learned(
@@ -65,18 +65,18 @@ def learned(
 ) -> dict[str, list[saepd.Direction]]:
     """The directions of a draw, by name of the sites, from the folder once they are learned."""
     config = saepd.FitConfig(readout=saepd.ReadoutConfig(template=task.wording.plain))
-    found = {}
-    for name, own in ((ONE, saes[-1:]), (SEVERAL, saes)):
+    directions = {}
+    for name, chosen in ((ONE, saes[-1:]), (SEVERAL, saes)):
         place = folder / FOLDERS[name]
         if not (place / "steering.json").exists():
             start = time.perf_counter()
-            fit = saepd.learn_directions(model, own, draw.feedback, config, LEARNING)
-            told = {**fit.verdict.as_json(), "seconds": time.perf_counter() - start}
+            fit = saepd.learn_directions(model, chosen, draw.feedback, config, LEARNING)
+            verdict = {**fit.verdict.as_json(), "seconds": time.perf_counter() - start}
             if name == ONE:
                 saepd.save_to_disk(without_steering(fit), folder / "unsteered", model)
-            saepd.save_to_disk(fit.directions, place, model, told)
-        found[name] = saepd.load_from_disk(place, model, saes)
-    return {UNSTEERED: saepd.load_from_disk(folder / "unsteered", model, saes), **found}
+            saepd.save_to_disk(fit.directions, place, model, verdict)
+        directions[name] = saepd.load_from_disk(place, model, saes)
+    return {UNSTEERED: saepd.load_from_disk(folder / "unsteered", model, saes), **directions}
 
 
 def measure(model: Any, task: Task, draw: Draw, ways: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,36 +108,36 @@ def summary(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
     return {
         name: {
-            "js_distance": interval(mean(own, weights)),
-            "minus_unsteered": interval(mean(own - distances[UNSTEERED], weights)),
-            "minus_one_site": interval(mean(own - distances[ONE], weights)),
-            "of_unsteered": float(own.mean() / distances[UNSTEERED].mean()),
+            "js_distance": interval(mean(of_way, weights)),
+            "minus_unsteered": interval(mean(of_way - distances[UNSTEERED], weights)),
+            "minus_one_site": interval(mean(of_way - distances[ONE], weights)),
+            "of_unsteered": float(of_way.mean() / distances[UNSTEERED].mean()),
         }
-        for name, own in distances.items()
+        for name, of_way in distances.items()
     }
 
 
-def table(found: Mapping[str, Any]) -> str:
+def table(record: Mapping[str, Any]) -> str:
     """What was measured, as a table of Markdown."""
     lines = ["| feedback | what is written | JS distance | of no steering | minus no steering |"]
     lines[0] += " minus one site |"
     lines.append("| --- | --- | --- | --- | --- | --- |")
     for kind in KINDS:
-        for name, own in found.get(kind, {}).items():
-            told = []
+        for name, way in record.get(kind, {}).items():
+            cells = []
             for key, sign in (
                 ("js_distance", ""),
                 ("minus_unsteered", "+"),
                 ("minus_one_site", "+"),
             ):
-                at, low, high = own[key]
-                told.append(f"{at:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]")
+                at, low, high = way[key]
+                cells.append(f"{at:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]")
             if name == UNSTEERED:
-                told[1] = told[2] = ""
+                cells[1] = cells[2] = ""
             if name == ONE:
-                told[2] = ""
-            share = f"{own['of_unsteered']:.3f}"
-            lines.append(f"| {kind}s | {name} | {told[0]} | {share} | {told[1]} | {told[2]} |")
+                cells[2] = ""
+            share = f"{way['of_unsteered']:.3f}"
+            lines.append(f"| {kind}s | {name} | {cells[0]} | {share} | {cells[1]} | {cells[2]} |")
     return "\n".join(lines) + "\n"
 
 
@@ -153,7 +153,7 @@ def main() -> None:
     task = load_task("globalopinionqa", options.data, N_COUNTRIES)
     model = saepd.load_model()
     saes = [saepd.load_sae(block, model=model) for block in BLOCKS]
-    found: dict[str, Any] = {"model": str(model.cfg.model_name), "draws": options.draws}
+    record: dict[str, Any] = {"model": str(model.cfg.model_name), "draws": options.draws}
     for kind in options.kinds:
         measured, verdicts = [], []
         for seed in range(options.draws):
@@ -165,17 +165,20 @@ def main() -> None:
             if not path.exists():
                 write_json(path, measure(model, task, draw, ways))
             measured.append(json.loads(path.read_text()))
-            told = {way: read_lineage(folder / FOLDERS[way]) for way in (ONE, SEVERAL)}
-            verdicts.append({way: own.verdict for way, own in told.items()})
+            lineages = {way: read_lineage(folder / FOLDERS[way]) for way in (ONE, SEVERAL)}
+            verdicts.append({way: lineage.verdict for way, lineage in lineages.items()})
             print(
-                kind, seed, {way: own["sentence"] for way, own in verdicts[-1].items()}, flush=True
+                kind,
+                seed,
+                {way: verdict["sentence"] for way, verdict in verdicts[-1].items()},
+                flush=True,
             )
-        found[kind] = summary(measured)
-        found[f"verdicts, {kind}"] = verdicts
+        record[kind] = summary(measured)
+        record[f"verdicts, {kind}"] = verdicts
     target = ROOT / "artifacts" / "results"
-    write_json(target / "several_sites.json", found)
-    write_atomically(target / "several_sites.md", table(found).encode())
-    print(table(found))
+    write_json(target / "several_sites.json", record)
+    write_atomically(target / "several_sites.md", table(record).encode())
+    print(table(record))
 
 
 if __name__ == "__main__":

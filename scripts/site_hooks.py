@@ -55,13 +55,13 @@ class Public(NamedTuple):
 
 def public_names() -> list[Public]:
     """All public names, in the order of the list."""
-    found, heading = [], ""
+    names, heading = [], ""
     for line in (ROOT / "saepd" / "__init__.pyi").read_text(encoding="utf-8").splitlines():
         if line.startswith("# "):
             heading = line.removeprefix("# ")
         elif entry := _ENTRY.match(line):
-            found.append(Public(heading, **entry.groupdict()))
-    return found
+            names.append(Public(heading, **entry.groupdict()))
+    return names
 
 
 @cache
@@ -83,8 +83,8 @@ def reference_pages() -> dict[str, str]:
         lines.append("")
     pages = {f"{_REFERENCE}/index.md": "\n".join(lines)}
     for room, listed in sorted(by_room.items()):
-        told = (import_module(f"saepd.{room}").__doc__ or "").strip().partition("\n\n")[0]
-        parts = [f"# {room}\n\n{told}\n"]
+        summary = (import_module(f"saepd.{room}").__doc__ or "").strip().partition("\n\n")[0]
+        parts = [f"# {room}\n\n{summary}\n"]
         parts += [
             f"::: {_identifier(one)}\n    options:\n      heading: saepd.{one.name}\n"
             for one in listed

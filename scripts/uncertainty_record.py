@@ -108,15 +108,15 @@ def kept(path: Path, measured: Measured | None = None) -> Measured:
         # No number is NaN but where a score is undefined.
         text = json.dumps(asdict(measured), default=lambda array: array.tolist())
         write_atomically(path, text.encode())
-    found = json.loads(path.read_text())
+    fields = json.loads(path.read_text())
     for name in ("wrong", "unasked", "asked"):
-        found[name] = np.array(found[name])
+        fields[name] = np.array(fields[name])
     for name in ("scores", "orders"):
-        found[name] = {key: np.array(values) for key, values in found[name].items()}
-    found["answers"] = {
-        name: [np.array(p) for p in answers] for name, answers in found["answers"].items()
+        fields[name] = {key: np.array(values) for key, values in fields[name].items()}
+    fields["answers"] = {
+        name: [np.array(p) for p in answers] for name, answers in fields["answers"].items()
     }
-    return Measured(**found)
+    return Measured(**fields)
 
 
 def time_iterative_prompting(model: Any, data: Path) -> dict[str, Any]:
@@ -146,8 +146,8 @@ def claims_table(summaries: dict[str, Any]) -> str:
             if row["method"] not in ("pluralistic", f"pluralistic{TEMPERED}"):
                 continue
             for other, of_each in row["minus"].items():
-                told = [_signed(of_each[name]) for name in ("overconfidence", "ece", "nll")]
-                rows.append([task, row["method"], other, *told])
+                cells = [_signed(of_each[name]) for name in ("overconfidence", "ece", "nll")]
+                rows.append([task, row["method"], other, *cells])
     return _markdown(rows)
 
 
@@ -161,11 +161,11 @@ def scores_table(summaries: dict[str, Any]) -> str:
     rows = [["task", "score", *kinds.values()]]
     for task, summary in summaries.items():
         for row in summary["scores"]:
-            told = [
+            cells = [
                 (_signed if name == "aurc_minus_random" else _interval)(row.get(name))
                 for name in kinds
             ]
-            rows.append([task, row["score"], *told])
+            rows.append([task, row["score"], *cells])
     return _markdown(rows)
 
 
@@ -175,8 +175,8 @@ def triage_table(summaries: dict[str, Any]) -> str:
     rows = [["task", "order", *(f"asked {share:.0%}" for share in SHARES), "saved over random"]]
     for task, summary in summaries.items():
         for row in summary["triage"]:
-            told = [f"{row[name]:.3f}" for name in shares]
-            rows.append([task, row["order"], *told, _signed(row["saved_over_random"])])
+            cells = [f"{row[name]:.3f}" for name in shares]
+            rows.append([task, row["order"], *cells, _signed(row["saved_over_random"])])
     return _markdown(rows)
 
 
@@ -184,20 +184,20 @@ def pictures(measured: dict[str, Measured]) -> dict[str, Any]:
     """Name -> figure."""
     shown = (BASE, TEMPERATURE, "pluralistic", "mixture", f"pluralistic{RANDOM}")
     reliability = {
-        task: ({name: own.answers[name] for name in shown}, own.labels)
-        for task, own in measured.items()
+        task: ({name: of_task.answers[name] for name in shown}, of_task.labels)
+        for task, of_task in measured.items()
     }
     scores = ("least_confidence_scaled", "branch_disagreement", "sway", "epistemic", TRIAGE)
     coverage: dict[str, list[Curve]] = {}
     cost: dict[str, list[Curve]] = {}
-    for task, own in measured.items():
+    for task, of_task in measured.items():
         coverage[task], cost[task] = [], []
         for name in scores:
-            curve = risk_coverage_curve(own.scores[name], own.wrong)
+            curve = risk_coverage_curve(of_task.scores[name], of_task.wrong)
             coverage[task].append(Curve(name.replace("_", " "), curve.coverage, curve.risk))
         for name in (TRIAGE, "random"):
-            values = own.orders[TRIAGE] if name == TRIAGE else np.zeros(len(own.asked))
-            left = error_curve(values, own.unasked, own.asked)
+            values = of_task.orders[TRIAGE] if name == TRIAGE else np.zeros(len(of_task.asked))
+            left = error_curve(values, of_task.unasked, of_task.asked)
             cost[task].append(Curve(name, np.linspace(0, 1, len(left)), left))
     return {
         "reliability": reliability_figure(reliability, n_bins=5),
@@ -225,10 +225,10 @@ def main() -> None:
         path = options.work / f"{name}.json"
         if not path.exists():
             began = time.perf_counter()
-            found = run(TASKS[name], model, sae, options.data)
-            found.summary["seconds"] = round(time.perf_counter() - began, 1)
-            kept(path, found)
-            print(f"{name}: {found.summary['seconds']} seconds", flush=True)
+            of_task = run(TASKS[name], model, sae, options.data)
+            of_task.summary["seconds"] = round(time.perf_counter() - began, 1)
+            kept(path, of_task)
+            print(f"{name}: {of_task.summary['seconds']} seconds", flush=True)
     timed = options.work / "iterative_prompting.json"
     if PROMPTING in options.tasks and not timed.exists():
         write_json(timed, time_iterative_prompting(model, options.data))
@@ -238,7 +238,7 @@ def main() -> None:
         return
     measured = {name: kept(path) for name, path in paths.items()}
     prompting = json.loads(timed.read_text())
-    summaries = {name: own.summary for name, own in measured.items()}
+    summaries = {name: of_task.summary for name, of_task in measured.items()}
     tables = {
         "calibration": calibration_table(summaries),
         "claims": claims_table(summaries),
@@ -256,7 +256,7 @@ def main() -> None:
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
         "threads": int(os.environ.get("OMP_NUM_THREADS", 0)) or os.cpu_count(),
-        "seconds": {name: own.summary.pop("seconds") for name, own in measured.items()},
+        "seconds": {name: of_task.summary.pop("seconds") for name, of_task in measured.items()},
         "iterative_prompting": prompting,
     }
     write_json(options.out / "summary.json", summaries)

@@ -91,8 +91,8 @@ class Guard:
         real = Path(os.path.realpath(os.fsdecode(path)))
         assert self._folder is not None
         # Python itself keeps compiled modules beside their sources.
-        own = "__pycache__" in real.parts or real == Path(os.devnull)
-        return own or real.is_relative_to(self._folder)
+        of_python = "__pycache__" in real.parts or real == Path(os.devnull)
+        return of_python or real.is_relative_to(self._folder)
 
 
 def _is_from_text(code: Any) -> bool:

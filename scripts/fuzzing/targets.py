@@ -231,8 +231,8 @@ def _save_directions(model: Any, sae: Any, folder: Path) -> None:
     gate = Gate(tiny.SITE, torch.ones(int(sae.cfg.d_sae)), sae=sae)
     plain = Gate(tiny.SITE, torch.ones(tiny.D_MODEL), rule="above", threshold=0.2, cosine=True)
     directions = [
-        replace(direction, readout=readout, gate=own)
-        for direction, own in zip(fitted.directions, (gate, plain), strict=True)
+        replace(direction, readout=readout, gate=one)
+        for direction, one in zip(fitted.directions, (gate, plain), strict=True)
     ]
     vector = AddVector(torch.ones(tiny.D_MODEL))
     above = Direction(directions[1].perspective, "blocks.2.hook_resid_post", vector)
@@ -349,8 +349,8 @@ def _evaluation_files() -> Files:
         folder = Path(name)
         parts = Parts(folder, {"task": "x", "seed": 0})
         parts.write(0, "uniform", {("q", "North"): np.array([0.5, 0.5])})
-        found = [path for path in folder.rglob("*") if path.is_file()]
-        return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def _evaluation_read(folder: Path) -> Any:

@@ -36,33 +36,33 @@ def repeng(setting: Setting) -> tuple[LogProbs, str]:
     np.float_ = np.float64  # type: ignore[attr-defined]
     from repeng import ControlModel, ControlVector  # pyright: ignore[reportMissingImports]
 
-    found = []
+    log_probs = []
     for written in setting.export("repeng"):
         vector = ControlVector.import_gguf(str(written.files[0]))
         model = ControlModel(setting.hf_model(), list(vector.directions))
         model.set_control(vector)
-        found.append(_last(model, setting.rows))
-    return found, f"repeng {version('repeng')}"
+        log_probs.append(_last(model, setting.rows))
+    return log_probs, f"repeng {version('repeng')}"
 
 
 def steering_vectors(setting: Setting) -> tuple[LogProbs, str]:
     """``SteeringVector.apply``, with the three lines that its file is read by."""
     from steering_vectors import SteeringVector  # pyright: ignore[reportMissingImports]
 
-    model, found = setting.hf_model(), []
+    model, log_probs = setting.hf_model(), []
     for written in setting.export("steering-vectors"):
         tensors = load_file(written.files[0])
         layers = {int(name.split(".")[1]): tensor for name, tensor in tensors.items()}
         with SteeringVector(layers, "decoder_block").apply(model):
-            found.append(_last(model, setting.rows))
-    return found, f"steering-vectors {version('steering-vectors')}"
+            log_probs.append(_last(model, setting.rows))
+    return log_probs, f"steering-vectors {version('steering-vectors')}"
 
 
 def lm_eval(setting: Setting) -> tuple[LogProbs, str]:
     """``--model steered`` of the evaluation harness."""
     from lm_eval.models.hf_steered import SteeredModel  # pyright: ignore[reportMissingImports]
 
-    found = []
+    log_probs = []
     for written in setting.export("lm-eval"):
         steered = SteeredModel(
             pretrained=str(setting.checkpoint),
@@ -71,13 +71,13 @@ def lm_eval(setting: Setting) -> tuple[LogProbs, str]:
             dtype="float32",
         )
         with torch.inference_mode():
-            found.append(
+            log_probs.append(
                 [
                     steered._model_call(torch.tensor([row]))[0, -1].log_softmax(-1)
                     for row in setting.rows
                 ]
             )
-    return found, f"lm-eval {version('lm-eval')}"
+    return log_probs, f"lm-eval {version('lm-eval')}"
 
 
 def interp_engine(setting: Setting) -> tuple[LogProbs, str]:
@@ -90,13 +90,13 @@ def interp_engine(setting: Setting) -> tuple[LogProbs, str]:
     model = EagerModel(
         str(setting.checkpoint), hf_model=inner, tokenizer=setting.model.tokenizer, device="cpu"
     )
-    found = []
+    log_probs = []
     for written in setting.export("interp-engine"):
         wires = [SteeringWire(**one) for one in json.loads(written.files[0].read_text())]
         specs = [wire.to_spec(int(setting.model.cfg.d_model)) for wire in wires]
         with steer(model, specs):
-            found.append(_last(inner, setting.rows))
-    return found, f"interp-engine {version('interp-engine')}, eager"
+            log_probs.append(_last(inner, setting.rows))
+    return log_probs, f"interp-engine {version('interp-engine')}, eager"
 
 
 RUNTIMES: dict[str, Callable[[Setting], tuple[LogProbs, str]]] = {
@@ -115,7 +115,7 @@ def by_rule(setting: Setting, vectors: list[dict[int, torch.Tensor]]) -> LogProb
         vectors: Of each perspective, what the tool reads out of its file, by block.
     """
     return by_edits(
-        setting, [{i: partial(torch.add, v) for i, v in own.items()} for own in vectors]
+        setting, [{i: partial(torch.add, v) for i, v in by_block.items()} for by_block in vectors]
     )
 
 
@@ -128,9 +128,9 @@ def by_edits(
         setting: What is compared.
         edits: Of each perspective, what is done to a block's output, by block.
     """
-    model, found = setting.hf_model(), []
+    model, log_probs = setting.hf_model(), []
     blocks = model.get_submodule("model.layers")
-    for own in edits:
+    for by_block in edits:
 
         def editing(edit: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., Any]:
             def after(_module: Any, _args: Any, output: Any) -> Any:
@@ -140,11 +140,11 @@ def by_edits(
 
             return after
 
-        handles = [blocks[i].register_forward_hook(editing(e)) for i, e in own.items()]
-        found.append(_last(model, setting.rows))
+        handles = [blocks[i].register_forward_hook(editing(e)) for i, e in by_block.items()]
+        log_probs.append(_last(model, setting.rows))
         for handle in handles:
             handle.remove()
-    return found
+    return log_probs
 
 
 def _json(path: Path) -> Any:
@@ -158,13 +158,13 @@ def easysteer(setting: Setting) -> tuple[LogProbs, str]:
     vectors = []
     for written in setting.export("easysteer"):
         spec = next(path for path in written.files if path.suffix == ".json")
-        own: dict[int, torch.Tensor] = {}
+        by_block: dict[int, torch.Tensor] = {}
         for one in _json(spec)["vectors"]:
             assert one["apply"] == {"prompt": "all", "generation": "all"}
             for tensor in GGUFReader(spec.parent / one["source"]).tensors:
                 block = int(tensor.name.removeprefix("direction."))
-                own[block] = one["scale"] * torch.tensor(np.array(tensor.data))
-        vectors.append(own)
+                by_block[block] = one["scale"] * torch.tensor(np.array(tensor.data))
+        vectors.append(by_block)
     return by_rule(setting, vectors), "by its description"
 
 
@@ -206,8 +206,8 @@ def _in_transformer_lens_4(
     )
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
-    found = [list(own) for own in load_file(out)["log_probs"]]
-    return found, f"transformer-lens {done.stdout.split()[-1]}, its eager bridge"
+    log_probs = [list(of_perspective) for of_perspective in load_file(out)["log_probs"]]
+    return log_probs, f"transformer-lens {done.stdout.split()[-1]}, its eager bridge"
 
 
 def hotwire(setting: Setting) -> tuple[LogProbs, str]:
@@ -238,8 +238,8 @@ def hotwire(setting: Setting) -> tuple[LogProbs, str]:
         perspectives.append(
             {layer: partial(_in_slot, steer, state.bank, slot) for layer, slot in slots.items()}
         )
-    told = f"hotwire-vllm {version('hotwire-vllm')}, its kernel in triton's interpreter"
-    return by_edits(setting, perspectives), told
+    tool = f"hotwire-vllm {version('hotwire-vllm')}, its kernel in triton's interpreter"
+    return by_edits(setting, perspectives), tool
 
 
 def _in_slot(steer: Any, bank: Any, slot: int, h: torch.Tensor) -> torch.Tensor:

@@ -59,8 +59,8 @@ class Setting:
         Args:
             log_probs: Of each perspective, of each prompt.
         """
-        found = torch.stack([torch.stack(rows) for rows in log_probs], dim=1)
-        return float((found - self.log_probs[:, 1:]).abs().max())
+        stacked = torch.stack([torch.stack(rows) for rows in log_probs], dim=1)
+        return float((stacked - self.log_probs[:, 1:]).abs().max())
 
 
 def make_setting(

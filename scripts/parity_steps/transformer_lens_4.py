@@ -33,11 +33,11 @@ def main() -> int:
     def edit(h: Any, hook: Any, spec: Any) -> Any:
         return _apply_op(h, validate_spec(hook.name, spec, width=h.shape[-1]))
 
-    found = []
+    log_probs = []
     for specs in given["perspectives"]:
         hooks = [(name, partial(edit, spec=spec)) for name, spec in specs.items()]
         with torch.inference_mode():
-            found.append(
+            log_probs.append(
                 torch.stack(
                     [
                         bridge.run_with_hooks(torch.tensor([row]), fwd_hooks=hooks)[0, -1]
@@ -45,7 +45,7 @@ def main() -> int:
                     ]
                 ).log_softmax(-1)
             )
-    save_file({"log_probs": torch.stack(found)}, out)
+    save_file({"log_probs": torch.stack(log_probs)}, out)
     print(version("transformer-lens"))
     return 0
 

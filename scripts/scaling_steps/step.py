@@ -62,7 +62,7 @@ def measured(step: Step, size: int) -> tuple[float, float]:
             process.join()
 
 
-def _measure(step: Step, size: int, folder: Path, told: Connection) -> None:
+def _measure(step: Step, size: int, folder: Path, pipe: Connection) -> None:
     # Modules that load late, and pages that are read for the first time, are no part of it.
     step.prepare(step.base, _new(folder))()
     run = step.prepare(size, _new(folder))
@@ -80,7 +80,7 @@ def _measure(step: Step, size: int, folder: Path, told: Connection) -> None:
         tracemalloc.start()
         run()
         megabytes = tracemalloc.get_traced_memory()[1] / 1e6
-    told.send((seconds, megabytes))
+    pipe.send((seconds, megabytes))
 
 
 def _new(folder: Path) -> Path:

@@ -120,11 +120,11 @@ def _evaluate(n_items: int, n_draws: int, folder: Path) -> Prepared:
 
 
 def _keep(n_directions: int, n_latents: int, folder: Path) -> Prepared:
-    made = directions(n_directions, n_latents)
+    saved = directions(n_directions, n_latents)
     sae = dictionary(max(_WIDTH, n_latents))
 
     def run() -> None:
-        saepd.save_to_disk(made, folder, model())
+        saepd.save_to_disk(saved, folder, model())
         saepd.load_from_disk(folder, model(), sae)
 
     return run

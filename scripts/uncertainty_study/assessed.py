@@ -104,15 +104,15 @@ def _answers(
 
     def log_probs(temperature: float) -> list[Float[np.ndarray, "branches options"]]:
         rows = [[softmax(row / temperature) for row in scores[item.id]] for item in items]
-        return [np.log(np.maximum(own, 1e-30)) for own in rows]
+        return [np.log(np.maximum(branches, 1e-30)) for branches in rows]
 
     raw, tempered = log_probs(1.0), log_probs(reading.temperature)
     answers = {
-        BASE: [np.exp(own[0]) for own in raw],
-        TEMPERATURE: [np.exp(own[0]) for own in tempered],
+        BASE: [np.exp(branches[0]) for branches in raw],
+        TEMPERATURE: [np.exp(branches[0]) for branches in tempered],
     }
     for name in operators:
         config = MergeConfig(name, alpha=0.2) if name == "saepd-released" else MergeConfig(name)
-        answers[name] = [merged(own, config) for own in raw]
-        answers[name + TEMPERED] = [merged(own, config) for own in tempered]
+        answers[name] = [merged(branches, config) for branches in raw]
+        answers[name + TEMPERED] = [merged(branches, config) for branches in tempered]
     return answers

@@ -46,14 +46,16 @@ def calibration_rows(
         InputError: a distribution or a label is invalid.
     """
     weights = draw_weights(questions, seed)
-    found = {name: _measured(own, labels, weights) for name, own in predicted.items()}
+    by_method = {
+        name: _measured(distributions, labels, weights) for name, distributions in predicted.items()
+    }
     rows: list[dict[str, Any]] = []
-    for name, of_each in found.items():
+    for name, of_each in by_method.items():
         row: dict[str, Any] = {"method": name, "n": len(labels)}
         row |= {measure: _told(of_each[measure]) for measure in MEASURES}
         row["minus"] = {
             other: {
-                measure: _told(of_each[measure] - found[other][measure])
+                measure: _told(of_each[measure] - by_method[other][measure])
                 for measure in ("overconfidence", "ece", "nll")
             }
             for other in against.get(name, ())
@@ -87,5 +89,5 @@ def _measured(
 
 def _told(per_draw: PerDraw) -> list[float] | None:
     """Estimate, low and high; None where there is no interval."""
-    found = interval(per_draw)
-    return None if found is None else [round(float(value), 4) for value in found]
+    around = interval(per_draw)
+    return None if around is None else [round(float(value), 4) for value in around]

@@ -78,13 +78,13 @@ def simulation_rows(
         order = np.where(np.isfinite(values), values, np.inf)
         # `error_curve` wants numbers: only the order counts.
         _, ranks = np.unique(order, return_inverse=True)
-        own = ranks.astype(float)
-        curve = error_curve(own, unasked, asked)
-        row: dict[str, Any] = {"order": name, "n": len(own)}
+        uncertainty = ranks.astype(float)
+        curve = error_curve(uncertainty, unasked, asked)
+        row: dict[str, Any] = {"order": name, "n": len(uncertainty)}
         for share in SHARES:
-            row[f"error_at_{share:.0%}"] = round(float(curve[round(share * len(own))]), 4)
-        found = interval(resampled(saved_over_random, own, unasked, asked, weights=weights))
-        row["saved_over_random"] = found and [round(float(value), 4) for value in found]
+            row[f"error_at_{share:.0%}"] = round(float(curve[round(share * len(uncertainty))]), 4)
+        saved = interval(resampled(saved_over_random, uncertainty, unasked, asked, weights=weights))
+        row["saved_over_random"] = saved and [round(float(value), 4) for value in saved]
         rows.append(row)
     return rows
 
@@ -104,10 +104,10 @@ def learning_curve(
             having learned from these answers.
         batch: Questions that are asked before the model learns from the answers.
     """
-    found: list[float] = []
+    mean_losses: list[float] = []
     for n in range(0, len(order) + 1, batch):
         known = order[:n].tolist()
         losses = np.array(losses_after(known), dtype=float)
         losses[known] = asked[known]
-        found.append(float(losses.mean()))
-    return np.array(found)
+        mean_losses.append(float(losses.mean()))
+    return np.array(mean_losses)

@@ -99,30 +99,35 @@ def measure(
             others say, or how far the distribution is from theirs.
         seed: Of the bootstrap and of who is asked.
     """
-    items = [people.by_id[item.id] for _, found in draws for item in found.items]
-    questions = [question for _, found in draws for question in found.questions]
+    items = [people.by_id[item.id] for _, assessed in draws for item in assessed.items]
+    questions = [question for _, assessed in draws for question in assessed.questions]
     golds = [_mean(item) for item in items]
     labels = [_label(gold, item, people) for gold, item in zip(golds, items, strict=True)]
     methods = draws[0][1].answers
-    answers = {name: [p for _, found in draws for p in found.answers[name]] for name in methods}
+    answers = {
+        name: [p for _, assessed in draws for p in assessed.answers[name]] for name in methods
+    }
     scores = _with_triage(
-        [dict(one.scores) for _, found in draws for one in found.assessments],
-        [len(found.items) for _, found in draws],
+        [dict(one.scores) for _, assessed in draws for one in assessed.assessments],
+        [len(assessed.items) for _, assessed in draws],
     )
     wrong = 1 - accuracy(answers[BASE], labels)
     divided = {"divided": np.array([entropy(gold) for gold in golds])}
     between = np.array([_between(item) for item in items])
     if between.any() and len({len(item.distributions) for item in items}) > 1:
         divided["groups_differ"] = between
-    simulated = [_asked(found, people, held_out, seed) for _, found in draws]
+    simulated = [_asked(assessed, people, held_out, seed) for _, assessed in draws]
     unasked, asked = [], []
-    for (_, found), own in zip(draws, simulated, strict=True):
-        model = [found.answers[TEMPERATURE][i] for i in own.rows]
-        unasked.append(_losses(model, own.truth, loss))
-        asked.append(_losses(own.person, own.truth, loss))
-    starts = np.cumsum([0, *(len(found.items) for _, found in draws)])
+    for (_, assessed), simulation in zip(draws, simulated, strict=True):
+        model = [assessed.answers[TEMPERATURE][i] for i in simulation.rows]
+        unasked.append(_losses(model, simulation.truth, loss))
+        asked.append(_losses(simulation.person, simulation.truth, loss))
+    starts = np.cumsum([0, *(len(assessed.items) for _, assessed in draws)])
     kept = np.concatenate(
-        [start + np.array(own.rows) for start, own in zip(starts, simulated, strict=False)]
+        [
+            start + np.array(simulation.rows)
+            for start, simulation in zip(starts, simulated, strict=False)
+        ]
     ).astype(int)
     orders = {name: values[kept] for name, values in scores.items()}
     before, after = np.concatenate(unasked), np.concatenate(asked)
@@ -132,8 +137,8 @@ def measure(
         "n_options": round(float(np.mean([len(item.options) for item in items])), 2),
         "perspectives": list(draws[0][0].perspectives),
         "n_feedback": len(draws[0][0].feedback),
-        "temperature": [round(found.temperature, 3) for _, found in draws],
-        "n_warned": sum(bool(one.warning) for _, found in draws for one in found.assessments),
+        "temperature": [round(assessed.temperature, 3) for _, assessed in draws],
+        "n_warned": sum(bool(one.warning) for _, assessed in draws for one in assessed.assessments),
         "share_divided": round(float(np.mean(divided["divided"] > 0)), 3),
         "calibration": calibration_rows(answers, labels, questions, CLAIMS, seed),
         "scores": usefulness_rows(scores, wrong > 0, divided, questions, seed),
@@ -149,14 +154,14 @@ def measure(
 
 def _with_triage(scores: Sequence[Mapping[str, float]], sizes: Sequence[int]) -> Columns:
     """Columns of every score, and of the need that triage gives; ranks are within a draw."""
-    found = {name: np.array([one[name] for one in scores]) for name in SCORES}
+    columns = {name: np.array([one[name] for one in scores]) for name in SCORES}
     ends = np.cumsum(sizes)
     parts = [scores[end - size : end] for end, size in zip(ends, sizes, strict=True)]
     ranks = [reason_ranks(part) for part in parts]
     for reason in REASONS:
-        found[reason] = np.concatenate([own[reason] for own in ranks])
-    found[TRIAGE] = np.concatenate([needs(own) for own in ranks])
-    return {name: values for name, values in found.items() if np.isfinite(values).any()}
+        columns[reason] = np.concatenate([of_draw[reason] for of_draw in ranks])
+    columns[TRIAGE] = np.concatenate([needs(of_draw) for of_draw in ranks])
+    return {name: values for name, values in columns.items() if np.isfinite(values).any()}
 
 
 def _mean(item: Item) -> Options:
@@ -165,8 +170,8 @@ def _mean(item: Item) -> Options:
 
 def _between(item: Item) -> float:
     """Generalised Jensen-Shannon divergence of the perspectives' answers, nats."""
-    own = list(item.distributions.values())
-    return max(0.0, float(entropy(_mean(item)) - np.mean([entropy(p) for p in own])))
+    answers = list(item.distributions.values())
+    return max(0.0, float(entropy(_mean(item)) - np.mean([entropy(p) for p in answers])))
 
 
 def _label(gold: Options, item: Item, task: Task) -> int:
@@ -183,22 +188,22 @@ def _losses(
     return total_variation(answers, truth)
 
 
-def _asked(found: Assessed, people: Task, held_out: str, seed: int) -> Asked:
+def _asked(assessed: Assessed, people: Task, held_out: str, seed: int) -> Asked:
     rng = np.random.default_rng(seed)
     rows, person, truth = [], [], []
-    for row, item in enumerate(found.items):
+    for row, item in enumerate(assessed.items):
         golds = people.by_id[item.id].distributions
         if len(people.perspectives) == 1:
-            [own] = golds.values()
-            others = [own]
+            [gold] = golds.values()
+            others = [gold]
         else:
             if len(golds) < 2 or (held_out and held_out not in golds):
                 continue
             name = held_out or str(rng.choice(sorted(golds)))
-            own = golds[name]
+            gold = golds[name]
             others = [p for other, p in golds.items() if other != name]
         rows.append(row)
-        person.append(np.array(own))
+        person.append(np.array(gold))
         truth.append(np.mean(others, axis=0))
     return Asked(tuple(rows), tuple(person), tuple(truth))
 
@@ -215,10 +220,10 @@ def _learning(
     What learns is the base model's temperature and position biases; random order is a mean over
     several. The first draw stands for all.
     """
-    fold, found = draws[0]
-    own = simulated[0]
-    asked = _losses(own.person, own.truth, loss)
-    items = [found.items[row] for row in own.rows]
+    fold, assessed = draws[0]
+    simulation = simulated[0]
+    asked = _losses(simulation.person, simulation.truth, loss)
+    items = [assessed.items[row] for row in simulation.rows]
 
     def losses_after(known: Sequence[int]) -> Float[np.ndarray, " items"]:
         answered = [
@@ -228,16 +233,16 @@ def _learning(
                 item=items[i].id,
                 prompt=items[i].prompt,
                 options=items[i].options,
-                distribution=tuple(own.person[i]),
+                distribution=tuple(simulation.person[i]),
             )
             for i in known
         ]
         weights = fit_biases(fold, [*fold.feedback, *answered], POOLED_RIDGE)
         read = [read_biased(fold.cache.text_scores[item.id], weights) for item in items]
-        return _losses(read, own.truth, loss)
+        return _losses(read, simulation.truth, loss)
 
     batch = max(1, len(items) // _N_BATCHES)
-    need = scores[TRIAGE][: len(found.items)][list(own.rows)]
+    need = scores[TRIAGE][: len(assessed.items)][list(simulation.rows)]
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(len(items)) for _ in range(_N_RANDOM_ORDERS)]
     random = [learning_curve(order, asked, losses_after, batch) for order in orders]

@@ -56,18 +56,22 @@ def usefulness_rows(
         rows.append(row)
         if known.sum() < 2:
             continue
-        own, lost = values[known], wrong[known].astype(float)
+        uncertainty, lost = values[known], wrong[known].astype(float)
         ids = [question for question, kept in zip(questions, known, strict=True) if kept]
         weights, few = draw_weights(ids, seed), draw_weights(ids, seed, _N_DRAWS)
-        row["auroc_error"] = _told(weighted.auroc(own, wrong[known], weights))
+        row["auroc_error"] = _told(weighted.auroc(uncertainty, wrong[known], weights))
         for kind, amounts in divided.items():
             high = (amounts > np.median(finite(kind, amounts)))[known]
-            row[f"auroc_{kind}"] = _told(weighted.auroc(own, high, weights))
-        row["aurc"] = _told(resampled(aurc, own, lost, weights=few))
-        row["aurc_minus_random"] = _told(resampled(_aurc_minus_random, own, lost, weights=few))
+            row[f"auroc_{kind}"] = _told(weighted.auroc(uncertainty, high, weights))
+        row["aurc"] = _told(resampled(aurc, uncertainty, lost, weights=few))
+        row["aurc_minus_random"] = _told(
+            resampled(_aurc_minus_random, uncertainty, lost, weights=few)
+        )
         for risk in RISKS:
             covered = partial(coverage_at_risk, risk=risk)
-            row[f"coverage_at_{risk:.0%}"] = _told(resampled(covered, own, lost, weights=few))
+            row[f"coverage_at_{risk:.0%}"] = _told(
+                resampled(covered, uncertainty, lost, weights=few)
+            )
     return rows
 
 
@@ -77,5 +81,5 @@ def _aurc_minus_random(uncertainty: np.ndarray, losses: np.ndarray) -> float:
 
 
 def _told(per_draw: PerDraw) -> list[float] | None:
-    found = interval(per_draw)
-    return None if found is None else [round(float(value), 4) for value in found]
+    around = interval(per_draw)
+    return None if around is None else [round(float(value), 4) for value in around]
