@@ -58,5 +58,5 @@ def _checked(path: Path, name: str, value: Any, kind: Any) -> Any:
     try:
         return adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        wanted = "; ".join(dict.fromkeys(e["msg"].lower() for e in error.errors()))
-        raise InputError(f"--config {path}: {name} is {shortened(value)}: {wanted}") from error
+        faults = "; ".join(dict.fromkeys(e["msg"].lower() for e in error.errors()))
+        raise InputError(f"--config {path}: {name} is {shortened(value)}: {faults}") from error

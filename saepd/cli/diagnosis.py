@@ -119,7 +119,7 @@ def _machine() -> Iterator[Check]:
             device = f"cuda: {name}, {free:.1f} of {total:.1f} GB free"
     except Exception as error:
         # A build of torch that does not suit the machine fails with whatever its loader raises.
-        yield Check("device", False, f"torch does not work: {_told(error)}", "reinstall torch")
+        yield Check("device", False, f"torch does not work: {_message(error)}", "reinstall torch")
         return
     yield Check("device", True, device)
     cpus = _usable_cpus()
@@ -201,7 +201,7 @@ def _shipped_saes(folders: list[Path]) -> Iterator[Check]:
             detail = f"no {', '.join(missing)}" if missing else _card_numbers(folder)
             problem = bool(missing)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            detail, problem = f"cfg.json or card.json is damaged: {_told(error)}", True
+            detail, problem = f"cfg.json or card.json is damaged: {_message(error)}", True
         advice = "reinstall saepd, or `saepd train-sae`" if problem else ""
         yield Check(f"SAE {folder.name}", not problem, f"{detail}; in {folder}", advice)
 
@@ -238,7 +238,7 @@ def _proved(name: str | None, folders: list[Path]) -> Iterator[Check]:
         model, proof = load_proved(name)
     except Exception as error:
         # Out of memory, a broken build, a bad file: the point is to tell which.
-        yield Check("loaded model", False, _told(error), "see the checks above")
+        yield Check("loaded model", False, _message(error), "see the checks above")
         return
     where = next(model.original_model.parameters())
     seconds = time.perf_counter() - start
@@ -263,7 +263,7 @@ def _proved(name: str | None, folders: list[Path]) -> Iterator[Check]:
             sae = load_sae(folder, model=model)
             measured = _card(folder)["fingerprint"] == sae_fingerprint(sae)
         except Exception as error:
-            yield Check(name, False, _told(error), "reinstall saepd, or `saepd train-sae`")
+            yield Check(name, False, _message(error), "reinstall saepd, or `saepd train-sae`")
             continue
         share = sae.cfg.metadata.probe_explained_variance
         seconds = time.perf_counter() - start
@@ -281,16 +281,16 @@ def _branches(model: Any) -> Check:
 
     name = "branches"
     try:
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             fast = is_proven(model, int(model.cfg.n_ctx))
     except Exception as error:
-        return Check(name, False, _told(error), "the model can be read, but not steered")
-    why = "; ".join(str(one.message) for one in said)
+        return Check(name, False, _message(error), "the model can be read, but not steered")
+    why = "; ".join(str(one.message) for one in caught)
     return Check(name, True, "run together, as they would one by one" if fast else why)
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     # An InputError is a sentence for people; other classes say little without their name.
     if isinstance(error, InputError) or not str(error).strip():
         return first_line(error)

@@ -38,7 +38,7 @@ def run(options: Options) -> None:
     check_file(options.out, "an HTML file")
     tabled = options.asked.compute(needs_index=True)
     assert tabled.index is not None
-    written = explorer(tabled.index, tabled.table)
-    write_atomically(options.out, written)
+    html = explorer(tabled.index, tabled.table)
+    write_atomically(options.out, html)
     print(tabled.table.sentence)
-    print(f"{options.out}: {tabled.index.d_sae} latents, {len(written) / 1e6:.1f} MB")
+    print(f"{options.out}: {tabled.index.d_sae} latents, {len(html) / 1e6:.1f} MB")

@@ -43,11 +43,13 @@ def _lines(entry: HelpEntry, width: int) -> str:
     """An option and what it does, in two columns."""
     label = entry.positional_label or _label(entry)
     indent = " " * (_INDENT + _LABEL_WIDTH)
-    said = textwrap.wrap(_said(entry), width, initial_indent=indent, subsequent_indent=indent)
-    if len(label) < _LABEL_WIDTH and said:
-        said[0] = " " * _INDENT + label.ljust(_LABEL_WIDTH) + said[0].lstrip()
-        return "\n".join(said)
-    return "\n".join([" " * _INDENT + label, *said])
+    lines = textwrap.wrap(
+        _description(entry), width, initial_indent=indent, subsequent_indent=indent
+    )
+    if len(label) < _LABEL_WIDTH and lines:
+        lines[0] = " " * _INDENT + label.ljust(_LABEL_WIDTH) + lines[0].lstrip()
+        return "\n".join(lines)
+    return "\n".join([" " * _INDENT + label, *lines])
 
 
 def _label(entry: HelpEntry) -> str:
@@ -56,13 +58,13 @@ def _label(entry: HelpEntry) -> str:
     return f"{names[0]} {entry.metavar}" if entry.metavar else names[0]
 
 
-def _said(entry: HelpEntry) -> str:
-    said = _plain(entry.description)
+def _description(entry: HelpEntry) -> str:
+    description = _plain(entry.description)
     if entry.required:
-        return f"{said} (must be given)"
+        return f"{description} (must be given)"
     if entry.default in (None, "None", "False", "True", ""):
-        return said
-    return f"{said} (default: {' '.join(entry.default.split())})"
+        return description
+    return f"{description} (default: {' '.join(entry.default.split())})"
 
 
 def _plain(description: Any) -> str:

@@ -80,9 +80,9 @@ def split_questions(
             n_taken += 1
     ids = [item.id for item in items]
     if not test or len(test) == len(ids):
-        kept = f", where each perspective keeps {keep} for training," if keep else ""
+        clause = f", where each perspective keeps {keep} for training," if keep else ""
         raise InputError(
-            f"a test share of {test_share} of {len(questions)} question(s){kept} leaves one side "
+            f"a test share of {test_share} of {len(questions)} question(s){clause} leaves one side "
             f"empty: use another share, {'less feedback, ' if keep else ''}or more questions"
         )
     return [id_ for id_ in ids if id_ not in test], [id_ for id_ in ids if id_ in test]

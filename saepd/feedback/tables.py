@@ -128,11 +128,11 @@ def _jsonl_rows(text: io.TextIOBase) -> Iterator[RawRow]:
 
 
 def _json_rows(text: io.TextIOBase, path: Path) -> Iterator[RawRow]:
-    whole = text.read()
-    if fault := not_utf8(whole):
+    content = text.read()
+    if fault := not_utf8(content):
         raise InputError(f"{path} is {fault}")
     try:
-        value = json_value(whole)
+        value = json_value(content)
     except ValueError as error:
         raise InputError(f"{path}: {error}, a list of objects") from None
     entries = value.get("rows") if isinstance(value, dict) else value

@@ -101,18 +101,18 @@ def export_directions(
             f"{to} cannot say all of these directions: {what}; "
             "allow the loss to export the rest (--allow-loss)"
         )
-    moved = [
+    carried_over = [
         i
         for i, lost in enumerate(losses_by_record)
         if any(loss.what in _CARRIED_OVER for loss in lost)
     ]
     refits: dict[int, Refit] = {}
-    if moved:
+    if carried_over:
         adding = [
             [part for d in groups[i] for part in d.parts if part.constant is not None]
-            for i in moved
+            for i in carried_over
         ]
-        for i, (group, refit) in zip(moved, at_every_token(model, adding), strict=True):
+        for i, (group, refit) in zip(carried_over, at_every_token(model, adding), strict=True):
             records[i], refits[i] = as_record(group, facts), refit
     written = []
     for i, (record, stem) in enumerate(

@@ -112,15 +112,16 @@ def card(story: Mapping[str, Any], lineage: Lineage) -> str:
 
 
 def _leave_out_paths(story: dict[str, Any]) -> list[str]:
-    said: dict[str, None] = {}
+    left_out: dict[str, None] = {}
     for entry in site_entries(story).values():
         loading = entry["lineage"].get("loading", {})
         for name in _PLACES:
             place = loading.get(name)
             if isinstance(place, str) and Path(place).is_absolute():
                 del loading[name]
-                said[f"where the {name} is on this machine; who loads the folder names it"] = None
-    return list(said)
+                sentence = f"where the {name} is on this machine; who loads the folder names it"
+                left_out[sentence] = None
+    return list(left_out)
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

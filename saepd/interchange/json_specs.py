@@ -64,8 +64,8 @@ def write_transformer_lens(record: SteeringRecord, stem: str) -> dict[str, bytes
     total: dict[str, Vector] = {}
     for site in record.sites:
         if site.vector is not None:
-            known = total.get(site.hook_name)
-            total[site.hook_name] = site.vector if known is None else known + site.vector
+            before = total.get(site.hook_name)
+            total[site.hook_name] = site.vector if before is None else before + site.vector
     specs = {hook: {"op": "add", "value": v.tolist()} for hook, v in total.items()}
     return {f"{stem}.json": _json(specs)}
 

@@ -20,8 +20,8 @@ def write_neuronpedia(record: SteeringRecord, stem: str) -> dict[str, bytes]:
     The list and the links are there where the SAE says which of Neuronpedia's it is.
     """
     pages = [s.source.neuronpedia_id for s in record.sites if s.source is not None]
-    known = next((page for page in pages if page), None)
-    model = known.split("/")[0] if known else record.model.name.rsplit("/", 1)[-1].lower()
+    first_page = next((page for page in pages if page), None)
+    model = first_page.split("/")[0] if first_page else record.model.name.rsplit("/", 1)[-1].lower()
     vectors = [
         {
             "modelId": model,
@@ -34,15 +34,14 @@ def write_neuronpedia(record: SteeringRecord, stem: str) -> dict[str, bytes]:
         for block, vector in record.by_block().items()
     ]
     features = _features(record)
-    files = {f"{stem}.vector.json": vectors} if vectors else {}
-    written = {name: _json(value) for name, value in files.items()}
+    files = {f"{stem}.vector.json": _json(vectors)} if vectors else {}
     if features:
-        listed = [{**f, "index": int(f["index"])} for f in features]
-        body = {"name": record.perspective, "features": listed}
-        written[f"{stem}.list.json"] = _json(body)
+        numbered = [{**f, "index": int(f["index"])} for f in features]
+        body = {"name": record.perspective, "features": numbered}
+        files[f"{stem}.list.json"] = _json(body)
         links = [_quick_list(record.perspective, features), *_links(features), ""]
-        written[f"{stem}.links.txt"] = "\n".join(links).encode()
-    return written
+        files[f"{stem}.links.txt"] = "\n".join(links).encode()
+    return files
 
 
 def latents_link(page: str | None, name: str, latents: Sequence[int]) -> str | None:

@@ -108,8 +108,8 @@ class SteeringRecord:
         total: dict[int, Vector] = {}
         for site in self.sites:
             if site.vector is not None and site.block is not None and site.block >= 0:
-                known = total.get(site.block)
-                total[site.block] = site.vector if known is None else known + site.vector
+                before = total.get(site.block)
+                total[site.block] = site.vector if before is None else before + site.vector
         return dict(sorted(total.items()))
 
     @property

@@ -56,7 +56,7 @@ def at_every_token(
         InputError: as `saepd.branch`.
     """
     before = _kl(model, [list(group) for group in groups])
-    moved = [
+    everywhere = [
         [
             replace(part, positions="every", gate=None)
             for direction in group
@@ -64,22 +64,22 @@ def at_every_token(
         ]
         for group in groups
     ]
-    unchanged = _kl(model, moved)
-    wanted = [i for i, kl in enumerate(before) if kl > 0 and unchanged[i] > 0]
+    unchanged = _kl(model, everywhere)
+    refitted = [i for i, kl in enumerate(before) if kl > 0 and unchanged[i] > 0]
     factors = dict.fromkeys(range(len(groups)), 1.0)
-    if wanted:
-        coarse = _kl_by_factor(model, [moved[i] for i in wanted], [_COARSE] * len(wanted))
-        starts = [_below(kls, before[i]) for i, kls in zip(wanted, coarse, strict=True)]
+    if refitted:
+        coarse = _kl_by_factor(model, [everywhere[i] for i in refitted], [_COARSE] * len(refitted))
+        starts = [_below(kls, before[i]) for i, kls in zip(refitted, coarse, strict=True)]
         step = 2.0 ** (1 / _FINE)
         finer = [[_COARSE[start] * step**n for n in range(_FINE + 1)] for start in starts]
-        fine = _kl_by_factor(model, [moved[i] for i in wanted], finer)
-        for i, group_factors, kls in zip(wanted, finer, fine, strict=True):
+        fine = _kl_by_factor(model, [everywhere[i] for i in refitted], finer)
+        for i, group_factors, kls in zip(refitted, finer, fine, strict=True):
             factors[i] = _crossing(group_factors, kls, before[i])
-    written = [[factors[i] * direction for direction in group] for i, group in enumerate(moved)]
-    after = _kl(model, written)
+    scaled = [[factors[i] * direction for direction in group] for i, group in enumerate(everywhere)]
+    after = _kl(model, scaled)
     return [
         (group, Refit(factors[i], before[i], unchanged[i], after[i]))
-        for i, group in enumerate(written)
+        for i, group in enumerate(scaled)
     ]
 
 

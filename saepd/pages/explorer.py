@@ -75,8 +75,8 @@ def explorer(index: FeatureIndex, table: FeatureTable | None = None) -> bytes:
         Html(f'<script id="data" type="application/json">{escaped}</script>'),
         Html(f"<script>{script}</script>"),
     )
-    whole = f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
-    return whole.encode()
+    html = f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
+    return html.encode()
 
 
 def _data(index: FeatureIndex, table: FeatureTable | None) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def _by_count(pair: tuple[str, int]) -> tuple[int, str]:
 
 def _sections(rows: list[dict[str, Any]]) -> list[Section]:
     reasons = list(rows[0]["of_reason"])
-    listed = [
+    cells = [
         [
             row["rank"],
             bar(row["need"]),
@@ -63,9 +63,9 @@ def _sections(rows: list[dict[str, Any]]) -> list[Section]:
         ]
         for row in rows[:_MOST_ROWS]
     ]
-    left_out = len(rows) - len(listed)
+    left_out = len(rows) - len(cells)
     more = note(f"and {left_out} more in {TRIAGE_FILE}") if left_out else ""
-    ranking = joined(table(["rank", "need", "item", "question", *reasons, "why"], listed), more)
+    ranking = joined(table(["rank", "need", "item", "question", *reasons, "why"], cells), more)
     worked = joined(*(_worked(row) for row in rows[:_N_WORKED]))
     meaning = note(
         "Need is the mean rank over the reasons that are known, 1 the most; so is each reason's "

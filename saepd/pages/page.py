@@ -59,5 +59,5 @@ def page(title: str, lead: str, sections: Sequence[Section]) -> bytes:
     body = joined(
         element("h1", title), element("p", lead, class_="lead"), element("nav", *links), *parts
     )
-    whole = f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
-    return whole.encode()
+    html = f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
+    return html.encode()

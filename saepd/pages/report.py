@@ -53,7 +53,7 @@ def report(folder: str | Path, metric: str = "gain") -> bytes:
         )
     try:
         title, lead, sections = kinds[files[0]]()
-        written = page(title, lead, sections)
+        html = page(title, lead, sections)
     except InputError:
         raise
     except (
@@ -69,12 +69,12 @@ def report(folder: str | Path, metric: str = "gain") -> bytes:
             f"{folder / files[0]} is not what saepd wrote, or a file beside it is not: run what "
             "made the folder again"
         ) from error
-    if len(written) > _MOST_BYTES:
+    if len(html) > _MOST_BYTES:
         raise InputError(
-            f"the report of {folder} would be {len(written) / 1e6:.1f} MB, beyond what a page "
+            f"the report of {folder} would be {len(html) / 1e6:.1f} MB, beyond what a page "
             "should be: its texts are too long"
         )
-    return written
+    return html
 
 
 def write_report(folder: str | Path, out: str | Path | None = None, metric: str = "gain") -> Path:

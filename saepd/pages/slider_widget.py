@@ -82,11 +82,11 @@ class SliderWidget(anywidget.AnyWidget):
         Raises:
             InputError: pandas is missing.
         """
-        shown = {**self.bars["branches"], "merged": self.bars["merged"]}
+        branches = {**self.bars["branches"], "merged": self.bars["merged"]}
         return as_frame(
             [
                 {"branch": name, "option": option, "probability": share}
-                for name, shares in shown.items()
+                for name, shares in branches.items()
                 for option, share in zip(self.bars["options"], shares, strict=True)
             ]
         )

@@ -57,16 +57,16 @@ def known_latent(model: TransformerBridge, sae: SAE[Any], latent: int) -> dict[s
     index = own_index(sae)
     if index is None:
         return {"latent": latent, "about": about, "density": None, "contexts": [], "given": []}
-    known = index.page(latent)
+    page = index.page(latent)
     return {
         "latent": latent,
         "about": about,
-        "density": known.density,
-        "raises": known.raises,
-        "lowers": known.lowers,
-        "given": [label._asdict() for label in known.given],
+        "density": page.density,
+        "raises": page.raises,
+        "lowers": page.lowers,
+        "given": [label._asdict() for label in page.given],
         "contexts": [
             {"kind": c.kind, "tokens": c.tokens, "activations": c.activations}
-            for c in known.contexts
+            for c in page.contexts
         ],
     }

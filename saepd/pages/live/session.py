@@ -207,11 +207,11 @@ class LiveSession:
         directions = self._scaled(request.strengths)
         if self._config.readout != "text" or not directions:
             return read_options(self.model, item, directions, self._config)[0]
-        kept = (request.prompt, request.options)
-        if kept not in self._captured:
+        key = (request.prompt, request.options)
+        if key not in self._captured:
             parts = [part for direction in directions for part in direction.parts]
             specs = {part.positions for part in parts}
-            self._captured[kept] = capture_prompts(
+            self._captured[key] = capture_prompts(
                 self.model,
                 [item_prompt(self.model, item.prompt, item.options, self._config)],
                 min(parts, key=lambda part: part.block).hook_name,
@@ -221,7 +221,7 @@ class LiveSession:
             )
             self.n_captured += 1
             _forget(self._captured)
-        scored = self._captured[kept].score_continuations(directions)
+        scored = self._captured[key].score_continuations(directions)
         return read_scored([item], scored, directions, self._config)[0]
 
     def _grown(self, stream: Iterator[Any]) -> Iterator[dict[str, Any]]:
