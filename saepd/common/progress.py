@@ -67,7 +67,7 @@ class BarLine:
     Args:
         what: What is being done.
         step: How much of it is done.
-        steps: Of how much; None where nobody knows.
+        steps: How much there is to do; None where nobody knows.
         seconds: How long it has taken.
     """
 

@@ -34,7 +34,7 @@ class Loss:
     """One thing that an export leaves out or changes.
 
     Attributes:
-        perspective: Whose direction it is of.
+        perspective: Name of the perspective whose direction it is of.
         what: Which part of a direction.
         sentence: What happens to it.
     """

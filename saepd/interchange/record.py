@@ -86,7 +86,7 @@ class SteeringRecord:
     """All that one perspective writes, whatever it was made of.
 
     Attributes:
-        perspective: Whose it is.
+        perspective: Name of the perspective that writes it.
         sites: What is written where, at least once.
         model: The model it is for.
         unsaid: What is part of the direction and of no vector, its readout or its gate, with a

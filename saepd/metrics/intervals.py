@@ -39,7 +39,7 @@ def draw_weights(questions: Sequence[object], seed: int, n_draws: int = N_DRAWS)
 
     Args:
         questions: The question of each row.
-        seed: Of the draws.
+        seed: Seed of the draws.
         n_draws: Draws beside the first.
     """
     number = {question: i for i, question in enumerate(dict.fromkeys(questions))}

@@ -70,7 +70,7 @@ def expected_calibration_error(
 
     Args:
         bins: From `saepd.metrics.calibration.confidence_bins`.
-        gaps: Of each row, whether its answer is right less its confidence.
+        gaps: Accuracy of each row, 1 where its answer is right, less its confidence.
         weights: From `draw_weights`.
     """
     in_bin = np.eye(int(bins.max()) + 1)[bins]

@@ -38,7 +38,7 @@ def in_packs(
 
     Args:
         model: The language model; its size and device say what a token costs.
-        costs: Of each piece of work, in tokens; a pack costs its dearest times its number.
+        costs: Cost of each piece of work, in tokens; a pack costs its dearest times its number.
         run: Takes the indices of a pack, returns one result for each.
         progress: Told after each pack how many pieces are done, and of how many.
 

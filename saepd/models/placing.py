@@ -71,7 +71,7 @@ def check_room(
 
     Args:
         name: The model, for the message.
-        shapes: Of its weights, from `shapes_in` or `shapes_by_config`.
+        shapes: Shapes of its weights, from `shapes_in` or `shapes_by_config`.
         dtype: What they are loaded in.
         quantize: ``none``, ``4bit`` or ``8bit``.
         devices: Where they go.

@@ -87,7 +87,7 @@ def points_picture(points: Sequence[tuple[float, float, str, bool]], x: str, y: 
     """Points of two numbers, with those that matter drawn stronger.
 
     Args:
-        points: Of each the two numbers, what it is, and whether it matters.
+        points: Two numbers of each point, what it is, and whether it matters.
         x: What the first number is.
         y: What the second number is.
     """

@@ -65,7 +65,7 @@ class ActivationCache:
         Args:
             hook_name: The site.
             batch_size: Rows a batch.
-            seed: Of the permutations.
+            seed: Seed of the permutations.
             start: Rows already consumed by an interrupted run, which are skipped.
         """
         per_epoch = self.n_rows // batch_size

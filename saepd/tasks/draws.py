@@ -46,7 +46,8 @@ def draw_feedback(
             row is the whole gold distribution. Both kinds draw the same questions wherever a
             perspective has both for all of them.
         seed: Any integer.
-        perspectives: Whose rows to draw, in which order; everybody's, in the task's order, if None.
+        perspectives: Perspectives whose rows are drawn, in this order; all of the
+            task's, in its order, if None.
 
     Returns:
         n rows of the first perspective, then n of the next. Items with the same prompt are one

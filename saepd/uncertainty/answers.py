@@ -58,9 +58,9 @@ class Answers:
         scores: Log-likelihoods of the texts, nats.
         read: From scores, the base's first, to log-probs of the answers at a temperature. It is
             told the branch of every row, whose fitted readout reads it where there is one.
-        temperature: Of the branches.
+        temperature: Temperature that the branches are read at.
         epistemic: Uncertainty of that name, nats.
-        mass: Of the options together.
+        mass: Probability that the options hold together, in each branch.
         warning: What is wrong, if anything.
     """
 

@@ -58,7 +58,7 @@ class Sampled(NamedTuple):
     Attributes:
         responses: Each text that was written, once, in the order of sampling.
         centre_of: For each of them, the place of the one it matches; see `cluster_by_f1`.
-        log_probs: Of each after the plain prompt, nats.
+        log_probs: Log-likelihood of each text after the plain prompt, nats.
         uncertainty: Epistemic, nats; 0 where one text was written throughout, NaN where none was.
         n_empty: Samples that ended before they began; they are no answers and are left out.
     """

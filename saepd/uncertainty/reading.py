@@ -28,7 +28,8 @@ class Reading:
     """How the scores of options become probabilities.
 
     Attributes:
-        temperature: Of what perspectives say, of sway and of ``least_confidence_scaled``.
+        temperature: Temperature that perspectives, sway and ``least_confidence_scaled`` are read
+            at.
         offsets: Options -> what is taken off their scores, nats; see
             `saepd.readout.calibrate.option_offsets`.
         of_fitted: Whether the temperature is one of the answers that directions' fitted readout

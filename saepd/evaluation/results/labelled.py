@@ -97,7 +97,7 @@ def flagged_at_base_rate(
     Args:
         groups: Draw and perspective of each row.
         scores: Probability of the positive class.
-        base_rates: Of each group, 0 to 1.
+        base_rates: Share of positive answers in the feedback of each group, 0 to 1.
     """
     flagged = np.zeros(len(scores), dtype=bool)
     for group, rate in base_rates.items():

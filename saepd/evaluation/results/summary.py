@@ -62,10 +62,10 @@ def summary_rows(
     controls. A metric that is undefined for a row is None.
 
     Args:
-        predictions: Of all draws and methods; every method predicts the same.
+        predictions: Predictions of all draws and methods; every method answers the same questions.
         methods: Id -> method, of those that predicted.
         task: With the gold.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
         effects: Method -> of each draw, perspective -> what its branch does to neutral text. The
             rows tell their mean, over draws and (for everybody) perspectives.
     """

@@ -38,7 +38,7 @@ class SharedRun:
 
     Attributes:
         model: The language model.
-        names: Of the rows: the base, each perspective, their merge.
+        names: Names of the rows: the base, each perspective, their merge.
     """
 
     def __init__(

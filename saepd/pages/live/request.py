@@ -42,7 +42,7 @@ def read_request(asked: Mapping[str, Any], names: Sequence[str]) -> LiveRequest:
 
     Args:
         asked: What the page sent.
-        names: Of the directions, in their order.
+        names: Names of the directions, in their order.
 
     Raises:
         InputError: what is missing or cannot be.

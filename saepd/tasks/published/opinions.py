@@ -62,7 +62,7 @@ def opinion_task(name: str, path: Path, wording: Callable[[Collection[str]], Wor
     """The task that a file in one of the two forms describes.
 
     Args:
-        name: Of the task.
+        name: Name of the task.
         path: A .json, .jsonl or .csv file.
         wording: The wording for the perspectives there are.
 
