@@ -4,10 +4,10 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const main = document.getElementById("main"), query = document.getElementById("query");
 
 function el(tag, attributes, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes || {})) made.setAttribute(name, value);
-  for (const child of children) if (child !== null) made.append(child);
-  return made;
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes || {})) element.setAttribute(name, value);
+  for (const child of children) if (child !== null) element.append(child);
+  return element;
 }
 const number = (x, digits = 3) => (x === null || x === undefined ? "\u2013" : x.toFixed(digits));
 const link = (id) => el("a", { href: "#latent/" + id }, String(id));
@@ -132,8 +132,8 @@ function built() {
   const add = (word, id, weight) => {
     const key = stem(word);
     if (!lookup.has(key)) lookup.set(key, new Map());
-    const found = lookup.get(key);
-    found.set(id, (found.get(id) || 0) + weight);
+    const weights = lookup.get(key);
+    weights.set(id, (weights.get(id) || 0) + weight);
   };
   data.latents.forEach((latent, id) => {
     if (!latent) return;
@@ -149,8 +149,8 @@ function built() {
         while (shares.length < text.length) shares.push(share);
       });
       for (const match of text.toLowerCase().matchAll(WORD)) {
-        const own = shares.slice(match.index, match.index + match[0].length);
-        add(match[0], id, 0.02 + Math.max(...own, 0));
+        const covered = shares.slice(match.index, match.index + match[0].length);
+        add(match[0], id, 0.02 + Math.max(...covered, 0));
       }
     }
     for (const i of latent.raises) for (const w of words(data.pieces[i])) if (w.length > 2) add(w, id, 0.3);
@@ -161,10 +161,10 @@ function built() {
 function showSearch(text) {
   const total = new Map(), asked = words(text).slice(0, 50).map(stem);
   for (const word of asked) {
-    const found = built().get(word);
-    if (!found) continue;
-    const rare = Math.log(data.latents.length / found.size) + 0.1;
-    for (const [id, weight] of found) total.set(id, (total.get(id) || 0) + rare * Math.log1p(weight));
+    const weights = built().get(word);
+    if (!weights) continue;
+    const rare = Math.log(data.latents.length / weights.size) + 0.1;
+    for (const [id, weight] of weights) total.set(id, (total.get(id) || 0) + rare * Math.log1p(weight));
   }
   const best = [...total].sort((a, b) => b[1] - a[1]).slice(0, 40);
   main.replaceChildren(el("h2", null, best.length ? "Latents found" : "No latent has these words"));

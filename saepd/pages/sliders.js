@@ -1,9 +1,9 @@
 // All text comes from data: it is only ever set as text, never as HTML.
 const make = (tag, text, attributes = {}) => {
-  const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  return made;
+  const element = document.createElement(tag);
+  if (text !== undefined) element.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  return element;
 };
 
 // Milliseconds that a slider rests before its branches run.
@@ -41,10 +41,10 @@ function render({ model, el }) {
   const controls = make("div", undefined, { class: "controls" });
   const set = (name, value) => { model.set(name, value); model.save_changes(); };
   const strengths = Object.fromEntries(fixed.names.map((name) => {
-    const made = slider(name, { min: -4, max: 8, step: 0.25 }, model.get("strengths")[name],
+    const control = slider(name, { min: -4, max: 8, step: 0.25 }, model.get("strengths")[name],
       (value) => set("strengths", { ...model.get("strengths"), [name]: value }));
-    controls.append(made.label);
-    return [name, made];
+    controls.append(control.label);
+    return [name, control];
   }));
   const label = make("label"), operator = make("select", undefined, { "aria-label": "merge" });
   for (const name of fixed.operators) operator.append(make("option", name, { value: name }));
@@ -58,26 +58,27 @@ function render({ model, el }) {
   root.append(make("p", fixed.prompt, { dir: "auto" }), controls, said, bars);
 
   const showControls = () => {
-    for (const [name, made] of Object.entries(strengths)) {
+    for (const [name, control] of Object.entries(strengths)) {
       const value = model.get("strengths")[name];
-      if (typeof value === "number") made.set(value);
+      if (typeof value === "number") control.set(value);
     }
     operator.value = model.get("operator");
     alpha.set(model.get("alpha"));
   };
   const showBars = () => {
-    const found = model.get("bars"), table = make("table"), head = make("tr");
-    head.append(make("th", ""), ...found.options.map((o) => make("th", o, { scope: "col" })));
+    const answer = model.get("bars"), table = make("table"), head = make("tr");
+    head.append(make("th", ""), ...answer.options.map((o) => make("th", o, { scope: "col" })));
     table.append(head);
-    for (const [name, shares] of Object.entries(found.branches)) {
+    for (const [name, shares] of Object.entries(answer.branches)) {
       table.append(row(name, shares, ""));
       const people = fixed.people[name];
       if (people && people.length === shares.length)
         table.append(row(name + ", people", people, "people"));
     }
-    table.append(row("merged", found.merged, ""));
-    const told = `disagreement of the branches: ${found.disagreement.toFixed(4)} nats`;
-    bars.replaceChildren(table, make("p", found.warning ? `${told}; ${found.warning}` : told));
+    table.append(row("merged", answer.merged, ""));
+    const sentence = `disagreement of the branches: ${answer.disagreement.toFixed(4)} nats`;
+    bars.replaceChildren(table,
+      make("p", answer.warning ? `${sentence}; ${answer.warning}` : sentence));
   };
   const showSaid = () => { said.textContent = model.get("said"); };
   const shown = { "change:strengths": showControls, "change:operator": showControls,
