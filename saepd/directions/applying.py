@@ -13,7 +13,7 @@ from torch import Tensor
 from saepd.common.errors import InputError
 from saepd.directions.pass_watcher import PassWatcher
 from saepd.directions.sites import activation_read, check_site, check_there, hook_point
-from saepd.models.identity import same_model
+from saepd.models.identity import check_model, same_model
 from saepd.models.in_use import steering
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def check_fits(model: TransformerBridge, directions: Sequence[Direction]) -> Non
     Raises:
         InputError: a site the model does not have, another width, or another model's name.
     """
+    check_model(model)
     width = int(model.cfg.d_model)
     for direction in (part for one in directions for part in one.parts):
         where = f"direction {direction.perspective!r}"

@@ -23,7 +23,7 @@ from saepd.common.messages import shortened
 from saepd.directions.given_numbers import Numbers, finite_vector
 from saepd.directions.sites import same_site
 from saepd.models.sites import SiteBatch, read_site
-from saepd.saes.abilities import WRITABLE_SITE, encode
+from saepd.saes.abilities import WRITABLE_SITE, check_is_sae, encode
 from saepd.saes.load import sae_hook_name
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ class Gate:
     limits: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        if self.sae is not None:
+            check_is_sae(self.sae)
         if not isinstance(self.hook_name, str) or not self._can_read():
             raise InputError(
                 f"a gate's hook_name is {shortened(self.hook_name)}: it must be a site of a block, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saepd.common.errors import InputError
+from saepd.models.identity import check_model
 from saepd.saes.abilities import WRITABLE_SITE, why_not_written
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 
+_IN_BLOCK = re.compile(r"blocks\.(0|[1-9][0-9]*)\..+")
 _STREAM = re.compile(r"blocks\.(\d+)\.hook_(resid_pre|in|resid_post|out)")
 
 
@@ -54,6 +57,7 @@ def check_blocks(model: TransformerBridge) -> None:
     Raises:
         InputError: the bridge knows no such stack in this model.
     """
+    check_model(model)
     try:
         len(model.blocks)
     except AttributeError as error:
@@ -70,7 +74,8 @@ def check_site(model: TransformerBridge, hook_name: str, where: str = "these pro
         InputError: which site, and which there are; or a model without a stack of blocks.
     """
     check_blocks(model)
-    if not WRITABLE_SITE.fullmatch(hook_name) and hook_name in model.hook_dict:
+    is_elsewhere = isinstance(hook_name, str) and not WRITABLE_SITE.fullmatch(hook_name)
+    if is_elsewhere and hook_name in model.hook_dict:
         raise InputError(
             f"{where}: edits are not made at {hook_name!r}: {why_not_written(hook_name)}"
         )
@@ -83,10 +88,13 @@ def check_there(model: TransformerBridge, hook_name: str, where: str) -> None:
     Raises:
         InputError: which site, and which there are.
     """
-    try:
-        there = hook_point(model, hook_name) is not None
-    except (AttributeError, IndexError, ValueError):
-        there = False
+    from transformer_lens.hook_points import HookPoint
+
+    there = False
+    # Python would take a block of -1, and names that no other part knows.
+    if isinstance(hook_name, str) and _IN_BLOCK.fullmatch(hook_name):
+        with suppress(AttributeError, IndexError):
+            there = isinstance(hook_point(model, hook_name), HookPoint)
     if not there:
         raise InputError(
             f"{where}: this model has no site {hook_name!r}: its blocks are "

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from saepd.common.checks import check_part
 from saepd.common.errors import InputError
 from saepd.features.config import Contrast, FeatureConfig, ReadAt
 from saepd.feedback.accepting import FeedbackLike, as_feedback
@@ -28,6 +29,7 @@ from saepd.models.sites import SiteBatch, read_site
 from saepd.models.tokens import prompt_ids
 from saepd.models.wording import ReadoutConfig
 from saepd.saes.abilities import encode
+from saepd.saes.fits import check_sae
 from saepd.saes.load import sae_hook_name, written_site
 
 if TYPE_CHECKING:
@@ -181,8 +183,12 @@ def encode_pairs(
         progress: Called with what is being done, the texts that are done, and how many there are.
 
     Raises:
-        InputError: a text longer than the model's context, or whatever `as_feedback` refuses.
+        InputError: an SAE that does not fit the model, a text longer than the model's context,
+            activations that are not finite, or whatever `as_feedback` refuses.
     """
+    check_sae(sae, model)
+    check_part("config", config, FeatureConfig)
+    check_part("readout", readout, ReadoutConfig)
     rows = as_feedback(feedback)
     texts = [pair_texts(model, row, config.contrast, readout) for row in rows]
     unique = list(dict.fromkeys(text for t in texts for text, _ in (*t.positive, *t.anchor)))
@@ -250,6 +256,10 @@ def _encode_texts(
             torch.einsum("bt,btl->bl", special, fires),
             special.sum(1),
         )
+        if not all(bool(read.isfinite().all()) for read in columns[:2]):
+            raise InputError(
+                f"activations at {hook_name} are not finite: run the model in bfloat16 or float32"
+            )
         nonlocal n_done
         n_done += len(h)
         if progress is not None:

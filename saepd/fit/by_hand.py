@@ -7,6 +7,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from saepd.branches.dose import scale_to_dose
+from saepd.common.checks import check_part
+from saepd.common.errors import InputError
+from saepd.common.messages import shortened
 from saepd.directions.accepting import Directions, as_directions
 from saepd.directions.applying import check_fits
 from saepd.directions.direction import Direction
@@ -14,6 +17,7 @@ from saepd.directions.edits import EditLatents
 from saepd.directions.saving import made_with
 from saepd.fit.budget import scale_to_kl
 from saepd.fit.config import HandConfig
+from saepd.saes.fits import check_sae
 from saepd.saes.load import written_site
 
 if TYPE_CHECKING:
@@ -47,10 +51,14 @@ def steer(
         name: What the direction is called.
 
     Raises:
-        InputError: whatever `EditLatents` refuses, an SAE of another model, or a strength that
-            cannot be found.
+        InputError: whatever `EditLatents` refuses, an SAE of another width or of a site that the
+            model does not have, or a strength that cannot be found.
     """
     config = config or HandConfig()
+    check_part("config", config, HandConfig)
+    check_sae(sae, model)
+    if not isinstance(latents, Iterable):
+        raise InputError(f"latents are {shortened(latents)}: give {{latent: value}}, or their ids")
     values = list(latents.values()) if isinstance(latents, Mapping) else None
     direction = Direction(
         name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,8 @@ from saepd.common.messages import shortened
 from saepd.directions.gate import Gate, Reader, read_amounts
 from saepd.metrics.intervals import Interval, draw_weights, interval
 from saepd.metrics.weighted import auroc
-from saepd.saes.fits import check_config
+from saepd.saes.abilities import WRITABLE_SITE
+from saepd.saes.fits import check_sae
 from saepd.saes.load import sae_hook_name
 
 if TYPE_CHECKING:
@@ -90,9 +91,7 @@ def learn_condition(
     from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_predict
 
     texts, is_steered = _texts(steered, others)
-    hook_name, sae = (site, None) if isinstance(site, str) else (sae_hook_name(site), site)
-    if sae is not None:
-        check_config(sae.cfg.to_dict(), model, any_model=True)
+    hook_name, sae = _read_at(model, site)
     reader = Reader(hook_name, sae)
     readings = read_amounts(model, check_prompts(model, texts), [reader])[reader]
     seen = readings.double().cpu().numpy()
@@ -120,28 +119,47 @@ def learn_condition(
     return _measured(gate, np.asarray(scores), is_steered)
 
 
+def _read_at(model: TransformerBridge, site: str | SAE[Any]) -> tuple[str, SAE[Any] | None]:
+    """The site that is read, and the SAE whose latents are; None for the residual itself."""
+    if not isinstance(site, str):
+        check_sae(site, model)
+        return sae_hook_name(site), site
+    if not WRITABLE_SITE.fullmatch(site):
+        raise InputError(
+            f"a condition cannot read {shortened(site)}: give a residual site, such as "
+            "blocks.10.hook_resid_post, or an SAE"
+        )
+    return site, None
+
+
 def _texts(
     steered: Sequence[str], others: Sequence[str]
 ) -> tuple[list[str], Bool[np.ndarray, " texts"]]:
-    for name, texts in (("to steer", steered), ("to leave alone", others)):
-        if isinstance(texts, str) or len(set(texts)) < FEWEST:
-            given = "one text" if isinstance(texts, str) else f"{len(set(texts))}"
-            raise InputError(
-                f"a condition is learned from at least {FEWEST} texts of each kind, and those "
-                f"{name} are {given}: give a list of more"
-            )
-    strange = next((one for one in (*steered, *others) if not isinstance(one, str)), None)
-    if strange is not None:
-        raise InputError(f"{shortened(strange)} is no text: give the prompts themselves")
+    steered, others = _listed("to steer", steered), _listed("to leave alone", others)
     both = set(steered) & set(others)
     if both:
         raise InputError(
             f"the text {shortened(min(both))} is both to be steered and to be left alone: take it "
             "out of one of them"
         )
-    # A text that is there twice would be held out and fitted to at once.
-    steered, others = list(dict.fromkeys(steered)), list(dict.fromkeys(others))
     return [*steered, *others], np.arange(len(steered) + len(others)) < len(steered)
+
+
+def _listed(name: str, given: Sequence[str]) -> list[str]:
+    """Each of the texts once: one that is there twice would be held out and fitted to at once."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InputError(f"the texts {name} are {shortened(given)}: give a list of them")
+    texts = list(given)
+    for text in texts:
+        if not isinstance(text, str):
+            raise InputError(f"{shortened(text)} is no text: give the prompts themselves")
+    texts = list(dict.fromkeys(texts))
+    if len(texts) < FEWEST:
+        raise InputError(
+            f"a condition is learned from at least {FEWEST} texts of each kind, and those "
+            f"{name} are {len(texts)}: give more"
+        )
+    return texts
 
 
 def _measured(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from saepd.common.checks import check_part
 from saepd.common.errors import InputError
 from saepd.common.messages import shortlist
 from saepd.directions.direction import Direction
@@ -28,6 +29,7 @@ from saepd.fit.recipe import lineage, scaled_to_config
 from saepd.fit.sparse import Dictionary, Units
 from saepd.fit.verdict import Verdict, verdict
 from saepd.models.wording import ReadoutConfig
+from saepd.saes.fits import check_sae
 from saepd.saes.load import sae_hook_name, written_site
 
 if TYPE_CHECKING:
@@ -84,11 +86,16 @@ def learn_directions(
         progress: Called with what is being done, the step, and the number of steps.
 
     Raises:
-        InputError: another mode than ``add``, an SAE that cannot steer or normalises activations,
-            two SAEs of one site, too few questions, or whatever `ask` refuses.
+        InputError: another mode than ``add``, an SAE that cannot steer, does not fit the model or
+            normalises activations, two SAEs of one site, too few questions, or whatever `ask`
+            refuses.
     """
     config, learning = config or FitConfig(), learning or LearningConfig()
+    check_part("config", config, FitConfig)
+    check_part("learning", learning, LearningConfig)
     saes = by_site(sae)
+    for one in saes:
+        check_sae(one, model)
     if config.direction.mode != "add":
         raise InputError(
             f"what is learned is added: leave out mode {config.direction.mode!r}, or fit with "

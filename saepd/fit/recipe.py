@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from saepd.common.checks import check_part
 from saepd.common.html import card, table
 from saepd.common.messages import shortlist
 from saepd.common.versions import package_versions
@@ -98,6 +99,7 @@ def fit_directions(
     """
     check_writes(sae)
     config = config or FitConfig()
+    check_part("config", config, FitConfig)
     rows = as_feedback(feedback)
     pairs = encode_pairs(model, sae, rows, config.features, config.readout, progress)
     return fit_pairs(model, sae, pairs, config)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from saepd.common.errors import InputError
+
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
@@ -20,6 +22,18 @@ _NOT_COMPUTED = ("transformers_version", "dtype", "torch_dtype")
 _QUANTISATION = re.compile(r"[-._](i?q\d\w*|bf16|fp?16|fp?32)(\.gguf)?$", re.IGNORECASE)
 # How the hub's cache lays out a snapshot: models--owner--name/snapshots/commit.
 _SNAPSHOT = re.compile(r"models--(?:[^/]+--)?(?P<name>[^/]+)/snapshots/[0-9a-f]+/?$")
+
+
+def check_model(model: object) -> None:
+    """Refuse what is no language model with hooks.
+
+    Raises:
+        InputError: what was given, and what would be right.
+    """
+    if not hasattr(model, "original_model"):
+        raise InputError(
+            f"a model with hooks is needed, as load_model returns it, not {type(model).__name__}"
+        )
 
 
 def weights_fingerprint(model: TransformerBridge | torch.nn.Module) -> str:

@@ -6,11 +6,13 @@ import re
 from dataclasses import dataclass
 
 from saepd.common.errors import InputError
+from saepd.common.messages import shortened
 
 _NAMES = ("every", "all", "prompt", "generated", "answer")
 
 
-_LAST = re.compile(r"last\((\d+)\)")
+# More digits than these are more tokens than any text has.
+_LAST = re.compile(r"last\((\d{1,9})\)")
 
 
 _AFTER = re.compile(r"""after\((["'])(.+)\1\)""", re.DOTALL)
@@ -31,6 +33,8 @@ def parse_positions(spec: str) -> Positions:
     Raises:
         InputError: the spec is none of these.
     """
+    if not isinstance(spec, str):
+        raise InputError(f"positions are {shortened(spec)}: they must be text, such as 'answer'")
     if spec in _NAMES:
         return Positions(spec)
     if (match := _LAST.fullmatch(spec)) and int(match[1]) > 0:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from saepd.common.errors import InputError
 from saepd.models.batching import bytes_per_token, in_packs
+from saepd.models.identity import check_model
 from saepd.models.in_use import using
 from saepd.models.positions import prompt_mask
 from saepd.models.tokens import PromptBatch, check_lengths, pad_left
@@ -90,6 +91,7 @@ def read_site(
         InputError: a row that is longer than the model's context, a site that the model does not
             have or never computes, or memory that does not hold a single row.
     """
+    check_model(model)
     check_lengths(model, rows)
     points = model.hook_dict
     for name in hook_names:

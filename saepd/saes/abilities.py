@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saepd.common.errors import InputError
+from saepd.common.messages import shortened
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -128,16 +129,25 @@ def check_reads(config: Mapping[str, Any]) -> None:
         raise InputError(f"this SAE cannot be used: {able.why_not}")
 
 
+def check_is_sae(sae: object) -> None:
+    """Refuse what is no loaded SAE, such as the folder of one.
+
+    Raises:
+        InputError: what was given, and what would be right.
+    """
+    from sae_lens import SAE
+
+    if not isinstance(sae, SAE):
+        raise InputError(f"an SAE is needed, as load_sae returns it, not {shortened(sae)}")
+
+
 def check_writes(sae: SAE[Any]) -> None:
     """Refuse an SAE whose latents can be read but not edited.
 
     Raises:
         InputError: why.
     """
-    from sae_lens import SAE
-
-    if not isinstance(sae, SAE):
-        raise InputError(f"an edit of latents needs an SAE, as load_sae returns it, not {sae!r}")
+    check_is_sae(sae)
     able = abilities(sae)
     if not able.writes:
         raise InputError(f"this SAE can be read (saepd features) but cannot steer: {able.why_not}")

@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float
 
 from saepd.common.errors import InputError
-from saepd.models.identity import same_name, weights_fingerprint
+from saepd.models.identity import check_model, same_name, weights_fingerprint
 from saepd.models.sites import SiteBatch, read_site
 from saepd.models.tokens import prompt_ids
-from saepd.saes.abilities import TRANSCODERS, WRITABLE_SITE, reconstruct
+from saepd.saes.abilities import TRANSCODERS, WRITABLE_SITE, check_is_sae, reconstruct
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -83,6 +83,18 @@ def check_config(
             f"the SAE was made for {made_for}, but the model is {name}: pass any_model=True "
             "(--any-model) if the two compute the same activations"
         )
+
+
+def check_sae(sae: SAE[Any], model: TransformerBridge) -> None:
+    """Refuse a loaded SAE that is none, or of a site or width that the model does not have.
+
+    Raises:
+        InputError: what was given, and what would be right.
+    """
+    check_model(model)
+    check_is_sae(sae)
+    config = {**sae.cfg.to_dict(), "architecture": sae.cfg.architecture()}
+    check_config(config, model, any_model=True)
 
 
 def process_alike(sae: SAE[Any], model: TransformerBridge) -> None:

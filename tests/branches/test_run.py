@@ -501,6 +501,18 @@ def test_continuations_must_fit_after_their_prompt(llama):
         score_continuations(llama, prompts, texts, [])
 
 
+@pytest.mark.parametrize("prompts", [None, 5, {"a": 1}, "text", [None], ["fine", 3], [b"fine"]])
+def test_prompts_that_are_no_texts_are_refused(llama, prompts):
+    with pytest.raises(InputError, match=r"give a list of at least one prompt|must be text"):
+        score_continuations(llama, prompts, [["a"]], [])
+
+
+@pytest.mark.parametrize("continuations", [["Yes", "No"], [["Yes"], [None]], [["Yes"], [3]]])
+def test_a_text_is_not_read_as_the_list_of_its_letters(llama, continuations):
+    with pytest.raises(InputError, match="give each prompt a list of texts"):
+        score_continuations(llama, ["one", "two"], continuations, [])
+
+
 @pytest.mark.parametrize("continuations", [[], [["a"]], [["a"], []], [["a"], ["b"], ["c"]]])
 def test_every_prompt_needs_continuations(llama, continuations):
     with pytest.raises(InputError, match="every prompt needs at least one option"):

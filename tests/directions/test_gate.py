@@ -93,6 +93,7 @@ def test_the_numbers_are_copied_and_complete(random_sae):
         ({"limits": (1.0, 0.0)}, "give the smallest amount and the largest"),
         ({"limits": (1.0, float("inf"))}, "a number of a gate's limits is inf"),
         ({"limits": 3}, "it must be a list"),
+        ({"sae": "some/folder"}, "an SAE is needed, as load_sae returns it, not 'some/folder'"),
     ],
 )
 def test_a_gate_that_makes_no_sense_is_refused(settings, match):

@@ -163,3 +163,21 @@ def test_feedback_that_cannot_be_encoded_is_refused(llama, random_sae):
             encode_pairs(
                 llama, random_sae(), rows, FeatureConfig(contrast="anchor"), ReadoutConfig()
             )
+
+
+def test_an_sae_that_does_not_fit_is_refused_before_anything_runs(llama, random_sae):
+    with pytest.raises(InputError, match="width"):
+        encode_pairs(llama, random_sae(d_in=64), ROWS, FeatureConfig(), ReadoutConfig())
+    with pytest.raises(InputError, match="an SAE is needed, as load_sae returns it, not 'folder'"):
+        encode_pairs(llama, "folder", ROWS, FeatureConfig(), ReadoutConfig())
+    with pytest.raises(InputError, match="it must be of class FeatureConfig"):
+        encode_pairs(llama, random_sae(), ROWS, ReadoutConfig(), FeatureConfig())
+
+
+def test_activations_that_overflow_are_not_averaged(llama, random_sae):
+    handle = llama.blocks[1].hook_out.register_forward_hook(lambda _m, _a, h: h * float("inf"))
+    try:
+        with pytest.raises(InputError, match=r"hook_resid_post are not finite: .* or float32"):
+            encode_pairs(llama, random_sae(), ROWS, FeatureConfig(), ReadoutConfig())
+    finally:
+        handle.remove()

@@ -97,7 +97,15 @@ def test_what_cannot_be_steered_is_refused(llama, random_sae):
         steer(llama, sae, [3])
     with pytest.raises(InputError, match="leave out the values"):
         steer(llama, sae, LATENTS, HandConfig(mode="ablate"))
-    with pytest.raises(InputError, match="has width 16"):
+    with pytest.raises(InputError, match="latents are 5: give"):
+        steer(llama, sae, 5)
+    with pytest.raises(InputError, match="config is 'add': it must be of class HandConfig"):
+        steer(llama, sae, LATENTS, "add")
+    with pytest.raises(InputError, match="an SAE is needed"):
+        steer(llama, "some/folder", LATENTS)
+    with pytest.raises(InputError, match=r"blocks\.9\.hook_resid_post, which llama does not have"):
+        steer(llama, random_sae(hook_name="blocks.9.hook_resid_post"), LATENTS)
+    with pytest.raises(InputError, match="width"):
         steer(llama, random_sae(d_in=16), LATENTS)
     nothing = Direction("none", SITE, AddVector(torch.zeros(32)))
     with pytest.raises(InputError, match="'none' writes nothing on neutral prompts"):

@@ -67,16 +67,36 @@ def test_texts_that_do_not_differ_are_not_told_apart(llama):
     ("steered", "others", "said"),
     [
         (LOUD[:4], QUIET, "at least 5 texts of each kind, and those to steer are 4"),
-        (LOUD, "quiet", "those to leave alone are one text"),
+        (LOUD, "quiet", "the texts to leave alone are 'quiet': give a list"),
         (4 * LOUD[:3], QUIET, "those to steer are 3"),
         (LOUD, [*QUIET, LOUD[0]], "both to be steered and to be left alone"),
         (LOUD, [*QUIET, ""], "prompt"),
         ([*LOUD, 3], QUIET, "3 is no text"),
+        ([*LOUD, None], QUIET, "None is no text"),
+        ([LOUD], QUIET, "is no text"),
+        (None, QUIET, "the texts to steer are None: give a list"),
     ],
 )
 def test_texts_that_say_nothing_are_refused(llama, steered, others, said):
     with pytest.raises(InputError, match=said):
         learn_condition(llama, SITE, steered, others)
+
+
+def test_texts_may_come_one_by_one(llama, condition):
+    found = learn_condition(llama, SITE, iter(LOUD[:8]), (text for text in QUIET[:11]))
+    assert found.auroc == condition.auroc
+
+
+@pytest.mark.parametrize("site", [5, None, ["blocks.1.hook_resid_post"], np.zeros(3)])
+def test_what_is_neither_a_site_nor_an_sae_is_refused(llama, site):
+    with pytest.raises(InputError, match="an SAE is needed, as load_sae returns it"):
+        learn_condition(llama, site, LOUD, QUIET)
+
+
+@pytest.mark.parametrize("site", ["blocks.1.attn.hook_pattern", "blocks.-1.hook_out", "nowhere"])
+def test_a_site_that_no_gate_reads_is_refused_before_anything_runs(llama, site):
+    with pytest.raises(InputError, match="a condition cannot read"):
+        learn_condition(llama, site, LOUD, QUIET)
 
 
 def test_a_site_that_is_not_there_is_refused(llama):

@@ -302,3 +302,12 @@ def test_a_vector_of_all_moves_every_question(llama, sae):
         assert name == "a"
         np.testing.assert_allclose(moved, everywhere[id_, None], atol=1e-5)
         assert np.abs(moved).max() > 0.01
+
+
+def test_what_does_not_go_together_is_refused(llama, sae, random_sae):
+    with pytest.raises(InputError, match="width"):
+        learn_directions(llama, random_sae(d_in=64), rows(), None, QUICK)
+    with pytest.raises(InputError, match="a model with hooks is needed"):
+        learn_directions("gpt2", sae, rows(), None, QUICK)
+    with pytest.raises(InputError, match="it must be of class FitConfig"):
+        learn_directions(llama, sae, rows(), QUICK)

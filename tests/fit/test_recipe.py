@@ -174,3 +174,12 @@ def test_the_lineage_knows_other_feedback(llama, sae, rows):
 def test_feedback_that_cannot_be_fitted_is_refused(llama, sae, rows):
     with pytest.raises(InputError, match="'against' has 1 feedback rows: 2 are needed"):
         fitted(llama, sae, rows[:7])
+
+
+def test_what_does_not_go_together_is_refused(llama, sae, random_sae, rows):
+    with pytest.raises(InputError, match="width"):
+        fit_directions(llama, random_sae(d_in=64), rows)
+    with pytest.raises(InputError, match="a model with hooks is needed"):
+        fit_directions("gpt2", sae, rows)
+    with pytest.raises(InputError, match="it must be of class FitConfig"):
+        fit_directions(llama, sae, rows, CHOICE)

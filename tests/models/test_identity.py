@@ -5,7 +5,9 @@ import pytest
 import torch
 from tiny import save_tiny_model, tiny_tokenizer
 
+from saepd.common.errors import InputError
 from saepd.models.identity import (
+    check_model,
     same_model,
     same_name,
     settings_fingerprint,
@@ -111,3 +113,11 @@ def test_names_of_one_model(one, other):
 )
 def test_names_of_two_models(one, other):
     assert not same_name(one, other)
+
+
+def test_what_has_no_hooks_is_no_model(folder):
+    bridge = load_model(folder, device="cpu")
+    check_model(bridge)
+    for other in ("gpt2", None, bridge.original_model):
+        with pytest.raises(InputError, match=f"load_model returns it, not {type(other).__name__}"):
+            check_model(other)

@@ -189,6 +189,16 @@ def test_unknown_specs_are_refused(spec):
     refused(spec)
 
 
+def test_more_tokens_than_any_text_has_are_refused():
+    refused("last(10000000000)")
+
+
+@pytest.mark.parametrize("spec", [None, 5, ["answer"]])
+def test_positions_that_are_no_text_are_refused(spec):
+    with pytest.raises(InputError, match="they must be text, such as 'answer'"):
+        parse_positions(spec)
+
+
 @pytest.mark.parametrize(
     "spec",
     ["after", "after()", 'after("")', "after(x)", "after(\"x')", 'after("x', 'xafter("x")'],

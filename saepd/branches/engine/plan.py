@@ -10,11 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saepd.common.errors import InputError
+from saepd.common.messages import shortened
 from saepd.directions.accepting import as_branches
 from saepd.directions.applying import check_fits
 from saepd.directions.direction import Direction
 from saepd.directions.gate import Gate
 from saepd.directions.sites import check_blocks, hook_point
+from saepd.models.identity import check_model
 from saepd.models.in_use import using
 from saepd.models.tokens import check_lengths, continuation_ids, prompt_ids
 
@@ -154,10 +156,15 @@ def check_prompts(model: TransformerBridge, prompts: Sequence[str]) -> list[list
     """Token ids of prompts that can be run.
 
     Raises:
-        InputError: no prompts, an empty one, or one longer than the model's context.
+        InputError: no prompts, what is no text, an empty one, or one longer than the model's
+            context.
     """
-    if isinstance(prompts, str) or not prompts:
+    check_model(model)
+    if isinstance(prompts, str) or not isinstance(prompts, Sequence) or not prompts:
         raise InputError("give a list of at least one prompt")
+    for prompt in prompts:
+        if not isinstance(prompt, str):
+            raise InputError(f"{shortened(prompt)} is no prompt: each must be text")
     rows = [prompt_ids(model.tokenizer, prompt) for prompt in prompts]
     check_lengths(model, rows)
     return rows
@@ -172,10 +179,17 @@ def check_continuations(
     """Token ids of every continuation of every prompt.
 
     Raises:
-        InputError: a prompt without any, an empty one, or one that the context has no room for.
+        InputError: a prompt without any, what is no list of texts, an empty one, or one that the
+            context has no room for.
     """
     if len(continuations) != len(prompts) or not all(continuations):
         raise InputError("every prompt needs at least one option to score")
+    for own in continuations:
+        # A text is a list of its letters, too.
+        if isinstance(own, str) or not all(isinstance(text, str) for text in own):
+            raise InputError(
+                f"what may follow a prompt is {shortened(own)}: give each prompt a list of texts"
+            )
     texts = [
         [continuation_ids(model.tokenizer, prompt, text) for text in own]
         for prompt, own in zip(prompts, continuations, strict=True)
