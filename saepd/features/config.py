@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from saepd.common.errors import InputError
+from saepd.common.checks import check_choice, check_number
 
 ReadAt = Literal["last", "mean"]
 
@@ -47,19 +47,10 @@ class FeatureConfig:
         return "options" if self.contrast == "options" else "bare", self.read_at
 
     def __post_init__(self) -> None:
-        for name, least, wanted in (
-            ("k", 0, "keep at least one latent, or 0 for all of them"),
-            ("n_bootstrap", 1, "draw at least once"),
-            ("bootstrap_seed", 0, "give a whole number, 0 or more"),
-        ):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise InputError(f"{name} is {value}: {wanted}")
-        for name, known in (("read_at", get_args(ReadAt)), ("contrast", get_args(Contrast))):
-            if getattr(self, name) not in known:
-                raise InputError(
-                    f"unknown {name} {getattr(self, name)!r}: use one of {', '.join(known)}"
-                )
-        for name in ("min_stability", "max_density"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} is {getattr(self, name)}: it must be in 0..1")
+        check_number("k", self.k, at_least=0, whole=True)
+        check_number("n_bootstrap", self.n_bootstrap, at_least=1, whole=True)
+        check_number("bootstrap_seed", self.bootstrap_seed, at_least=0, whole=True)
+        check_choice("read_at", self.read_at, get_args(ReadAt))
+        check_choice("contrast", self.contrast, get_args(Contrast))
+        check_number("min_stability", self.min_stability, at_least=0, at_most=1)
+        check_number("max_density", self.max_density, at_least=0, at_most=1)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from saepd.common.checks import check_choice, check_part
 from saepd.common.errors import InputError
 from saepd.common.frames import as_frame
 from saepd.common.html import card, note, table
@@ -168,6 +169,7 @@ def candidates(pairs: Pairs, config: FeatureConfig) -> Int[Tensor, " k"]:
 
 
 def _screened(pairs: Pairs, config: FeatureConfig) -> _Screened:
+    check_part("config", config, FeatureConfig)
     ids = candidates(pairs, config)
     return _Screened(pairs, config, ids, pairs.latents[:, ids])
 
@@ -272,7 +274,13 @@ def overlap(features: Sequence[Features]) -> dict[tuple[str, str], Overlap]:
 def mean_difference(
     pairs: Pairs, values: Float[Tensor, "rows width"], perspective: str, contrast: Contrast
 ) -> Float[Tensor, " width"]:
-    """Mean of one perspective's rows; less the mean of all other rows for contrast ``others``."""
+    """Mean of one perspective's rows; less the mean of all other rows for contrast ``others``.
+
+    Raises:
+        InputError: a perspective without rows, or an unknown contrast.
+    """
+    check_choice("perspective", perspective, pairs.perspectives)
+    check_choice("contrast", contrast, get_args(Contrast))
     is_own = torch.zeros(len(pairs.rows), dtype=torch.bool)
     is_own[pairs.of(perspective)] = True
     mean = values[is_own].mean(0)

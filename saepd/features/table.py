@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from saepd.common.checks import check_number
 from saepd.common.frames import as_frame
 from saepd.common.html import card, note, table
 from saepd.features.alone import run_alone
@@ -166,6 +167,7 @@ def feature_table(
         InputError: whatever `encode_pairs` or `select_features` refuses.
     """
     config, readout = config or FeatureConfig(), readout or ReadoutConfig()
+    check_number("the number of latents to explain", top, at_least=1, whole=True)
     pairs = encode_pairs(model, sae, feedback, config, readout, progress)
     features = select_all(pairs, config)
     sureness = surenesses(pairs, config)

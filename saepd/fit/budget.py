@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from saepd.branches.neutral import NEUTRAL_PROMPTS, kl_to_base
 from saepd.branches.run import branch
+from saepd.common.checks import check_number
 from saepd.common.errors import InputError
 from saepd.directions.accepting import Directions, as_directions
 from saepd.directions.direction import Direction
@@ -72,8 +73,7 @@ def _largest(
     prompts: Sequence[str],
 ) -> list[float]:
     """For each branch, the largest factor of its directions that keeps within the budget."""
-    if not budget > 0:
-        raise InputError(f"the KL budget is {budget}: it must be positive")
+    check_number("the KL budget", budget, above=0)
     coarse = _within(model, branches, [_GRID] * len(branches), budget, prompts)
     for together, n in zip(branches, coarse, strict=True):
         what = f"direction {' + '.join(d.perspective for d in together)!r}"

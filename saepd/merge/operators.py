@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from saepd.common.checks import check_part
 from saepd.common.errors import InputError
 from saepd.merge.accepting import as_tensor
 from saepd.merge.config import PROBABILITY_TOLERANCE, MergeConfig
@@ -45,9 +46,11 @@ def merge_branches(branches: BranchLogProbs, config: MergeConfig) -> Merged:
         Normalised log-probs, [..., vocab], nats, float32.
 
     Raises:
-        InputError: too few dimensions, branches or options, values that are not log-probs (NaN, or
-            a logsumexp further than 1e-3 from 0), or a number of weights that does not fit.
+        InputError: what is no `MergeConfig`, too few dimensions, branches or options, values that
+            are not log-probs (NaN, or a logsumexp further than 1e-3 from 0), or a number of weights
+            that does not fit.
     """
+    check_part("the merge", config, MergeConfig)
     return OPERATORS[config.operator](_checked(branches), config)
 
 
@@ -99,6 +102,7 @@ def pluralistic_weights(
     Raises:
         InputError: as `merge_branches`.
     """
+    check_part("the merge", config, MergeConfig)
     branches = _checked(branches)
     plausible = _plausible(branches, config.tau)
     return _weights(*_differences(branches, plausible), plausible, config.reading)

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 
 from saepd.common.checks import check_numbers
 from saepd.common.errors import InputError
+from saepd.common.messages import shortened
 from saepd.merge.accepting import as_tensor
 from saepd.merge.config import PROBABILITY_TOLERANCE
 
@@ -122,11 +123,17 @@ def _fitted(known: _Answers, given: Shares, worth: float) -> Shares:
 def _checked(
     log_probs: Sequence[Any], answers: Sequence[Any], questions: Sequence[Hashable]
 ) -> _Answers:
+    for what, own in (("log-probs", log_probs), ("answers", answers), ("questions", questions)):
+        if not hasattr(own, "__len__"):
+            raise InputError(f"{what} are {shortened(own)}: give a list, with a row an answer")
     if not len(log_probs) or not len(log_probs) == len(answers) == len(questions):
         raise InputError(
             f"there are {len(log_probs)} rows of log-probs, {len(answers)} of answers and "
             f"{len(questions)} questions: give equally many, at least one"
         )
+    for question in questions:
+        if not isinstance(question, Hashable):
+            raise InputError(f"{shortened(question)} names no question: give its id")
     number = {question: i for i, question in enumerate(dict.fromkeys(questions))}
     rows = []
     for i, (branches, answer) in enumerate(zip(log_probs, answers, strict=True)):

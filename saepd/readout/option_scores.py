@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from saepd.common.errors import InputError
+from saepd.common.checks import check_number
 from saepd.common.frames import as_frame
 from saepd.common.html import bar, card, note, table
 
@@ -57,10 +57,9 @@ class OptionScores:
         """Normalised log-probs over the options, in nats.
 
         Raises:
-            InputError: a temperature that is not positive.
+            InputError: a temperature that is no positive number.
         """
-        if not temperature > 0:
-            raise InputError(f"the temperature is {temperature}: it must be positive")
+        check_number("the temperature", temperature, above=0)
         return (self.scores / temperature).log_softmax(-1)
 
     def frame(self) -> pd.DataFrame:

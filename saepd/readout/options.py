@@ -18,11 +18,13 @@ import torch
 from saepd.branches.engine.plan import Branch
 from saepd.branches.pack_results import Scores
 from saepd.branches.run import next_token_log_probs, score_continuations
+from saepd.common.checks import check_part
 from saepd.common.errors import InputError
 from saepd.directions.accepting import Branches, as_branches
 from saepd.directions.direction import Direction
 from saepd.feedback.accepting import as_items
 from saepd.feedback.schema import Item
+from saepd.models.identity import check_model
 from saepd.models.prompts import item_prompt, letters
 from saepd.models.tokens import continuation_ids
 from saepd.models.wording import ReadoutConfig
@@ -70,10 +72,12 @@ def read_options(
             this readout, whatever `saepd.branches.run` refuses, or directions whose fitted readouts
             do not go together or were fitted with another config.
     """
+    check_model(model)
     items, branches = as_items(items), as_branches(directions)
     if config is None:
         fitted = [d.readout for branch in branches for d in branch if d.readout is not None]
         config = fitted[0].config if fitted else ReadoutConfig()
+    check_part("config", config, ReadoutConfig)
     weights = None if raw else fitted_weights(branches, config)
     for item in items:
         if not item.options:

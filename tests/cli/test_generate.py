@@ -121,7 +121,10 @@ def test_generate_traces_what_it_writes(run, where, steering, prompts, tmp_path)
         (("So?", "--trace", "."), "is a folder: name a file"),
         (("So?", "--top-k", "5"), "top_k would do nothing at temperature 0"),
         (("So?", "--stop", ""), "stop is ('',): give a list of texts"),
-        (("So?", "--temperature", "1", "--min-p", "2"), "min_p is 2.0: it must be in [0, 1]"),
+        (
+            ("So?", "--temperature", "1", "--min-p", "2"),
+            "min_p is 2.0: it must be a finite number",
+        ),
     ],
 )
 def test_generate_refuses_what_it_cannot_write(

@@ -325,11 +325,16 @@ def test_choices_that_cannot_be_made_are_refused():
         ({"k": 2.5}, "k is 2.5"),
         ({"bootstrap_seed": -1}, "bootstrap_seed is -1"),
         ({"min_stability": float("nan")}, "min_stability is nan"),
+        ({"max_density": "low"}, "max_density is 'low'"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, match):
     with pytest.raises(InputError, match=match):
         FeatureConfig(**settings)
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert FeatureConfig(k=np.int64(3), max_density=np.float32(0.5)).k == 3
 
 
 def test_moments_are_those_of_the_drawn_rows():

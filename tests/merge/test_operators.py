@@ -291,3 +291,9 @@ def test_bad_log_probs_are_named_by_their_index(entry, value, fault):
     batch[2, 1] = value
     with pytest.raises(InputError, match=rf"branches\[2, 1\] {fault}"):
         entry(batch, MergeConfig())
+
+
+@pytest.mark.parametrize("entry", [merge_branches, pluralistic_weights])
+def test_a_name_alone_is_no_config(entry):
+    with pytest.raises(InputError, match="the merge is 'mixture': it must be of class MergeConfig"):
+        entry(THREE_WAY, "mixture")

@@ -67,6 +67,8 @@ def test_counts_are_as_many_answers():
         ({"answers": [[1, -1]] * 2}, "give how many chose each option"),
         ({"shares": [0.5, 0.2]}, "give one for each of 2, summing to 1"),
         ({"shares": [1.0]}, "give one for each of 2"),
+        ({"answers": 5}, "answers are 5: give a list"),
+        ({"questions": [["a"], ["b"]]}, "names no question: give its id"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, message):

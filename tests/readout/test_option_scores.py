@@ -19,5 +19,5 @@ def test_log_probs_are_those_of_scipy(temperature):
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
 def test_a_temperature_that_is_none_is_refused(temperature):
     scores = torch.zeros(1, 2)
-    with pytest.raises(InputError, match="it must be positive"):
+    with pytest.raises(InputError, match="it must be a finite number above 0"):
         OptionScores(scores, scores.sum(-1), torch.ones(2).long()).log_probs(temperature)

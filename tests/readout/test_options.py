@@ -191,3 +191,8 @@ def test_an_impossible_option_is_warned_of(llama, monkeypatch):
 def test_ways_of_reading_that_are_none_are_refused(config, match):
     with pytest.raises(InputError, match=match):
         ReadoutConfig(**config)
+
+
+def test_a_name_alone_is_no_way_of_reading(llama):
+    with pytest.raises(InputError, match="config is 'letter': it must be of class ReadoutConfig"):
+        read_options(llama, ITEMS[0], [], "letter")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from saepd.branches.engine.plan import Branch
+from saepd.branches.engine.plan import Branch, check_prompts
 from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.generate import generate_batch
 from saepd.branches.writing.strip import Piece
@@ -117,7 +117,7 @@ def compare(
     Raises:
         InputError: as `generate_branches`, or no direction.
     """
-    n = len(prompts)
+    n = len(check_prompts(model, prompts))
     found = []
     for i, writes in enumerate((_BASE_WRITES, _STEERED_WRITES)):
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from saepd.common.checks import check_number, check_numbers
@@ -44,18 +44,16 @@ class SamplingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise InputError(f"max_new_tokens is {self.max_new_tokens}: write at least one")
-        if self.temperature != 0 and not MIN_TEMPERATURE <= self.temperature < math.inf:
+        check_number("max_new_tokens", self.max_new_tokens, at_least=1, whole=True)
+        check_number("the temperature", self.temperature, at_least=0)
+        if 0 < self.temperature < MIN_TEMPERATURE:
             raise InputError(
                 f"the temperature is {self.temperature}: give 0, or {MIN_TEMPERATURE:g} and more"
             )
-        if self.top_k < 0:
-            raise InputError(f"top_k is {self.top_k}: give a number of tokens, or 0 for all")
-        if not 0 < self.top_p <= 1:
-            raise InputError(f"top_p is {self.top_p}: it must be in (0, 1]")
-        if not 0 <= self.min_p <= 1:
-            raise InputError(f"min_p is {self.min_p}: it must be in [0, 1]")
+        check_number("top_k", self.top_k, at_least=0, whole=True)
+        check_number("top_p", self.top_p, above=0, at_most=1)
+        check_number("min_p", self.min_p, at_least=0, at_most=1)
+        check_number("the seed", self.seed, whole=True)
         filters = {"top_k": self.top_k > 0, "top_p": self.top_p < 1, "min_p": self.min_p > 0}
         if self.temperature == 0 and any(filters.values()):
             named = " and ".join(name for name, is_set in filters.items() if is_set)
@@ -63,7 +61,8 @@ class SamplingConfig:
                 f"{named} would do nothing at temperature 0, where the most probable token is "
                 "taken: set a temperature too"
             )
-        if isinstance(self.stop, str) or not all(self.stop):
+        listed = isinstance(self.stop, Sequence) and not isinstance(self.stop, str)
+        if not listed or not all(isinstance(text, str) and text for text in self.stop):
             raise InputError(
                 f"stop is {self.stop!r}: give a list of texts, each of at least one character"
             )

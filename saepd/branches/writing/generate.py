@@ -28,6 +28,7 @@ from saepd.branches.writing.config import SamplingConfig
 from saepd.branches.writing.loop import GrowingText, TextRows, ends_of, turns
 from saepd.branches.writing.sampling import Sampler
 from saepd.branches.writing.trace import Generated, Recorder, Step
+from saepd.common.checks import check_part
 from saepd.common.errors import InputError
 from saepd.merge.config import MergeConfig
 from saepd.models.batching import Progress, in_packs, logit_cost
@@ -151,9 +152,9 @@ def generate_branches(
             of seeds than of prompts.
     """
     sampling = sampling or SamplingConfig()
+    plan, rows = checked_prompts(model, prompts, directions, sampling)
     if seeds is not None and len(seeds) != len(prompts):
         raise InputError(f"{len(seeds)} seeds for {len(prompts)} prompts: give one for each")
-    plan, rows = checked_prompts(model, prompts, directions, sampling)
     blanks = [left_blanks(model.tokenizer, prompt) for prompt in prompts]
 
     def run(indices: list[int]) -> list[list[Generated]]:
@@ -251,6 +252,9 @@ def checked_prompts(
     merge_config: MergeConfig | None = None,
 ) -> tuple[Plan, list[list[int]]]:
     """The branches, and each prompt's token ids; refuses at the door what would fail later."""
+    check_part("sampling", sampling, SamplingConfig)
+    if merge_config is not None:
+        check_part("the merge", merge_config, MergeConfig)
     if merge_config and not directions:
         raise InputError("no directions: give at least one to merge with the base")
     rows = check_prompts(model, prompts)

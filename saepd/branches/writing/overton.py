@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from saepd.branches.engine.plan import check_prompts
 from saepd.branches.writing.config import DRAWN_AT, OvertonConfig, SamplingConfig
 from saepd.branches.writing.generate import generate_branches
+from saepd.common.checks import check_part
 from saepd.common.errors import InputError
 from saepd.common.frames import as_frame
 from saepd.common.html import bar, card, note, table
@@ -134,6 +135,8 @@ def distinct_answers(
             samples, two branches of one name, or another number of shares than of branches.
     """
     sampling, config = sampling or SamplingConfig(temperature=DRAWN_AT), config or OvertonConfig()
+    check_part("sampling", sampling, SamplingConfig)
+    check_part("config", config, OvertonConfig)
     branches = as_branches(directions)
     if not branches:
         raise InputError("no directions: give at least one, whose answers are laid out")

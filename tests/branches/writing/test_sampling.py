@@ -28,9 +28,14 @@ def ids(text):
 @pytest.mark.parametrize(
     ("setting", "match"),
     [
-        ({"max_new_tokens": 0}, "max_new_tokens is 0: write at least one"),
-        ({"temperature": -0.1}, "the temperature is -0.1: give 0, or 1e-06 and more"),
-        ({"temperature": 1e-9}, "the temperature is 1e-09"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0: it must be a whole number at least 1"),
+        ({"temperature": -0.1}, "the temperature is -0.1: it must be a finite number at least 0"),
+        ({"temperature": 1e-9}, "the temperature is 1e-09: give 0, or 1e-06 and more"),
+        ({"temperature": "hot"}, "the temperature is 'hot'"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens is 2.5: it must be a whole number"),
+        ({"temperature": 1, "top_k": 1.5}, "top_k is 1.5: it must be a whole number"),
+        ({"temperature": 1, "top_p": "most"}, "top_p is 'most'"),
+        ({"seed": "x"}, "the seed is 'x'"),
         ({"temperature": float("nan")}, "the temperature is nan"),
         ({"temperature": float("inf")}, "the temperature is inf"),
         ({"temperature": 1, "top_k": -1}, "top_k is -1"),
@@ -45,6 +50,8 @@ def ids(text):
         ({"min_p": 0.1, "top_k": 5}, "^top_k and min_p would do nothing at temperature 0"),
         ({"stop": ("a", "")}, r"stop is \('a', ''\): give a list of texts"),
         ({"stop": "END"}, "stop is 'END': give a list of texts"),
+        ({"stop": 5}, "stop is 5: give a list of texts"),
+        ({"stop": ["a", 5]}, "stop is .* give a list of texts"),
     ],
 )
 def test_samplings_that_are_none_are_refused(setting, match):
