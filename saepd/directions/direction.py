@@ -21,6 +21,7 @@ from torch import Tensor
 from saepd.common.errors import InputError
 from saepd.common.frames import as_frame
 from saepd.common.html import card, facts, note, table
+from saepd.common.messages import shortened
 from saepd.directions.adding import added
 from saepd.directions.applying import apply_all
 from saepd.directions.edits import AddVector, Edit, EditLatents
@@ -65,8 +66,8 @@ class Direction:
 
     Raises:
         InputError: a name that no perspective may have, unknown positions, a coefficient that is
-            not finite, an SAE of another site, a readout that is none, a gate that is none or reads
-            a block behind one of the sites, or further sites that are none.
+            not finite, an SAE of another site, a lineage, readout or gate that is none, a gate
+            that reads a block behind one of the sites, or further sites that are none.
     """
 
     perspective: str
@@ -102,6 +103,10 @@ class Direction:
             )
         if not isinstance(self.gate, Gate | None):
             raise InputError(f"{where}: its gate must be a Gate, not {type(self.gate).__name__}")
+        if not isinstance(self.lineage, dict):
+            raise InputError(f"{where}: its lineage is {shortened(self.lineage)}: give a dict")
+        if not isinstance(self.also, Sequence):
+            raise InputError(f"{where}: what it also does must be a list of Directions")
         object.__setattr__(self, "also", tuple(self.also))
         _check_further(where, self.perspective, self.also)
         for name in (self.hook_name, *(part.hook_name for part in self.also)):

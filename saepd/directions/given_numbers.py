@@ -24,10 +24,13 @@ def finite_vector(numbers: Any, what: str) -> Float[Tensor, " n"]:
     vector = _as_tensor(numbers, what)
     if vector.ndim != 1 or len(vector) == 0 or vector.is_complex():
         raise InputError(f"{what} must be a list of numbers, not of shape {tuple(vector.shape)}")
-    if not bool(vector.isfinite().all()):
-        raise InputError(f"{what} must be finite: NaN or infinity is among them")
     # A copy, so that what the caller does to its numbers afterwards changes no direction.
-    return vector.detach().to(torch.float32, copy=True)
+    vector = vector.detach().to(torch.float32, copy=True)
+    if not bool(vector.isfinite().all()):
+        raise InputError(
+            f"{what} must be finite in float32: NaN, infinity or a larger number is among them"
+        )
+    return vector
 
 
 def latent_ids(numbers: Any, d_sae: int) -> Int[Tensor, " k"]:

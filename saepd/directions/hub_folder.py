@@ -6,6 +6,7 @@ commit. What was fetched once is taken from the cache afterwards.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -23,6 +24,8 @@ def local_folder(folder: str | Path) -> Path:
     Raises:
         InputError: an address of another form, or files that are neither here nor can be fetched.
     """
+    if not isinstance(folder, str | os.PathLike):
+        raise InputError(f"{shortened(folder)} is no folder: give its path")
     name = str(folder)
     if not name.startswith("hf:"):
         return Path(folder)

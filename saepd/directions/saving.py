@@ -10,12 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from saepd.common.errors import InputError
 from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE, write_atomically
+from saepd.common.messages import shortened
 from saepd.directions.accepting import Directions, as_directions
 from saepd.directions.applying import check_fits
 from saepd.directions.direction import Direction
@@ -30,7 +32,8 @@ from saepd.directions.lineage import (
     site_key,
     what_is_lacking,
 )
-from saepd.models.identity import weights_fingerprint
+from saepd.models.identity import check_model, weights_fingerprint
+from saepd.saes.abilities import check_is_sae
 from saepd.saes.load import load_sae, sae_fingerprint, sae_hook_name
 
 if TYPE_CHECKING:
@@ -46,6 +49,8 @@ _SAE = ("sae", "sae_id", "block", "any_model")
 
 def made_with(model: TransformerBridge | None, sae: SAE[Any] | None) -> dict[str, Any]:
     """What a lineage says of a model and an SAE, as JSON values: names, fingerprints, sources."""
+    if model is not None:
+        check_model(model)
     story: dict[str, Any] = {}
     loading: dict[str, Any] = {}
     if model is not None:
@@ -84,12 +89,19 @@ def save_to_disk(
         verdict: What is known of how much they are worth, as JSON values; `read_lineage` tells it.
 
     Raises:
-        InputError: no directions, those of several models, a gate that reads with another SAE than
-            its direction's, or a lineage or verdict that JSON cannot hold.
+        InputError: no directions, those of several models, a folder that is a file, a gate that
+            reads with another SAE than its direction's, or a lineage or verdict that JSON cannot
+            hold.
     """
-    directions = as_directions(directions)
+    directions, folder = as_directions(directions), Path(folder)
     if not directions:
         raise InputError("there are no directions to save")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: name a folder for the directions")
+    if not isinstance(verdict, Mapping | None):
+        raise InputError(
+            f"the verdict is {shortened(verdict)}: give JSON values, as verdict.as_json() returns"
+        )
     stories = _stories(directions, model)
     tensors: dict[str, torch.Tensor] = {}
     entries: list[dict[str, Any]] = []
@@ -109,7 +121,6 @@ def save_to_disk(
         "verdict": None if verdict is None else _as_json(dict(verdict), "the verdict"),
     }
     text = json.dumps(story, indent=1, allow_nan=False)
-    folder = Path(folder)
     _finish_saving(folder)
     # The JSON says which numbers are its own. Until they have their place, they wait under a name
     # of their own, so that at any moment the old pair or the new one can be read.
@@ -136,15 +147,20 @@ def load_from_disk(
             None.
 
     Raises:
-        InputError: missing, damaged or foreign files, another model, weights or SAE than
-            the directions were made with, or latents whose SAE is not given and cannot be loaded.
+        InputError: missing, damaged or foreign files, what is no SAE, another model, weights or
+            SAE than the directions were made with, or latents whose SAE is not given and cannot be
+            loaded.
     """
     folder = local_folder(folder)
     story = read_story(folder)
     if lacking := what_is_lacking(story):
         _log.warning("%s: %s", folder, lacking)
     tensors = read_tensors(folder, story["sha256"])
-    given = [] if sae is None else [sae] if not isinstance(sae, Sequence) else list(sae)
+    given = [] if sae is None else [sae]
+    if isinstance(sae, Sequence) and not isinstance(sae, str):
+        given = list(sae)
+    for one in given:
+        check_is_sae(one)
     known = {(sae_fingerprint(one), sae_hook_name(one)): one for one in given}
     directions = []
     for i, entry in enumerate(story["directions"]):
@@ -223,9 +239,16 @@ def _saes(direction: Direction) -> list[SAE[Any]]:
 def _as_json(value: dict[str, Any], what: str) -> dict[str, Any]:
     """The same in JSON's own types."""
     try:
-        return json.loads(json.dumps(value, allow_nan=False))
+        return json.loads(json.dumps(value, allow_nan=False, default=_plain))
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{what} is no JSON: {error}") from error
+
+
+def _plain(value: object) -> object:
+    """A number of numpy's, which a setting may well be, as Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
 def _waiting(folder: Path, sha256: str) -> Path:

@@ -179,6 +179,19 @@ def test_numbers_of_the_caller_may_change_afterwards():
     assert torch.equal(direction.constant, vector())
 
 
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"also": dense()}, "must be a list of Directions"),
+        ({"also": 5}, "must be a list of Directions"),
+        ({"lineage": None}, "its lineage is None: give a dict"),
+    ],
+)
+def test_settings_of_another_kind_are_refused(settings, match):
+    with pytest.raises(InputError, match=match):
+        replace(dense(), **settings)
+
+
 def test_a_direction_is_shown_in_a_line(random_sae):
     for made in (
         dense(),

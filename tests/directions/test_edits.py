@@ -245,10 +245,15 @@ def test_an_sae_of_attention_heads_is_refused(random_sae):
 
 
 def test_something_that_is_no_sae_is_refused():
-    refused(torch.ones(3), "needs an SAE, as load_sae returns it")
+    refused(torch.ones(3), "an SAE is needed, as load_sae returns it")
 
 
 NAN = float("nan")
+
+
+def test_numbers_beyond_single_precision_are_not_finite_there():
+    with pytest.raises(InputError, match="must be finite in float32"):
+        AddVector(np.array([1.0, 1e300]))
 
 
 @pytest.mark.parametrize(

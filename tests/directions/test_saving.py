@@ -4,6 +4,7 @@ import os
 import pickle
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from gated import gates
@@ -626,3 +627,30 @@ def test_numbers_that_make_no_sense(llama, sae, folder, tensors, match):
     edit_story(folder, lambda story: story.update(sha256=hashlib.sha256(payload).hexdigest()))
     with pytest.raises(InputError, match=match):
         load_from_disk(folder, llama, sae)
+
+
+def test_settings_of_numpy_are_saved_as_plain_numbers(llama, tmp_path, dense):
+    made = {"strength": np.float32(0.5), "k": np.int64(3), "anyway": np.True_}
+    save_to_disk(replace(dense, lineage=made), tmp_path)
+    [loaded] = load_from_disk(tmp_path, llama)
+    assert {name: loaded.lineage[name] for name in made} == {
+        "strength": 0.5,
+        "k": 3,
+        "anyway": True,
+    }
+
+
+def test_what_cannot_be_saved_or_loaded_is_refused(llama, tmp_path, dense, folder):
+    file = tmp_path / "file"
+    file.write_text("kept")
+    with pytest.raises(InputError, match="is a file: name a folder"):
+        save_to_disk(dense, file)
+    assert file.read_text() == "kept"
+    with pytest.raises(InputError, match=r"the verdict is 'good': give .* verdict\.as_json"):
+        save_to_disk(dense, tmp_path / "new", verdict="good")
+    with pytest.raises(InputError, match="a model with hooks is needed"):
+        save_to_disk(dense, tmp_path / "new", model="gpt2")
+    with pytest.raises(InputError, match="an SAE is needed, as load_sae returns it, not 'folder'"):
+        load_from_disk(folder, llama, "folder")
+    with pytest.raises(InputError, match="5 is no folder: give its path"):
+        read_lineage(5)
