@@ -94,21 +94,18 @@ class ForwardPass:
         return torch.cat(parts, dim=1)
 
 
-def read_pass(
-    args: tuple[Any, ...], kwargs: dict[str, Any], running: Generation | None, tokenizer: Any
-) -> ForwardPass:
+def read_pass(kwargs: dict[str, Any], running: Generation | None, tokenizer: Any) -> ForwardPass:
     """What a forward pass was given, from the arguments of the model's call.
 
     Args:
-        args: Positional arguments of the call.
-        kwargs: Its named arguments.
+        kwargs: Arguments of the call, by name.
         running: The generation that it is a step of, which learns from it; None if of none.
         tokenizer: The model's.
 
     Raises:
         InputError: no token ids, a mask of another kind, or texts whose prompt cannot be told.
     """
-    tokens = args[0] if args else kwargs.get("input_ids")
+    tokens = kwargs.get("input_ids")
     if not isinstance(tokens, Tensor):
         raise InputError("steering needs token ids: the model was called with embeddings")
     past = _columns_before(kwargs, tokens.shape[1], running)

@@ -10,6 +10,7 @@ it says is kept with the generation, or with the cache that one's own forward pa
 
 from __future__ import annotations
 
+import inspect
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -76,6 +77,8 @@ class PassWatcher:
     def __init__(self, model: TransformerBridge, gates: Sequence[Gate] = ()) -> None:
         self.model, self.gates = model, list(dict.fromkeys(gates))
         self._seen = _Seen()
+        # Arguments of the model's forward, in their order.
+        self._names = list(inspect.signature(model.original_model.forward).parameters)
         # What gates said of the prompts that caches hold.
         self._said: weakref.WeakKeyDictionary[Any, Amounts] = weakref.WeakKeyDictionary()
 
@@ -183,8 +186,10 @@ class PassWatcher:
 
     def _note(self, _module: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not _off.now:
+            # A mask or a cache may be given by its place as well as by its name.
+            kwargs = {**dict(zip(self._names, args, strict=False)), **kwargs}
             self._seen.passed.clear()
-            self._seen.latest = read_pass(args, kwargs, self._seen.generation, self.model.tokenizer)
+            self._seen.latest = read_pass(kwargs, self._seen.generation, self.model.tokenizer)
             if self.gates:
                 self._read_gates(kwargs)
 

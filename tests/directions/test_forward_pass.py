@@ -17,7 +17,7 @@ def cache_of(n, **more):
 
 
 def read(tokens, running=None, **given):
-    return read_pass((tokens,), given, running, TOKENIZER)
+    return read_pass({"input_ids": tokens, **given}, running, TOKENIZER)
 
 
 def test_what_is_given_at_once_is_the_prompt():

@@ -1,5 +1,7 @@
 """Positions mean the same however generation is driven, told apart by full forwards by hand."""
 
+from inspect import signature
+
 import pytest
 import torch
 from tiny import D_MODEL, SITE
@@ -279,3 +281,22 @@ def test_between_pieces_of_a_stream_a_forward_sees_a_prompt(llama, mask_by_hand)
             between = llama.original_model(prompt).logits[0]
         list(pieces)
     assert torch.allclose(between, right, atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_mask_given_by_its_place_is_seen(tiny_bridge, architecture):
+    model = tiny_bridge(architecture)
+    rows = [model.tokenizer(text).input_ids for text in (PROMPT, OTHER)]
+    n_padded = len(rows[1]) - len(rows[0])
+    # Padded by a token that only the mask tells from text.
+    tokens = torch.tensor([rows[0] + n_padded * rows[0][-1:], rows[1]])
+    mask = torch.ones_like(tokens)
+    mask[0, len(rows[0]) :] = 0
+    arguments = list(signature(model.original_model.forward).parameters)
+    before = [None] * (arguments.index("attention_mask") - 1)
+    with torch.inference_mode(), direction("answer").apply(model):
+        named = model.original_model(tokens, attention_mask=mask).logits
+        placed = model.original_model(tokens, *before, mask).logits
+        alone = model.original_model(torch.tensor(rows[:1])).logits[0, -1]
+    assert torch.equal(named, placed)
+    torch.testing.assert_close(placed[0, len(rows[0]) - 1], alone, atol=1e-4, rtol=1e-4)
