@@ -11,11 +11,14 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from saepd.common.checks import check_number
+from saepd.common.errors import InputError
 from saepd.common.json_values import finite
 from saepd.features.alone import Alone
 from saepd.features.encode import Pairs
 from saepd.features.index.feature_index import FeatureIndex
 from saepd.features.index.latent_page import Context, GivenLabel
+from saepd.features.index.reading import as_index
 from saepd.features.lens import logit_lens, token_text, writes_residual
 from saepd.features.output_score import output_scores
 from saepd.features.select import Features
@@ -142,7 +145,18 @@ def explain(
 
     Returns:
         One piece of evidence for each latent, the strongest first.
+
+    Raises:
+        InputError: numbers that are not whole, or feedback or an index of another SAE.
     """
+    check_number("the number of latents to explain", n, at_least=1, whole=True)
+    check_number("the number of contexts", n_contexts, at_least=0, whole=True)
+    if pairs.latents.shape[1] != sae.cfg.d_sae:
+        raise InputError(
+            f"the feedback was encoded in {pairs.latents.shape[1]} latents, and this SAE has "
+            f"{sae.cfg.d_sae}: give the SAE that it was encoded with"
+        )
+    index = None if index is None else as_index(index, sae)
     latents = features.latents[:n]
     tokens = [[]] * len(latents)
     if writes_residual(sae):

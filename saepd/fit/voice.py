@@ -96,9 +96,9 @@ def learn_voice(model: TransformerBridge, known: Directions, feedback: FeedbackL
         feedback: Answers of the one new perspective, to at least 5 questions.
 
     Raises:
-        InputError: fewer than two directions, some without a readout or with a gate, some that
-            add no constant vector or are at different places, feedback of several perspectives,
-            too few questions, or whatever `ask` refuses.
+        InputError: fewer than two directions, two of one name, some without a readout or with a
+            gate, some that add no constant vector or are at different places, feedback of several
+            perspectives, too few questions, or whatever `ask` refuses.
     """
     directions = as_directions(known)
     readouts = _readouts(directions)
@@ -141,6 +141,9 @@ def learn_voice(model: TransformerBridge, known: Directions, feedback: FeedbackL
 def _readouts(directions: Sequence[Direction]) -> list[FittedReadout]:
     if len(directions) < 2:
         raise InputError("a mixture needs at least two known perspectives: give their directions")
+    names = [direction.perspective for direction in directions]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"two known perspectives are called {twice[0]!r}: give each its own name")
     readouts = []
     for direction in directions:
         where = f"direction {direction.perspective!r}"

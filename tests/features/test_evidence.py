@@ -2,6 +2,7 @@ import pytest
 import torch
 from tiny import D_MODEL
 
+from saepd.common.errors import InputError
 from saepd.features.encode import Pairs
 from saepd.features.evidence import Excited, explain
 from saepd.features.lens import logit_lens
@@ -80,3 +81,14 @@ def test_contexts_are_the_texts_that_excite_a_latent_most(llama, random_sae, pai
     assert evidence[1].contexts == [Excited("d", 2.0, both)]
     two = explain(llama, random_sae(), pairs, features, n=1, n_contexts=2)
     assert two[0].contexts == evidence[0].contexts[:2]
+
+
+@pytest.mark.parametrize("n", [0, -1, 2.5, "all"])
+def test_a_number_of_latents_that_is_none_is_refused(llama, random_sae, pairs, features, n):
+    with pytest.raises(InputError, match="the number of latents to explain is"):
+        explain(llama, random_sae(), pairs, features, n)
+
+
+def test_the_sae_must_be_that_of_the_feedback(llama, random_sae, pairs, features):
+    with pytest.raises(InputError, match="encoded in 48 latents, and this SAE has 32"):
+        explain(llama, random_sae(d_sae=32), pairs, features)

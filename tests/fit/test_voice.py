@@ -84,6 +84,8 @@ def test_what_cannot_be_mixed_is_refused(llama, known):
     plain = Direction("a", SITE, AddVector(np.ones(D_MODEL)))
     with pytest.raises(InputError, match="at least two known perspectives"):
         learn_voice(llama, known[:1], rows)
+    with pytest.raises(InputError, match="two known perspectives are called 'a'"):
+        learn_voice(llama, [known[0], known[0]], answers(llama, known[0], n=6))
     with pytest.raises(InputError, match="'a' has no readout"):
         learn_voice(llama, [plain, known[1]], rows)
     with pytest.raises(InputError, match="of 2 perspectives"):

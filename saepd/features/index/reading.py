@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from sae_lens import SAE
 
 FORMAT = 1
+# The SAEs that an index at hand was found to be of: to hash weights again takes its time.
+_of_sae: weakref.WeakKeyDictionary[FeatureIndex, weakref.WeakSet[Any]] = weakref.WeakKeyDictionary()
 # The folder that an SAE's own index is in, within the SAE's.
 OWN = "index"
 
@@ -99,11 +102,8 @@ def load_index(folder: str | Path | None = None, sae: SAE[Any] | None = None) ->
         return index
     folder = index_folder() if folder is None else Path(folder)
     info = read_info(folder)
-    if sae is not None and any(info["identity"].get(k) != v for k, v in sae_identity(sae).items()):
-        raise InputError(
-            f"{folder} is an index of another SAE (at {info['hook_name']} of "
-            f"{info['model_name']}): build one of this SAE with saepd index"
-        )
+    if sae is not None:
+        _check_of(folder, info, sae)
     try:
         return FeatureIndex(folder, info)
     except (OSError, SafetensorError) as error:
@@ -111,9 +111,23 @@ def load_index(folder: str | Path | None = None, sae: SAE[Any] | None = None) ->
 
 
 def as_index(index: FeatureIndex | str | Path | None, sae: SAE[Any] | None = None) -> FeatureIndex:
-    """An index as it is, or else as `load_index` reads it.
+    """An index at hand, or else as `load_index` reads it; one of another SAE is refused.
 
     Raises:
         InputError: whatever `load_index` refuses.
     """
-    return index if isinstance(index, FeatureIndex) else load_index(index, sae)
+    if not isinstance(index, FeatureIndex):
+        return load_index(index, sae)
+    known = _of_sae.setdefault(index, weakref.WeakSet())
+    if sae is not None and sae not in known:
+        _check_of(index.folder, index.info, sae)
+        known.add(sae)
+    return index
+
+
+def _check_of(folder: Path, info: dict[str, Any], sae: SAE[Any]) -> None:
+    if any(info["identity"].get(name) != own for name, own in sae_identity(sae).items()):
+        raise InputError(
+            f"{folder} is an index of another SAE (at {info['hook_name']} of "
+            f"{info['model_name']}): build one of this SAE with saepd index"
+        )

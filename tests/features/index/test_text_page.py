@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from tiny import SITE
+from tiny import D_MODEL, SITE
 
 from saepd.common.errors import InputError
 from saepd.features.index.search import search
@@ -61,6 +61,15 @@ def test_a_page_of_a_text_shows_itself(llama, tiny_topk, index):
 def test_what_cannot_be_read_is_said(llama, tiny_topk, index, text, n, sentence):
     with pytest.raises(InputError, match=sentence):
         read_text(llama, tiny_topk, text, index, n=n)
+
+
+def test_an_index_at_hand_must_be_of_the_sae(llama, random_sae, index):
+    other = random_sae("topk", d_in=D_MODEL, d_sae=48, k=6, seed=1)
+    for found in (index, index.folder):
+        with pytest.raises(InputError, match="is an index of another SAE"):
+            read_text(llama, other, TEXT, found)
+        with pytest.raises(InputError, match="is an index of another SAE"):
+            search(None, found, texts=TEXT, model=llama, sae=other)
 
 
 def test_an_sae_without_an_index_is_told_how_to_get_one(llama, tiny_topk):
