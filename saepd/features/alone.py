@@ -53,8 +53,9 @@ def run_alone(
 ) -> dict[tuple[str, int], Alone]:
     """Write each perspective's n strongest latents, each alone, and read the feedback's questions.
 
-    A latent is written with its mean difference, at all positions, and all latents of all
-    perspectives run as branches of one pass. Of many questions, 24 evenly spaced ones are asked.
+    A latent is written with its mean difference, at the positions ``answer``, and all latents of
+    all perspectives run as branches of one pass. Of many questions, 24 evenly spaced ones are
+    asked.
 
     Args:
         model: The language model.

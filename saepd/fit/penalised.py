@@ -73,10 +73,6 @@ class Part(NamedTuple):
     readout: SoftmaxWeights
     values: Values
 
-    def towards(self, other: Part, step: float) -> Part:
-        """A point on the way to another: 0 is here, 1 is there."""
-        return Part(*(a + step * (b - a) for a, b in zip(self, other, strict=True)))
-
 
 def in_units(rows: Sequence[Row], units: Float[np.ndarray, "candidates units"]) -> list[Row]:
     """The same rows on combinations of their candidates."""
@@ -144,11 +140,9 @@ def logits(row: Row, part: Part) -> OptionValues:
     return row.readout @ part.readout + row.effects @ part.values + row.offset
 
 
-def penalty_of(values: Values, ridge: Ridge, size: float, shared: Values | None = None) -> float:
-    """What the ridge adds to the mean loss for shared values, or for some drawn to shared ones."""
-    if shared is None:
-        return ridge.shared * float(np.square(size * values).sum()) / 2
-    return (ridge.own or 0.0) * float(np.square(size * (values - shared)).sum()) / 2
+def penalty_of(values: Values, ridge: Ridge, size: float) -> float:
+    """What the ridge adds to the mean loss for shared values, in nats."""
+    return ridge.shared * float(np.square(size * values).sum()) / 2
 
 
 def by_perspective(rows: Sequence[Row]) -> dict[str, list[Row]]:

@@ -94,8 +94,5 @@ def test_answers_that_are_added_up_give_the_same_fit():
         np.testing.assert_allclose(part.values, other.values, atol=1e-5)
 
 
-def test_the_penalty_counts_what_leaves_the_shared_values():
-    values = np.array([1.0, 2.0])
-    assert penalty_of(values, RIDGE, 2.0) == pytest.approx(0.01 * 4 * 5 / 2)
-    assert penalty_of(values, RIDGE, 2.0, values) == 0
-    assert penalty_of(values, RIDGE, 1.0, np.zeros(2)) == pytest.approx(0.05 * 5 / 2)
+def test_the_penalty_counts_in_units_of_the_effects():
+    assert penalty_of(np.array([1.0, 2.0]), RIDGE, 2.0) == pytest.approx(0.01 * 4 * 5 / 2)
