@@ -95,18 +95,18 @@ class Fold:
     @cached_property
     def _rows(self) -> dict[str, list[Feedback]]:
         """Each perspective's feedback, in one walk over all of it."""
-        found: dict[str, list[Feedback]] = {}
+        rows: dict[str, list[Feedback]] = {}
         for row in self.feedback:
-            found.setdefault(row.perspective, []).append(row)
-        return found
+            rows.setdefault(row.perspective, []).append(row)
+        return rows
 
     @cached_property
     def population_of(self) -> dict[str, tuple[str, ...]]:
         """Test item id -> the perspectives whose answer to it is asked for."""
-        found: dict[str, list[str]] = {}
+        names_of: dict[str, list[str]] = {}
         for id_, name in self.asked:
-            found.setdefault(id_, []).append(name)
-        return {id_: tuple(names) for id_, names in found.items()}
+            names_of.setdefault(id_, []).append(name)
+        return {id_: tuple(names) for id_, names in names_of.items()}
 
     def targets(self, rows: Sequence[Feedback]) -> list[Options]:
         """What was answered: one-hot, or whole distributions."""

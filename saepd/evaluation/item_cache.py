@@ -127,10 +127,10 @@ class ItemCache:
         return self._kept("pooled", self._items, self._pool)
 
     def _read_texts(self, items: Sequence[Item]) -> list[Array]:
-        found = score_continuations(
+        scored = score_continuations(
             self.model, [self.prompt(i) for i in items], [i.options for i in items], []
         )
-        return [scores[0].double().numpy() for scores, _ in found]
+        return [scores[0].double().numpy() for scores, _ in scored]
 
     def _read_letters(self, items: Sequence[Item], n_orders: int | None) -> list[Array]:
         # The user's turn asks in full sentences, where the plain wording would want a continuation.
@@ -141,7 +141,7 @@ class ItemCache:
             for turn in range(n_orders or len(options))
         ]
         read = iter(read_options(self.model, listed, [], _LETTERS))
-        found: list[Array] = []
+        means: list[Array] = []
         for _, options in asked:
             orders = [next(read) for _ in range(n_orders or len(options))]
             scores = [
@@ -149,8 +149,8 @@ class ItemCache:
                 for turn, order in enumerate(orders)
             ]
             readable = np.mean([float(order.mass[0]) for order in orders]) >= MIN_LETTER_MASS
-            found.append(np.mean(scores, axis=0) if readable else np.full(len(options), np.nan))
-        return found
+            means.append(np.mean(scores, axis=0) if readable else np.full(len(options), np.nan))
+        return means
 
     def _pool(self, items: Sequence[Item]) -> list[Array]:
         rows = [prompt_ids(self.model.tokenizer, self.prompt(item)) for item in items]
@@ -163,10 +163,10 @@ class ItemCache:
         return read_site(self.model, [hook_name], rows, pool, collected_bytes=8 * width)
 
     def _differentiate(self, items: Sequence[Item]) -> list[Array]:
-        found = option_gradients(
+        by_item = option_gradients(
             self.model, [self.prompt(i) for i in items], [i.options for i in items], self.hook_name
         )
-        return [gradients[0, :, 0].numpy() for _, gradients in found]
+        return [gradients[0, :, 0].numpy() for _, gradients in by_item]
 
     def _kept(
         self, name: str, items: Sequence[Item], compute: Callable[[Sequence[Item]], list[Array]]
@@ -176,11 +176,11 @@ class ItemCache:
         path = self._folder and self._folder / f"{name}.safetensors"
         if path and path.exists():
             return dict(zip(ids, _stored(path, len(ids)), strict=True))
-        found = compute(items)
+        arrays = compute(items)
         if path:
-            ends = np.cumsum([len(values) for values in found])
-            write_atomically(path, save({"values": np.concatenate(found), "ends": ends}))
-        return dict(zip(ids, found, strict=True))
+            ends = np.cumsum([len(array) for array in arrays])
+            write_atomically(path, save({"values": np.concatenate(arrays), "ends": ends}))
+        return dict(zip(ids, arrays, strict=True))
 
 
 def _stored(path: Path, n_items: int) -> list[Array]:

@@ -115,15 +115,16 @@ def evaluate(
         parts.write(number, name, predictions, _side_effects(fold, branches) if branches else None)
         seconds[f"{number}: {name}"] = round(time.perf_counter() - start, 2)
     report("done", len(steps), len(steps))
-    found = [row for number, name in steps for row in parts.read(number, name)]
+    all_predictions = [row for number, name in steps for row in parts.read(number, name)]
     effects = {
         name: [parts.side_effects(number, name) for number in range(len(draws))] for name in chosen
     }
     seed = config.draw.seed
     of_groups = {name: method for name, method in chosen.items() if not method.for_population}
-    own = [row for row in found if row.method in of_groups]
-    rows = summary_rows(own, of_groups, task, seed, effects)
-    population = population_rows(found, chosen, task, seed, effects)
+    rows = summary_rows(
+        [row for row in all_predictions if row.method in of_groups], of_groups, task, seed, effects
+    )
+    population = population_rows(all_predictions, chosen, task, seed, effects)
     summary = EvaluationResult(
         rows=rows,
         population=population,
@@ -132,8 +133,8 @@ def evaluate(
         n_test_items=[len(draw.test) for draw in draws],
         left_out=dict(task.left_out),
     )
-    write_atomically(out / PREDICTIONS_FILE, _parquet(found, task))
-    asked = {row.item for row in found}
+    write_atomically(out / PREDICTIONS_FILE, _parquet(all_predictions, task))
+    asked = {row.item for row in all_predictions}
     write_json(
         out / ITEMS_FILE,
         [
@@ -195,8 +196,9 @@ def check_task(task: Task) -> None:
 def _side_effects(
     fold: Fold, branches: Callable[[Fold], Mapping[str, Branch]]
 ) -> dict[str, SideEffects]:
-    found = branches(fold)
-    return dict(zip(found, side_effects(fold.model, list(found.values())), strict=True))
+    by_perspective = branches(fold)
+    effects = side_effects(fold.model, list(by_perspective.values()))
+    return dict(zip(by_perspective, effects, strict=True))
 
 
 def _cache(
@@ -251,19 +253,19 @@ def _settings(
     }
 
 
-def _parquet(found: Sequence[Prediction], task: Task) -> bytes:
+def _parquet(predictions: Sequence[Prediction], task: Task) -> bytes:
     """One row per draw, item, perspective and method."""
     import pandas as pd
 
     frame = pd.DataFrame(
         {
-            "draw": [row.draw for row in found],
-            "method": [row.method for row in found],
-            "item": [row.item for row in found],
-            "perspective": [row.perspective for row in found],
-            "probabilities": [row.probabilities.tolist() for row in found],
-            "readable": [row.readable for row in found],
-            "gold": [list(task.by_id[r.item].distributions[r.perspective]) for r in found],
+            "draw": [row.draw for row in predictions],
+            "method": [row.method for row in predictions],
+            "item": [row.item for row in predictions],
+            "perspective": [row.perspective for row in predictions],
+            "probabilities": [row.probabilities.tolist() for row in predictions],
+            "readable": [row.readable for row in predictions],
+            "gold": [list(task.by_id[r.item].distributions[r.perspective]) for r in predictions],
         }
     )
     buffer = io.BytesIO()

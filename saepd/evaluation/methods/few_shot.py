@@ -24,7 +24,7 @@ def few_shot(fold: Fold) -> Predictions:
     The examples run once for several items: each item's question and option are one continuation of
     them. The question runs once for its options, and its own likelihood is the same for all.
     """
-    found: dict[tuple[str, str], Options] = {}
+    predictions: dict[tuple[str, str], Options] = {}
     for name in fold.perspectives:
         asked = [fold.task.by_id[id_] for id_, whose in fold.asked if whose == name]
         if not asked:
@@ -38,11 +38,11 @@ def few_shot(fold: Fold) -> Predictions:
         scored = score_continuations(fold.model, [prefix] * len(parts), texts, [])
         for part, (scores, _) in zip(parts, scored, strict=True):
             of_each = scores[0].double().split([len(item.options) for item in part])
-            found |= {
+            predictions |= {
                 (item.id, name): softmax(row.numpy())
                 for item, row in zip(part, of_each, strict=True)
             }
-    return {pair: found[pair] for pair in fold.asked}
+    return {pair: predictions[pair] for pair in fold.asked}
 
 
 def examples(fold: Fold, rows: Sequence[Feedback]) -> str:

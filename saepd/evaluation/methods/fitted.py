@@ -76,11 +76,11 @@ def learned(fold: Fold) -> LearnedKinds:
 
 def _directions(fold: Fold) -> dict[Kind, dict[str, Direction]]:
     saes = saes_written(learned(fold), by_site(fold.cache.saes))
-    found = {}
+    by_kind = {}
     for kind in KINDS:
         directions = made_of(learned(fold), kind, saes, fold.readout, {})
-        found[kind] = {direction.perspective: direction for direction in directions}
-    return found
+        by_kind[kind] = {direction.perspective: direction for direction in directions}
+    return by_kind
 
 
 def gates(fold: Fold) -> Gated | None:
@@ -94,11 +94,11 @@ def gates(fold: Fold) -> Gated | None:
 
 
 def _gated(fold: Fold) -> Mapping[str, Direction]:
-    plain, found = fitted_directions(fold, "latents"), gates(fold)
-    if found is None:
+    plain, gated = fitted_directions(fold, "latents"), gates(fold)
+    if gated is None:
         return plain
     lowest = saes_written(learned(fold), by_site(fold.cache.saes))[0]
-    directions = with_gates(list(plain.values()), found.gates, lowest)
+    directions = with_gates(list(plain.values()), gated.gates, lowest)
     return {direction.perspective: direction for direction in directions}
 
 
@@ -109,14 +109,16 @@ def _predictions(fold: Fold) -> Mapping[Kind, Predictions]:
 
 def _read(fold: Fold, sets: Mapping[_Name, Mapping[str, Direction]]) -> Mapping[_Name, Predictions]:
     """Each test item under the directions of the perspectives that it is asked for."""
-    found: dict[_Name, dict[tuple[str, str], np.ndarray]] = {one: {} for one in sets}
+    predictions: dict[_Name, dict[tuple[str, str], np.ndarray]] = {one: {} for one in sets}
     for names in dict.fromkeys(fold.population_of.values()):
         pairs = [(one, name) for one in sets for name in names]
         branches = [sets[one][name] for one, name in pairs]
-        items = [fold.task.by_id[id_] for id_, own in fold.population_of.items() if own == names]
+        items = [
+            fold.task.by_id[id_] for id_, asked in fold.population_of.items() if asked == names
+        ]
         for item, read in zip(
             items, read_options(fold.model, items, branches, fold.readout), strict=True
         ):
             for (one, name), row in zip(pairs, read.log_probs()[1:], strict=True):
-                found[one][item.id, name] = row.exp().double().cpu().numpy()
-    return found
+                predictions[one][item.id, name] = row.exp().double().cpu().numpy()
+    return predictions

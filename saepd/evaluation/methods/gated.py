@@ -68,7 +68,7 @@ def _learned(fold: Fold) -> dict[str, Direction]:
     )
     around = around_nothing(asked, lambda *_: None)
     gates = contrast_gates(asked, around, ridge, config.n_folds, lambda *_: None)
-    nothing: dict[Pair, Options] = {(q, None): 0 * own for q, own in asked.scores.items()}
+    nothing: dict[Pair, Options] = {(q, None): 0 * scores for q, scores in asked.scores.items()}
     base = fit_readout(real_rows(asked, nothing), ridge).readout
     plain = [
         Direction(
@@ -87,9 +87,9 @@ def _predict(fold: Fold) -> Predictions:
     branches = gated_branches(fold)
     items = [fold.task.by_id[id_] for id_ in fold.test]
     read = read_options(fold.model, items, list(branches.values()))
-    found = {
+    predictions = {
         (item.id, name): row.exp().double().cpu().numpy()
         for item, one in zip(items, read, strict=True)
         for name, row in zip(branches, one.log_probs()[1:], strict=True)
     }
-    return {pair: found[pair] for pair in fold.asked}
+    return {pair: predictions[pair] for pair in fold.asked}

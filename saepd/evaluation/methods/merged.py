@@ -58,5 +58,5 @@ def merged(
     log_probs: Float[np.ndarray, "branches options"], config: MergeConfig
 ) -> Float[np.ndarray, " options"]:
     """Probabilities after a merge."""
-    found = merge_branches(torch.from_numpy(log_probs), config).exp().double().numpy()
-    return found / found.sum()
+    probabilities = merge_branches(torch.from_numpy(log_probs), config).exp().double().numpy()
+    return probabilities / probabilities.sum()

@@ -101,8 +101,10 @@ def temperature(fold: Fold) -> Predictions:
         scores = [torch.from_numpy(fold.cache.text_scores[row.item]) for row in rows]
         return fit_temperature(scores, fold.targets(rows))
 
-    found = {name: fitted(fold.rows(name)) for name in fold.perspectives}
-    return fold.predict(lambda item, name: softmax(fold.cache.text_scores[item.id] / found[name]))
+    temperatures = {name: fitted(fold.rows(name)) for name in fold.perspectives}
+    return fold.predict(
+        lambda item, name: softmax(fold.cache.text_scores[item.id] / temperatures[name])
+    )
 
 
 def position_bias(fold: Fold) -> Predictions:
@@ -119,8 +121,8 @@ def position_bias_pooled(fold: Fold) -> Predictions:
 def position_bias_pooled_and_own(fold: Fold) -> Predictions:
     """Everybody's temperature and biases, and how the perspective's own differ from these."""
     pooled = fit_biases(fold, fold.feedback, POOLED_RIDGE)
-    own = partial(fit_biases, fold, ridge=OFFSET_RIDGE, start=pooled)
-    return _predict_biased(fold, lambda name: own(fold.rows(name)))
+    fit = partial(fit_biases, fold, ridge=OFFSET_RIDGE, start=pooled)
+    return _predict_biased(fold, lambda name: fit(fold.rows(name)))
 
 
 def fit_biases(
@@ -135,7 +137,7 @@ def fit_biases(
     The temperature is free. Biases are drawn to 0, or all weights to ``start``. The scores are the
     base model's, or of each row's item those that are given.
     """
-    n_positions = max(len(own) for own in fold.cache.text_scores.values())
+    n_positions = max(map(len, fold.cache.text_scores.values()))
     scores = fold.cache.text_scores if scores is None else scores
     return fit_readout([scores[row.item] for row in rows], rows, ridge, n_positions, start)
 
@@ -158,7 +160,7 @@ def fit_readout(
         start: Weights that the fitted ones are drawn to.
         offsets: What steering adds to the options' scores, nats; nothing if None.
     """
-    features = [option_features(own, n_positions) for own in scores]
+    features = [option_features(one, n_positions) for one in scores]
     penalty = np.full(n_positions + 2, 2 * ridge)
     if start is None:
         penalty[0] = 0.0

@@ -44,10 +44,11 @@ def predict_weighted(fold: Fold) -> Predictions:
     weights = fold.once("merge weights", lambda: merge_weights(fold))
 
     def merge(log_probs: BranchOptions, names: Sequence[str]) -> Options:
-        own = np.array([weights[name] for name in names])
+        of_asked = np.array([weights[name] for name in names])
+        total = of_asked.sum()
         # Those who are asked may all have no weight.
-        own = own / own.sum() if own.sum() > 0 else np.full(len(own), 1 / len(own))
-        return merged(log_probs, MergeConfig("weighted", weights=(0.0, *own.tolist())))
+        shares = of_asked / total if total > 0 else np.full(len(names), 1 / len(names))
+        return merged(log_probs, MergeConfig("weighted", weights=(0.0, *shares.tolist())))
 
     return _for_everybody(fold, merge)
 
@@ -56,11 +57,11 @@ def predict_added(fold: Fold, kind: str) -> Predictions:
     """One branch for all, read with a readout that everybody's feedback fits under it."""
     items = [fold.task.by_id[id_] for id_ in fold.test]
     read = read_options(fold.model, items, list(added_branch(fold, kind).values()), fold.readout)
-    found = {
+    probabilities = {
         item.id: one.log_probs()[1].exp().double().cpu().numpy()
         for item, one in zip(items, read, strict=True)
     }
-    return fold.predict(lambda item, _: found[item.id])
+    return fold.predict(lambda item, _: probabilities[item.id])
 
 
 def learned_directions(fold: Fold) -> Mapping[str, Direction]:
@@ -77,14 +78,14 @@ def added_branch(fold: Fold, kind: str) -> Mapping[str, Sequence[Direction]]:
         assert first.readout is not None
         before, scores = first.readout, _on_feedback(fold)
         place = 1 + len(branch) + ADDED.index(kind)
-        own = fit_readout(
+        weights = fit_readout(
             [scores[row.item][0] for row in fold.feedback],
             fold.feedback,
             POOLED_RIDGE,
             before.n_positions,
             offsets=[scores[row.item][place] - scores[row.item][0] for row in fold.feedback],
         )
-        readout = FittedReadout(before.config, before.base, own)
+        readout = FittedReadout(before.config, before.base, weights)
         return {"everybody": [replace(direction, readout=readout) for direction in branch]}
 
     return fold.once(f"added {kind}", compute)
@@ -101,18 +102,18 @@ def merge_weights(fold: Fold) -> dict[str, float]:
     readouts = fitted_weights([[direction] for direction in learned.values()], fold.readout)
     assert readouts is not None
     read = {
-        id_: as_fitted(torch.from_numpy(own[: len(readouts)]), readouts)[1:]
-        for id_, own in scores.items()
+        id_: as_fitted(torch.from_numpy(branches[: len(readouts)]), readouts)[1:]
+        for id_, branches in scores.items()
     }
     # As many rows of each perspective were drawn, whatever its share.
     people = [len(learned) * shares[row.perspective] * answered(row) for row in fold.feedback]
-    found = fit_merge_weights(
+    weights = fit_merge_weights(
         [read[row.item] for row in fold.feedback],
         people,
         [row.prompt for row in fold.feedback],
         list(shares.values()),
     )
-    return dict(zip(learned, found, strict=True))
+    return dict(zip(learned, weights, strict=True))
 
 
 def _added(fold: Fold, kind: str) -> list[Direction]:
@@ -142,11 +143,11 @@ def _for_everybody(
 ) -> Predictions:
     """What a merge makes of the base and of those who are asked about an item."""
     names, read = list(learned_directions(fold)), _on_tests(fold)
-    found = {
-        id_: merge(read[id_][[0, *(1 + names.index(name) for name in own)]], own)
-        for id_, own in fold.population_of.items()
+    probabilities = {
+        id_: merge(read[id_][[0, *(1 + names.index(name) for name in asked)]], asked)
+        for id_, asked in fold.population_of.items()
     }
-    return {pair: found[pair[0]] for pair in fold.asked}
+    return {pair: probabilities[pair[0]] for pair in fold.asked}
 
 
 def _on_tests(fold: Fold) -> Mapping[str, BranchOptions]:

@@ -54,9 +54,9 @@ class _Probe:
         shares = _shares(self.fitted, (features[None] - self.centre) * self.scale)[0]
         known = dict(zip(self.options, shares, strict=True))
         # An option that no feedback had on its list shares what is left, which may be nothing.
-        found = np.array([known.get(option, 0.0) for option in item.options])
-        total = found.sum()
-        return found / total if total > 0 else np.full(len(found), 1 / len(found))
+        shares = np.array([known.get(option, 0.0) for option in item.options])
+        total = shares.sum()
+        return shares / total if total > 0 else np.full(len(shares), 1 / len(shares))
 
 
 def _fit(

@@ -76,15 +76,15 @@ def mean_differences(fold: Fold) -> dict[str, Steered]:
     """
 
     def compute() -> dict[str, Steered]:
-        config, pairs, own = fit_config(fold), fold_pairs(fold), fold_fit(fold).directions
+        config, pairs, directions = fit_config(fold), fold_pairs(fold), fold_fit(fold).directions
         contrast = config.features.contrast
         shuffled = fit_pairs(fold.model, fold.sae, shuffled_labels(pairs, fold.seed), config)
         return steer(
             fold,
             {
-                "selected": _grid(own),
-                "dense": _grid([dense_difference(pairs, d, contrast) for d in own]),
-                "random": _grid([random_latents(d, pairs, fold.seed) for d in own]),
+                "selected": _grid(directions),
+                "dense": _grid([dense_difference(pairs, d, contrast) for d in directions]),
+                "random": _grid([random_latents(d, pairs, fold.seed) for d in directions]),
                 "shuffled": _grid(shuffled.directions),
             },
         )
@@ -180,10 +180,10 @@ def fit_config(fold: Fold, config: FitConfig | None = None) -> FitConfig:
 
 def fold_pairs(fold: Fold, config: FitConfig | None = None) -> Pairs:
     """The fold's feedback, encoded in the task's wording."""
-    own = fit_config(fold, config)
+    config = fit_config(fold, config)
     return fold.once(
-        f"pairs {own.features.encoding}",
-        lambda: encode_pairs(fold.model, fold.sae, fold.feedback, own.features, own.readout),
+        f"pairs {config.features.encoding}",
+        lambda: encode_pairs(fold.model, fold.sae, fold.feedback, config.features, config.readout),
     )
 
 
@@ -193,9 +193,9 @@ def fold_fit(fold: Fold, config: FitConfig | None = None) -> Fit:
     Raises:
         InputError: whatever `saepd.fit.recipe.fit_pairs` refuses.
     """
-    own = fit_config(fold, config)
+    config = fit_config(fold, config)
     pairs = fold_pairs(fold, config)
-    return fold.once(f"fit {own}", lambda: fit_pairs(fold.model, fold.sae, pairs, own))
+    return fold.once(f"fit {config}", lambda: fit_pairs(fold.model, fold.sae, pairs, config))
 
 
 def branch_scores(
@@ -227,10 +227,11 @@ def steer(fold: Fold, groups: Mapping[str, Mapping[str, Sequence[Branch]]]) -> d
     for name in fold.perspectives:
         rows = fold.rows(name)
         candidates = [(group, branch) for group, of in groups.items() for branch in of[name]]
-        found = branch_scores(fold, [branch for _, branch in candidates], [r.item for r in rows])
+        ids = [row.item for row in rows]
+        of_candidates = branch_scores(fold, [branch for _, branch in candidates], ids)
         best = dict.fromkeys(groups, np.inf)
         for index, (group, branch) in enumerate(candidates, 1):
-            scores = {id_: own[index] for id_, own in found.items()}
+            scores = {id_: by_branch[index] for id_, by_branch in of_candidates.items()}
             weights = fit_biases(fold, rows, OWN_RIDGE, scores=scores)
             loss = _loss(fold, rows, scores, weights)
             if loss < best[group]:
@@ -241,10 +242,10 @@ def steer(fold: Fold, groups: Mapping[str, Mapping[str, Sequence[Branch]]]) -> d
     scores = branch_scores(fold, branches, fold.test)
     steered, first = {}, 1
     for group, of in chosen.items():
-        own = [0, *range(first, first + len(of))]
+        places = [0, *range(first, first + len(of))]
         first += len(of)
         steered[group] = Steered(
-            of, {id_: found[own] for id_, found in scores.items()}, readouts[group]
+            of, {id_: by_branch[places] for id_, by_branch in scores.items()}, readouts[group]
         )
     return steered
 

@@ -61,7 +61,7 @@ def metrics(
     """
     scores, positive = scores_and_labels(rows, task)
     labels, predicted = _labels(rows, task), [row.probabilities for row in rows]
-    found: dict[str, float | None] = {
+    values: dict[str, float | None] = {
         "accuracy": float(np.mean(classification.accuracy(predicted, labels))),
         "macro_f1": _defined(classification.binary_macro_f1, scores, positive),
         "positive_f1": _defined(classification.positive_f1, scores, positive),
@@ -74,15 +74,15 @@ def metrics(
     if base_rates:
         groups = [(row.draw, row.perspective) for row in rows]
         highest = flagged_at_base_rate(groups, scores, base_rates)
-        found["macro_f1_at_base_rate"] = _defined(
+        values["macro_f1_at_base_rate"] = _defined(
             classification.binary_macro_f1, highest.astype(float), positive
         )
     if reference_recall:
-        found["few_shot_recall"] = reference_recall
-        found["false_positive_rate_at_few_shot_recall"] = _defined(
+        values["few_shot_recall"] = reference_recall
+        values["false_positive_rate_at_few_shot_recall"] = _defined(
             classification.false_positive_rate_at_recall, scores, positive, reference_recall
         )
-    return found
+    return values
 
 
 def flagged_at_base_rate(
@@ -101,13 +101,13 @@ def flagged_at_base_rate(
     """
     flagged = np.zeros(len(scores), dtype=bool)
     for group, rate in base_rates.items():
-        own = np.array([i for i, other in enumerate(groups) if other == group], dtype=int)
-        n = round(rate * len(own))
-        ranked = np.sort(scores[own])[::-1]
-        if 0 < n < len(own):
-            flagged[own] = scores[own] > ranked[n]
+        members = np.array([i for i, other in enumerate(groups) if other == group], dtype=int)
+        n = round(rate * len(members))
+        ranked = np.sort(scores[members])[::-1]
+        if 0 < n < len(members):
+            flagged[members] = scores[members] > ranked[n]
         elif n:
-            flagged[own] = True
+            flagged[members] = True
     return flagged
 
 
@@ -116,12 +116,13 @@ def functionality_rows(
 ) -> list[dict[str, Any]]:
     """HateCheck's accuracy for each kind of test case, one row per method and kind."""
     rows: list[dict[str, Any]] = []
-    for id_, own in predictions.items():
-        kinds = [task.by_id[row.item].topic for row in own]
-        of_each = classification.accuracy_by_functionality(*scores_and_labels(own, task), kinds)
-        for kind in sorted(of_each):
+    for id_, of_method in predictions.items():
+        kinds = [task.by_id[row.item].topic for row in of_method]
+        scores, positive = scores_and_labels(of_method, task)
+        accuracies = classification.accuracy_by_functionality(scores, positive, kinds)
+        for kind in sorted(accuracies):
             row = {"method": id_, "title": methods[id_].title, "null": methods[id_].null}
-            counted = {"n_predictions": kinds.count(kind), "accuracy": of_each[kind]}
+            counted = {"n_predictions": kinds.count(kind), "accuracy": accuracies[kind]}
             rows.append(row | {"functionality": kind} | counted)
     return rows
 

@@ -82,17 +82,18 @@ class Parts:
             InputError: only part of a prediction is a number.
         """
         rows: list[list[Any]] = []
-        for (item, perspective), found in predictions.items():
-            finite = np.isfinite(found)
+        for (item, perspective), probabilities in predictions.items():
+            finite = np.isfinite(probabilities)
             if finite.any() and not finite.all():
                 raise InputError(
-                    f"the method {method} gives {found.tolist()} for item {shortened(item)}: "
-                    "expected probabilities, or all NaN where there is no readable answer"
+                    f"the method {method} gives {probabilities.tolist()} for item "
+                    f"{shortened(item)}: expected probabilities, or all NaN where there is no "
+                    "readable answer"
                 )
             # Digits beyond these differ between machines, and mean nothing.
-            shares = [round(float(p), 9) for p in found] if finite.all() else None
-            rows.append([item, perspective, shares, len(found)])
-        neutral = {name: [round(x, 9) for x in found] for name, found in (effects or {}).items()}
+            shares = [round(float(p), 9) for p in probabilities] if finite.all() else None
+            rows.append([item, perspective, shares, len(probabilities)])
+        neutral = {name: [round(x, 9) for x in effect] for name, effect in (effects or {}).items()}
         part = {"draw": draw, "method": method, "side_effects": neutral, "predictions": rows}
         write_atomically(self.path(draw, method), json.dumps(part).encode())
 

@@ -71,10 +71,10 @@ def _of_population(predictions: Sequence[Prediction], task: Task) -> list[Predic
         Prediction(
             *key,
             EVERYBODY,
-            np.array(_mean({row.perspective: row.probabilities for row in own}, task)),
-            all(row.readable for row in own),
+            np.array(_mean({row.perspective: row.probabilities for row in rows}, task)),
+            all(row.readable for row in rows),
         )
-        for key, own in groups.items()
+        for key, rows in groups.items()
     ]
 
 

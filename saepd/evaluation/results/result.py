@@ -71,8 +71,7 @@ def read_evaluation(folder: str | Path) -> EvaluationResult:
     """
     path = Path(folder) / SUMMARY_FILE
     try:
-        found = json.loads(read_text(path))
-        result = EvaluationResult(found)
+        result = EvaluationResult(json.loads(read_text(path)))
         # Whatever it lacks for showing itself is missing now.
         result._repr_html_()
     except InputError:

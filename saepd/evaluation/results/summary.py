@@ -84,27 +84,29 @@ def summary_rows(
     best = ""
     for name in names:
         weights = draw_weights([r.item for r in table[first, name]], seed)
-        found = {method: _primary(metric, table[method, name], task, weights) for method in methods}
+        per_draw = {
+            method: _primary(metric, table[method, name], task, weights) for method in methods
+        }
         if name == EVERYBODY:
-            best = _best(metric, {m: float(v[0]) for m, v in found.items() if m in nulls})
+            best = _best(metric, {m: float(v[0]) for m, v in per_draw.items() if m in nulls})
         base_rates = _base_rates(table.get(("train-mean", name), []), task)
         reference = _recall_of_few_shot(table, name, task, base_rates)
         for id_, method in methods.items():
-            own = table[id_, name]
+            of_method = table[id_, name]
             rows.append(
                 {
                     "method": id_,
                     "title": method.title,
                     "perspective": name,
                     "null": method.null,
-                    "n_items": len({row.item for row in own}),
-                    "n_predictions": len(own),
-                    **_interval_of(metric, found[id_]),
-                    **_metrics(own, task, reference, base_rates),
-                    "unreadable": float(np.mean([not row.readable for row in own])),
+                    "n_items": len({row.item for row in of_method}),
+                    "n_predictions": len(of_method),
+                    **_interval_of(metric, per_draw[id_]),
+                    **_metrics(of_method, task, reference, base_rates),
+                    "unreadable": float(np.mean([not row.readable for row in of_method])),
                     "best_null": best,
-                    **_differences(metric, id_, found, best),
-                    **_minus_controls(metric, id_, found, method.controls),
+                    **_differences(metric, id_, per_draw, best),
+                    **_minus_controls(metric, id_, per_draw, method.controls),
                     **_mean_effects((effects or {}).get(id_, []), name),
                 }
             )
@@ -160,39 +162,39 @@ def _pairs(rows: Sequence[Prediction], task: Task) -> tuple[list[np.ndarray], li
 
 
 def _interval_of(metric: str, per_draw: PerDraw) -> dict[str, Any]:
-    found = interval(per_draw)
+    bounds = interval(per_draw)
     return {
         metric: float(per_draw[0]),
-        PRIMARY[metric][0]: None if found is None else [found.low, found.high],
+        PRIMARY[metric][0]: None if bounds is None else [bounds.low, bounds.high],
     }
 
 
 def _differences(
-    metric: str, method: str, found: Mapping[str, PerDraw], best: str
+    metric: str, method: str, per_draw: Mapping[str, PerDraw], best: str
 ) -> dict[str, Interval | None]:
     start = PRIMARY[metric][1]
     against = {name.replace("-", "_"): name for name in BASELINES} | {"best_null": best}
     return {
-        f"{start}_minus_{key}": interval(found[method] - found[other])
+        f"{start}_minus_{key}": interval(per_draw[method] - per_draw[other])
         for key, other in against.items()
-        if other in found and other != method
+        if other in per_draw and other != method
     }
 
 
 def _minus_controls(
-    metric: str, method: str, found: Mapping[str, PerDraw], controls: Sequence[str]
+    metric: str, method: str, per_draw: Mapping[str, PerDraw], controls: Sequence[str]
 ) -> dict[str, dict[str, Interval | None]]:
     differences = {
-        name: interval(found[method] - found[name]) for name in controls if name in found
+        name: interval(per_draw[method] - per_draw[name]) for name in controls if name in per_draw
     }
     return {f"{PRIMARY[metric][1]}_minus_controls": differences} if differences else {}
 
 
 def _mean_effects(draws: Sequence[Mapping[str, SideEffects]], name: str) -> dict[str, float | None]:
-    found = [own for draw in draws for p, own in draw.items() if name in (EVERYBODY, p)]
-    if not found:
+    effects = [effect for draw in draws for p, effect in draw.items() if name in (EVERYBODY, p)]
+    if not effects:
         return {"kl_to_base": None, "perplexity_ratio": None}
-    kl, ratio = np.mean(found, axis=0)
+    kl, ratio = np.mean(effects, axis=0)
     return {"kl_to_base": float(kl), "perplexity_ratio": float(ratio)}
 
 

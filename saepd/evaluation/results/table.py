@@ -60,7 +60,7 @@ def table_cells(
             "" if row[interval] is None else "{:.3f} to {:.3f}".format(*row[interval]),
             _difference(row.get(f"{start}_minus_zero_shot")),
             _difference(row.get(f"{start}_minus_best_null")),
-            *(_number(own[row["method"]]) for own in of_each.values()),
+            *(_number(by_method[row["method"]]) for by_method in of_each.values()),
             *(_number(row[name]) for name in shown),
         ]
         for row in sorted(overall, key=place)
@@ -100,11 +100,11 @@ def finding(rows: Sequence[Mapping[str, Any]]) -> str:
     best = next((row for row in defined if not row["null"]), None)
     if null is None or best is None:
         return "There is nothing to compare: it takes a null and a method that is none."
-    told = f"The best null is {null['title']} ({METRIC_TITLES[metric]} {null[metric]:.3f})"
+    opening = f"The best null is {null['title']} ({METRIC_TITLES[metric]} {null[metric]:.3f})"
     ours = f"{best['title']} ({best[metric]:.3f})"
     difference = best.get(f"{start}_minus_best_null")
     if difference is None:
-        return f"{told}; the best method beside the nulls is {ours}."
+        return f"{opening}; the best method beside the nulls is {ours}."
     # What rounds to 0 in the table is no difference worth a claim.
     _, low, high = (round(value, 3) for value in difference)
     if low <= 0 <= high:
@@ -112,7 +112,7 @@ def finding(rows: Sequence[Mapping[str, Any]]) -> str:
     else:
         verdict = "is better" if (high < 0) == lower else "is worse"
     interval = f"95% interval of the difference {low:+.3f} to {high:+.3f}"
-    return f"{told}; of the other methods the best, {ours}, {verdict} ({interval})."
+    return f"{opening}; of the other methods the best, {ours}, {verdict} ({interval})."
 
 
 def _markdown(columns: list[str], cells: list[list[str]]) -> str:
@@ -138,12 +138,12 @@ def _control_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[l
 
 def _functionality_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Accuracy of every method on every kind of test case."""
-    found = {(r["functionality"], r["title"]): r for r in rows if "functionality" in r}
-    kinds = sorted({kind for kind, _ in found})
-    methods = list(dict.fromkeys(method for _, method in found))
+    row_of = {(r["functionality"], r["title"]): r for r in rows if "functionality" in r}
+    kinds = sorted({kind for kind, _ in row_of})
+    methods = list(dict.fromkeys(method for _, method in row_of))
     cells = [
-        [kind, str(found[kind, methods[0]]["n_predictions"])]
-        + [_number(found[kind, method]["accuracy"]) for method in methods]
+        [kind, str(row_of[kind, methods[0]]["n_predictions"])]
+        + [_number(row_of[kind, method]["accuracy"]) for method in methods]
         for kind in kinds
     ]
     return ["accuracy by functionality", "predictions", *methods], cells
@@ -157,11 +157,11 @@ def _of_each_perspective(
     rows: Sequence[Mapping[str, Any]], metric: str
 ) -> dict[str, dict[str, float | None]]:
     """Perspective -> method -> primary metric, where there are few enough to stand side by side."""
-    found: dict[str, dict[str, float | None]] = {}
+    by_perspective: dict[str, dict[str, float | None]] = {}
     for row in rows:
         if "functionality" not in row and row["perspective"] != EVERYBODY:
-            found.setdefault(row["perspective"], {})[row["method"]] = row[metric]
-    return found if 1 < len(found) <= _MOST_SIDE_BY_SIDE else {}
+            by_perspective.setdefault(row["perspective"], {})[row["method"]] = row[metric]
+    return by_perspective if 1 < len(by_perspective) <= _MOST_SIDE_BY_SIDE else {}
 
 
 def _number(value: float | None) -> str:
