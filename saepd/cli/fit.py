@@ -95,6 +95,11 @@ def run(options: Options) -> None:
             "--also is for directions that are learned alone: leave it out with --method "
             "differences and with --like"
         )
+    if options.like is not None and options.like.resolve() == options.out.resolve():
+        raise InputError(
+            f"--out {options.out} is the folder of --like, whose directions would be lost: name "
+            "another"
+        )
     rows = options.rows.load()
     if options.like is not None:
         _mix(options, options.like, rows)

@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saepd.cli.fields import argument
-from saepd.cli.options import check_folder, load_only_model, print_table
+from saepd.cli.options import (
+    check_folder,
+    check_replaces_no_fit,
+    load_only_model,
+    print_table,
+)
 from saepd.common.checks import check_choice
 from saepd.interchange.config import READ
 from saepd.models.choice import ModelConfig
@@ -18,8 +23,8 @@ if TYPE_CHECKING:
     from saepd.directions.direction import Direction
 
 EXAMPLES = f"""\
-  saepd import happy.gguf --from llama.cpp --out steering
-  saepd import probe.safetensors --from tensors --out steering \\
+  saepd import happy.gguf --from llama.cpp --out happy
+  saepd import probe.safetensors --from tensors --out probe \\
       --hook-name blocks.15.hook_resid_post --positions answer --coefficient 4
 
 The formats:
@@ -59,6 +64,7 @@ def run(options: Options) -> None:
     """Read, check against the model, and save."""
     check_choice("format", options.from_, READ)
     check_folder(options.out)
+    check_replaces_no_fit(options.out)
     from saepd.directions.saving import save_to_disk
     from saepd.interchange.importing import import_direction
 

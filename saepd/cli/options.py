@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saepd.common.errors import InputError
+from saepd.common.files import CONFIG_FILE
 from saepd.models.choice import ModelConfig
 from saepd.models.wording import Style
 
@@ -86,6 +87,27 @@ def check_folder(out: Path, flag: str = "--out") -> None:
     if out.exists() and not out.is_dir():
         raise InputError(f"{flag} {out} is a file: name a folder")
     _check_place(flag, out, out)
+
+
+def check_replaces_no_fit(out: Path) -> None:
+    """Refuse to write directions that were made at once over those that ``saepd fit`` made.
+
+    Raises:
+        InputError: the folder holds directions that were neither made by hand nor imported.
+    """
+    from saepd.directions.lineage import read_story
+
+    if not (out / CONFIG_FILE).exists():
+        return
+    try:
+        entries = read_story(out)["directions"]
+    except InputError:
+        # What is damaged is no loss.
+        return
+    if any(not {"by_hand", "imported"} & set(entry["lineage"]) for entry in entries):
+        raise InputError(
+            f"--out {out} holds directions of saepd fit, which would be lost: name another folder"
+        )
 
 
 def check_file(out: Path | None, what: str = "a file", flag: str = "--out") -> None:

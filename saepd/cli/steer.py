@@ -11,6 +11,7 @@ from saepd.cli.fields import argument
 from saepd.cli.options import (
     as_asked,
     check_folder,
+    check_replaces_no_fit,
     load_model_and_saes,
     print_json,
     spinning,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
   saepd steer "My town is" --style plain --features 15:1203=4 15:88=-2
-  saepd steer "Taxes?" --features 1203=4 --kl-budget 0.1 --out steering
+  saepd steer "Taxes?" --features 1203=4 --kl-budget 0.1 --out by-hand
   saepd steer "Taxes?" --features 1203 88 --mode ablate --positions all
   saepd steer "Taxes?" --features 1203=4 --dose --towards "too much"
   saepd steer "Taxes?" --vector v.safetensors --site blocks.15.hook_resid_post"""
@@ -114,6 +115,7 @@ def _check(options: Options) -> list[LatentSpec]:
     check_numbers("strengths", options.strengths)
     if options.out is not None:
         check_folder(options.out)
+        check_replaces_no_fit(options.out)
     return specs
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from saepd.cli.options import check_folder, print_json, print_table
 from saepd.cli.steering import SteeringOptions
 from saepd.common.errors import InputError
+from saepd.common.files import read_text
 from saepd.common.progress import progress_bar
 from saepd.common.versions import package_versions
 from saepd.merge.config import MergeConfig
@@ -71,6 +72,7 @@ def run(options: Options) -> None:
     from saepd.uncertainty.triage import question_dict, triage_dict, triage_items
 
     check_folder(options.out)
+    _check_unanswered(options.out / "questions.jsonl")
     if options.budget < 1:
         raise InputError(f"--budget is {options.budget}: a person must answer at least 1 question")
     items = load_items(options.data, skip_bad=options.skip_bad)
@@ -120,6 +122,21 @@ def run(options: Options) -> None:
         sentences=["why"],
     )
     print(f"write answers into {options.out / 'questions.jsonl'}, then give it to saepd fit")
+
+
+def _check_unanswered(questions: Path) -> None:
+    """Refuse to write over questions that somebody has answered."""
+    if not questions.exists():
+        return
+    try:
+        answered = any(json.loads(line)["answer"] for line in read_text(questions).splitlines())
+    except (ValueError, TypeError, KeyError):
+        # No row that this command wrote: somebody has worked on it.
+        answered = True
+    if answered:
+        raise InputError(
+            f"{questions} holds answers, which would be lost: name another folder with --out"
+        )
 
 
 def _lines(rows: list[dict[str, Any]]) -> bytes:

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -65,6 +66,20 @@ def test_an_imported_vector_is_a_folder_like_any_other(run, files, vector, tmp_p
     assert done.code == 0, done.err
     branches = json.loads(done.out)["branches"]
     assert branches["north"] != pytest.approx(branches["base"], abs=1e-4)
+    again = run(*command, "--model", files.model, "--device", "cpu", "--perspective", "south")
+    assert again.code == 0, again.err
+    assert read_lineage(out).perspectives == ("south",)
+
+
+def test_a_fit_is_not_written_over_by_what_is_made_at_once(run, files, where, steering, vector):
+    story = (Path(steering) / "steering.json").read_bytes()
+    imported = ("import", vector, "--from", "tensors", "--out", steering)
+    refused(run(*imported, "--model", files.model), f"--out {steering} holds directions of saepd")
+    by_hand = ("steer", "--features", "1=2", "--out", steering, *where)
+    refused(run(*by_hand), f"--out {steering} holds directions of saepd fit")
+    mixed = ("fit", "--like", steering, "--out", f"{steering}/../steering")
+    refused(run(*mixed), "is the folder of --like")
+    assert (Path(steering) / "steering.json").read_bytes() == story
 
 
 def test_vectors_of_several_sites_are_one_perspective(run, files, tmp_path):

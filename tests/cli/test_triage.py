@@ -32,10 +32,15 @@ def test_triage_ranks_asks_and_its_answers_are_feedback(
     # Unanswered, they are refused; answered, they are fitted on with what there was before.
     empty = run("fit", "--feedback", out / "questions.jsonl", "--out", tmp_path / "no", *where)
     assert empty.code == 2 and "answer: missing: give an answer" in empty.err
+    again = run(*to_triage, "--budget", 3, "--out", out)
+    assert again.code == 0, again.err
     answered = [
         row | {"perspective": "left", "answer": (row["options"] or ["So."])[0]} for row in questions
     ]
     before = [json.loads(line) for line in Path(files.feedback).read_text().splitlines()]
+    written = Path(write_rows(out / "questions.jsonl", [*questions[:2], answered[2]])).read_bytes()
+    refused(run(*to_triage, "--out", out), "questions.jsonl holds answers, which would be lost")
+    assert (out / "questions.jsonl").read_bytes() == written
     together = write_rows(tmp_path / "both.jsonl", [*before, *answered])
     fitted = run(
         "fit", "--feedback", together, "--out", tmp_path / "again", "--json", *where, *LENIENT
