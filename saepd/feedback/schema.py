@@ -59,8 +59,11 @@ class Question(BaseModel):
     @classmethod
     def _check_options(cls, options: tuple[str, ...]) -> tuple[str, ...]:
         if len(options) == 1:
+            # Who separated them otherwise is told how it is done.
+            how = ", separated by | in a table" if set(options[0]) & set(",;/\t") else ""
             raise ValueError(
-                f"only one option ({shortened(options[0])}): give two or more, or [] for free text"
+                f"only one option ({shortened(options[0])}): give two or more{how}, or [] for free "
+                "text"
             )
         [(twice, count)] = Counter(map(visible, options)).most_common(1) or [("", 0)]
         if count > 1:

@@ -62,7 +62,7 @@ def test_a_table_is_the_same_in_every_form_of_text(tmp_path, caplog, plain, name
             "line 2 and 1 more, prompt: holds the",
         ),
         (TEXT.replace("North", "N" * 200_000).encode(), "line 2, row: a cell is longer than"),
-        (TEXT.replace("Yes|No,Yes", "Yes;No,Yes").encode(), "line 2, options: only one option"),
+        (TEXT.replace("Yes|No,Yes", "Yes;No,Yes").encode(), "two or more, separated by | in a"),
         (TEXT.replace("|No,Yes", "|No,yes").encode(), "write it as the option is written, 'Yes'"),
         (TEXT.replace("|No,Yes", "|No,b)").encode(), "write that option's text, 'No'"),
         (TEXT.replace("1,North", "1,base").encode(), "'base' is what saepd calls the model"),
