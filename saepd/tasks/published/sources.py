@@ -169,5 +169,5 @@ def split_files(path: Path, suffix: str) -> list[Path]:
 
 def split_name(path: Path) -> str:
     """The split that a file is named after, or else the file's name."""
-    found = _SPLIT.findall(path.stem)
-    return found[-1].lower() if found else path.stem
+    splits = _SPLIT.findall(path.stem)
+    return splits[-1].lower() if splits else path.stem
