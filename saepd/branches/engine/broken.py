@@ -21,15 +21,15 @@ def said_broken(plan: Plan, tokens: Sequence[int], n_prompt: int) -> str:
         tokens: Ids of the whole text.
         n_prompt: How many of them are the prompt's.
     """
-    found = []
+    faults = []
     for branch in range(plan.n_branches):
         block = _first_broken(plan, tokens, n_prompt, branch)
         if block is not None:
             directions = plan.branches[branch - 1] if branch else []
             names = dict.fromkeys(repr(d.perspective) for d in directions)
             name = " + ".join(names) or "the base model"
-            found.append(f"{name} is not a number from {block} on")
-    said = "; ".join(dict.fromkeys(found)) or "a branch is not a number"
+            faults.append(f"{name} is not a number from {block} on")
+    said = "; ".join(dict.fromkeys(faults)) or "a branch is not a number"
     return f"{said}: use smaller coefficients, or float32"
 
 

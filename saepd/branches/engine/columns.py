@@ -108,8 +108,8 @@ class Tails:
         cached = torch.arange(self.done, device=columns.device)
         keys = torch.cat([cached, source])
         branch_of_key = torch.cat([torch.full_like(cached, -1), branch])
-        own = (branch_of_key == -1) | (branch_of_key == branch.unsqueeze(1))
-        return columns[:, source][:, :, keys] & own
+        same_branch_or_shared = (branch_of_key == -1) | (branch_of_key == branch.unsqueeze(1))
+        return columns[:, source][:, :, keys] & same_branch_or_shared
 
     def split(
         self, h: Float[Tensor, "batch wide d_model"]

@@ -122,7 +122,7 @@ def select_rows(state: State, owner: Int[Tensor, " rows"]) -> State:
     columns = replace(
         before, tokens=before.tokens[owner], real=before.real[owner], until=before.until[owner]
     )
-    amounts = {gate: own[owner] for gate, own in state.amounts.items()}
+    amounts = {gate: amount[owner] for gate, amount in state.amounts.items()}
     return State(state.plan, columns, state.cache, state.log_probs[owner], amounts)
 
 
@@ -189,7 +189,7 @@ class Separate:
         )
         self.log_probs = self.log_probs[rows]
         self.branch = [self.branch[row] for row in kept]
-        self.amounts = {gate: own[rows] for gate, own in self.amounts.items()}
+        self.amounts = {gate: amount[rows] for gate, amount in self.amounts.items()}
         self._find_rows()
 
 
@@ -210,7 +210,7 @@ def separate(state: State) -> Separate:
         until=before.until.repeat_interleave(n, dim=0),
     )
     branch = list(range(n)) * len(before.tokens)
-    amounts = {gate: own.repeat_interleave(n) for gate, own in state.amounts.items()}
+    amounts = {gate: amount.repeat_interleave(n) for gate, amount in state.amounts.items()}
     log_probs = state.log_probs.flatten(0, 1)
     return Separate(state.plan, columns, state.cache, log_probs, branch, amounts)
 

@@ -82,10 +82,10 @@ class Forest:
             texts: Token ids of each prompt's texts.
             copies: Of each prompt.
         """
-        n_slots = max(len(copy.texts) for own in copies for copy in own)
+        n_slots = max(len(copy.texts) for of_prompt in copies for copy in of_prompt)
         rows = [
-            _lay_out(first, columns.n_prompt - 1, until, tree, of_row, own, n_slots)
-            for until, tree, of_row, own in zip(
+            _lay_out(first, columns.n_prompt - 1, until, tree, row_texts, row_copies, n_slots)
+            for until, tree, row_texts, row_copies in zip(
                 columns.until.tolist(), trees, texts, copies, strict=True
             )
         ]
@@ -130,9 +130,9 @@ class Forest:
             source = (self.source[:, done:] - done).unsqueeze(-1)
             hidden = hidden.take_along_dim(source.to(hidden.device), dim=1)
 
-        def adding(own: Float[Tensor, "batch copies d_model"]) -> Any:
+        def adding(site_vectors: Float[Tensor, "batch copies d_model"]) -> Any:
             def add(_site: object, _args: object, h: Tensor) -> Tensor:
-                pushed = own.to(h).take_along_dim(copy.to(h.device), dim=1)
+                pushed = site_vectors.to(h).take_along_dim(copy.to(h.device), dim=1)
                 return h + pushed * share.to(h)
 
             return add

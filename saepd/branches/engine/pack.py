@@ -80,14 +80,14 @@ class Pack:
             n_branches: K+1, if they are to run once only.
             gates: Those of the branches, as far as they are known; others read later.
         """
-        trees = None if texts is None else [text_tree(own) for own in texts]
+        trees = None if texts is None else [text_tree(of_prompt) for of_prompt in texts]
         n_behind = max((len(tree.tokens) for tree in trees or ()), default=0)
         columns = prompt_columns(model, rows)
         masks = edit_masks(model, columns, specs)
         first = first_edited(masks, columns.n_prompt)
         n_tail = columns.n_prompt - first + n_behind
         n_longest = columns.n_prompt + max(
-            (len(t) - 1 for own in texts or () for t in own), default=0
+            (len(t) - 1 for of_prompt in texts or () for t in of_prompt), default=0
         )
         at_least = 2 if n_branches is None else min(2, n_branches)
         as_copies = (
@@ -134,8 +134,8 @@ class Pack:
             state = State(plan, self.prefix.columns, cache, log_probs, self.prefix.amounts)
             return _scored_in_rows(state, self.texts)
         reads = [
-            (list(chain(*tree.reads)), list(chain(*own)), [len(text) for text in own])
-            for tree, own in zip(self.trees, self.texts, strict=True)
+            (list(chain(*tree.reads)), list(chain(*of_prompt)), [len(text) for text in of_prompt])
+            for tree, of_prompt in zip(self.trees, self.texts, strict=True)
         ]
 
         def score(logits: Tensor) -> Tensor:
@@ -152,7 +152,7 @@ class Pack:
 
         n_read = self.prefix.columns.tokens.shape[1] - self.prefix.columns.n_prompt + 1
         padded = self._in_turns(plan, n_read, score)
-        return [row[:, : len(own)] for row, own in zip(padded, self.texts, strict=True)]
+        return [row[:, : len(of_prompt)] for row, of_prompt in zip(padded, self.texts, strict=True)]
 
     def _in_turns(
         self, plan: Plan, n_read: int, reduce: Callable[[Tensor], Tensor]
@@ -181,8 +181,8 @@ class Pack:
         base = Plan(plan.model, [])
         alone = [resume_in_columns(self.prefix, base, self.masks(base), read)]
         for branch in plan.branches:
-            own = Plan(plan.model, [branch])
-            alone.append(resume_in_columns(self.prefix, own, self.masks(own), read)[:, 1:])
+            single = Plan(plan.model, [branch])
+            alone.append(resume_in_columns(self.prefix, single, self.masks(single), read)[:, 1:])
         return torch.cat(alone, dim=1)
 
     def masks(self, plan: Plan) -> Masks:
@@ -213,8 +213,8 @@ def _scored_in_rows(state: State, texts: list[Texts]) -> list[Float[Tensor, "bra
     """Summed log-probs of each prompt's texts, each of them a row behind the cached prompt."""
     device = state.log_probs.device
     n_branches = state.plan.n_branches
-    owner = torch.tensor([i for i, own in enumerate(texts) for _ in own], device=device)
-    flat = [tokens for own in texts for tokens in own]
+    owner = torch.tensor([i for i, of_prompt in enumerate(texts) for _ in of_prompt], device=device)
+    flat = [tokens for of_prompt in texts for tokens in of_prompt]
     longest = max(map(len, flat))
     padded = torch.tensor([t + [0] * (longest - len(t)) for t in flat], device=device)
     real = torch.tensor([[1] * len(t) + [0] * (longest - len(t)) for t in flat], device=device)
@@ -226,13 +226,15 @@ def _scored_in_rows(state: State, texts: list[Texts]) -> list[Float[Tensor, "bra
         following = padded[:, 1:].unsqueeze(1).unsqueeze(-1).expand(-1, n_branches, -1, -1)
         each = log_probs.gather(3, following).squeeze(-1)
         total = total + (each * real[:, 1:].unsqueeze(1)).sum(-1)
-    return list(total.T.split([len(own) for own in texts], dim=1))
+    return list(total.T.split(list(map(len, texts)), dim=1))
 
 
 def longest(rows: Sequence[list[int]], texts: Sequence[Texts] | None) -> int:
     """Columns of the longest prompt with all its texts side by side."""
     behind = [[]] * len(rows) if texts is None else texts
-    return max(len(row) + sum(map(len, own)) for row, own in zip(rows, behind, strict=True))
+    return max(
+        len(row) + sum(map(len, of_prompt)) for row, of_prompt in zip(rows, behind, strict=True)
+    )
 
 
 def pack_costs(

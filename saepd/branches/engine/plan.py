@@ -118,8 +118,8 @@ class Plan:
     @property
     def gates(self) -> list[Gate]:
         """Every gate of a direction, once."""
-        found = [d.gate for edits in self.edits.values() for _, d in edits if d.gate is not None]
-        return list(dict.fromkeys(found))
+        gates = [d.gate for edits in self.edits.values() for _, d in edits if d.gate is not None]
+        return list(dict.fromkeys(gates))
 
 
 def split_at(model: TransformerBridge, hook_names: Sequence[str]) -> tuple[int, HookPoint | None]:
@@ -191,8 +191,8 @@ def check_continuations(
                 f"what may follow a prompt is {shortened(own)}: give each prompt a list of texts"
             )
     texts = [
-        [continuation_ids(model.tokenizer, prompt, text) for text in own]
-        for prompt, own in zip(prompts, continuations, strict=True)
+        [continuation_ids(model.tokenizer, prompt, text) for text in of_prompt]
+        for prompt, of_prompt in zip(prompts, continuations, strict=True)
     ]
-    check_lengths(model, rows, room=[max(map(len, own)) for own in texts])
+    check_lengths(model, rows, room=[max(map(len, of_prompt)) for of_prompt in texts])
     return texts

@@ -82,7 +82,7 @@ def chosen_rows(prefix: Prefix, rows: Sequence[int]) -> Prefix:
         hidden=None if prefix.hidden is None else prefix.hidden[index.to(prefix.hidden.device)],
         before=before,
         after=None,
-        amounts={gate: own[index.to(own.device)] for gate, own in prefix.amounts.items()},
+        amounts={gate: amount[index.to(amount.device)] for gate, amount in prefix.amounts.items()},
     )
 
 

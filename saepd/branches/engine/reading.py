@@ -41,15 +41,15 @@ def reading(
     early = [gate for gate in gates if gate.block < block]
     parts: dict[str, list[Tensor]] = {gate.hook_name: [] for gate in early}
     with ExitStack() as stack:
-        for name, own in parts.items():
+        for name, seen in parts.items():
 
-            def hold(_site: object, _args: object, h: Tensor, own: list[Tensor] = own) -> None:
-                own.append(h)
+            def hold(_site: object, _args: object, h: Tensor, seen: list[Tensor] = seen) -> None:
+                seen.append(h)
 
             stack.callback(hook_point(model, name).register_forward_hook(hold).remove)
         yield amounts
     n = columns.n_prompt
-    held = {name: torch.cat(own, dim=1)[:, :n] for name, own in parts.items() if own}
+    held = {name: torch.cat(seen, dim=1)[:, :n] for name, seen in parts.items() if seen}
     prompts = PromptBatch(columns.tokens[:, :n], columns.attention)
     batch = SiteBatch(model, list(range(len(columns.tokens))), prompts, held)
     amounts |= {gate: gate.amount(gate.reading(batch)) for gate in early if gate.hook_name in held}

@@ -87,8 +87,8 @@ class ReferencePack:
         assert self.texts is not None
         self._check(plan)
         return [
-            torch.stack([self._score(plan, row, text) for text in own], dim=1)
-            for row, own in zip(self.rows, self.texts, strict=True)
+            torch.stack([self._score(plan, row, text) for text in its_texts], dim=1)
+            for row, its_texts in zip(self.rows, self.texts, strict=True)
         ]
 
     @staticmethod
@@ -142,7 +142,7 @@ class WholeTexts:
         with torch.inference_mode():
             rows = zip(self.texts, self.n_prompt, self.branches, strict=True)
             self.log_probs = torch.stack(
-                [whole(self.plan, text, n, own, read=1)[:, -1] for text, n, own in rows]
+                [whole(self.plan, text, n, branches, read=1)[:, -1] for text, n, branches in rows]
             )
 
 

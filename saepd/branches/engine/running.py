@@ -95,13 +95,13 @@ def run_to(
         What the last of them gave, before its output's own hooks; and whether it was in a tuple.
     """
     last = model.blocks[block - 1]
-    found: list[Any] = []
+    stored: list[Any] = []
 
     def store(_module: object, args: tuple[Tensor, ...]) -> None:
-        found.append(args[0])
+        stored.append(args[0])
 
     def stop(_module: object, _args: object, output: Any) -> None:
-        found.append(isinstance(output, tuple))
+        stored.append(isinstance(output, tuple))
         raise _Reached
 
     with ExitStack() as stack:
@@ -109,5 +109,5 @@ def run_to(
         stack.callback(last.register_forward_hook(stop).remove)
         with suppress(_Reached):
             forward(model, columns, chosen, cache, read=slice(-1, None))
-    hidden, in_tuple = found
+    hidden, in_tuple = stored
     return hidden, in_tuple

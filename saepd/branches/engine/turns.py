@@ -69,12 +69,12 @@ def pack_scores(
     """The scores of `pack_gradients`, without gradients."""
     assert pack.texts is not None
     copies = [
-        [Copy(vector, list(range(len(texts)))) for vector in range(len(own))]
-        for own, texts in zip(vectors, pack.texts, strict=True)
+        [Copy(vector, list(range(len(texts)))) for vector in range(len(of_prompt))]
+        for of_prompt, texts in zip(vectors, pack.texts, strict=True)
     ]
     with torch.inference_mode():
-        found = _run(pack, vectors, copies, sites, mask, with_gradients=False)
-    return [scores for scores, _ in found]
+        results = _run(pack, vectors, copies, sites, mask, with_gradients=False)
+    return [scores for scores, _ in results]
 
 
 def _run(
@@ -88,10 +88,12 @@ def _run(
 ) -> list[ScoresAndGradients]:
     """Scores of copies, and their gradients if wanted, in turns of prompts that are as wide."""
     assert pack.texts is not None
-    sizes = [(len(own), len(texts)) for own, texts in zip(vectors, pack.texts, strict=True)]
-    found = [
-        (torch.empty(size), torch.empty(*size, *own.shape[1:]))
-        for size, own in zip(sizes, vectors, strict=True)
+    sizes = [
+        (len(of_prompt), len(texts)) for of_prompt, texts in zip(vectors, pack.texts, strict=True)
+    ]
+    results = [
+        (torch.empty(size), torch.empty(*size, *of_prompt.shape[1:]))
+        for size, of_prompt in zip(sizes, vectors, strict=True)
     ]
 
     def run(rows: list[int], now: list[Sequence[Copy]]) -> None:
@@ -99,18 +101,18 @@ def _run(
         if bool(scores.isnan().any()) and max(map(len, now)) > 1:
             # A masked key weighs zero, but zero times NaN is NaN: each copy runs alone.
             for number in range(max(map(len, now))):
-                some = [i for i, own in enumerate(now) if number < len(own)]
+                some = [i for i, its_copies in enumerate(now) if number < len(its_copies)]
                 run([rows[i] for i in some], [now[i][number : number + 1] for i in some])
             return
-        for i, (row, own) in enumerate(zip(rows, now, strict=True)):
-            for copy, (vector, texts) in enumerate(own):
-                found[row][0][vector, texts] = scores[i, copy, : len(texts)]
+        for i, (row, its_copies) in enumerate(zip(rows, now, strict=True)):
+            for copy, (vector, texts) in enumerate(its_copies):
+                results[row][0][vector, texts] = scores[i, copy, : len(texts)]
                 if gradients is not None:
-                    found[row][1][vector, texts] = gradients[i, copy, : len(texts)]
+                    results[row][1][vector, texts] = gradients[i, copy, : len(texts)]
 
     for rows, now in _turns(pack, copies, with_gradients):
         run(rows, now)
-    return found
+    return results
 
 
 def _turns(
@@ -152,18 +154,22 @@ def _rows(pack: Pack, copies: Sequence[Sequence[Copy]], widest: int) -> list[_Ro
     assert pack.trees is not None
     n_tail = _n_tail(pack)
     widths = [
-        [_width(n_tail, tree, copy) for copy in own]
-        for tree, own in zip(pack.trees, copies, strict=True)
+        [_width(n_tail, tree, copy) for copy in its_copies]
+        for tree, its_copies in zip(pack.trees, copies, strict=True)
     ]
     of_one_vector = [
-        sum(w for w, copy in zip(of_prompt, own, strict=True) if copy.vector == own[0].vector)
-        for of_prompt, own in zip(widths, copies, strict=True)
+        sum(
+            w
+            for w, copy in zip(of_prompt, its_copies, strict=True)
+            if copy.vector == its_copies[0].vector
+        )
+        for of_prompt, its_copies in zip(widths, copies, strict=True)
     ]
     wide = max(*of_one_vector, int(_SHARE_OF_SHARED * pack.prefix.done), 0)
     rows: list[_Row] = []
-    for prompt, (of_prompt, own) in enumerate(zip(widths, copies, strict=True)):
+    for prompt, (of_prompt, its_copies) in enumerate(zip(widths, copies, strict=True)):
         now = _Row(prompt, [], 0)
-        for width, copy in zip(of_prompt, own, strict=True):
+        for width, copy in zip(of_prompt, its_copies, strict=True):
             if now.copies and now.width + width > min(wide, widest):
                 rows.append(now)
                 now = _Row(prompt, [], 0)
@@ -188,8 +194,8 @@ def _turn(
     trees, texts = [pack.trees[row] for row in rows], [pack.texts[row] for row in rows]
     forest = Forest.grow(prefix.columns, prefix.first, trees, texts, copies)
     padded = torch.zeros(len(rows), forest.shape[0], *vectors[rows[0]].shape[1:])
-    for i, (row, own) in enumerate(zip(rows, copies, strict=True)):
-        padded[i, : len(own)] = vectors[row][[copy.vector for copy in own]]
+    for i, (row, its_copies) in enumerate(zip(rows, copies, strict=True)):
+        padded[i, : len(its_copies)] = vectors[row][[copy.vector for copy in its_copies]]
     own_vectors = padded.to(prefix.columns.tokens.device).requires_grad_(with_gradients)
     scores = forest.scores(prefix, own_vectors, sites, mask[rows])
     if not with_gradients:
@@ -216,8 +222,13 @@ def copies_for_least_work(
         n_vectors: Of each prompt.
     """
     texts = [list(range(len(tree.reads))) for tree in trees]
-    together = [[Copy(v, own) for v in range(n)] for own, n in zip(texts, n_vectors, strict=True)]
-    apart = [[Copy(c.vector, [text]) for c in own for text in c.texts] for own in together]
+    together = [
+        [Copy(v, its_texts) for v in range(n)]
+        for its_texts, n in zip(texts, n_vectors, strict=True)
+    ]
+    apart = [
+        [Copy(c.vector, [text]) for c in its_copies for text in c.texts] for its_copies in together
+    ]
     passes = 1 + max(map(len, texts))
     less = passes * _n_columns(n_tail, trees, together) < 2 * _n_columns(n_tail, trees, apart)
     return together if less else apart
@@ -226,7 +237,7 @@ def copies_for_least_work(
 def _n_columns(n_tail: int, trees: Sequence[TextTree], copies: Sequence[Sequence[Copy]]) -> int:
     """How many columns all copies of all prompts have."""
     both = zip(trees, copies, strict=True)
-    return sum(_width(n_tail, tree, copy) for tree, own in both for copy in own)
+    return sum(_width(n_tail, tree, copy) for tree, its_copies in both for copy in its_copies)
 
 
 def _width(n_tail: int, tree: TextTree, copy: Copy) -> int:

@@ -36,13 +36,12 @@ def gated(masks: Masks, plan: Plan, amounts: Amounts) -> Masks:
         plan: The branches.
         amounts: What each gate says of each row.
     """
-    found = dict(masks)
+    all_masks = dict(masks)
     for _, edit in (pair for edits in plan.edits.values() for pair in edits):
         if edit.gate is not None:
-            found[edit.positions, edit.gate] = masks[edit.positions] * amounts[edit.gate].unsqueeze(
-                -1
-            )
-    return found
+            amount = amounts[edit.gate].unsqueeze(-1)
+            all_masks[edit.positions, edit.gate] = masks[edit.positions] * amount
+    return all_masks
 
 
 def share_of(masks: Masks, edit: PositionedEdit) -> Shaped[Tensor, "batch columns 1"]:
@@ -73,8 +72,10 @@ class WideRows:
 
     def edited(self, h: Float[Tensor, "rows columns d"], edit: _Edit) -> Any:
         """The rows after ``edit`` has seen them as branches."""
-        own = rearrange(h, "(batch branches) ... -> batch branches ...", branches=self.n_branches)
-        return rearrange(edit(own), "batch branches ... -> (batch branches) ...")
+        by_branch = rearrange(
+            h, "(batch branches) ... -> batch branches ...", branches=self.n_branches
+        )
+        return rearrange(edit(by_branch), "batch branches ... -> (batch branches) ...")
 
 
 class Copies:
@@ -107,12 +108,12 @@ class Copies:
     def edited(self, h: Float[Tensor, "batch wide d"], edit: _Edit) -> Any:
         """The columns after ``edit`` has seen each branch's own ones."""
         n_shared = self.tails.first - self.tails.done
-        own = rearrange(
+        by_branch = rearrange(
             h[:, n_shared:],
             "batch (branches column) d -> batch branches column d",
             branches=self.tails.n_branches,
         )
-        joined = rearrange(edit(own), "batch branches column d -> batch (branches column) d")
+        joined = rearrange(edit(by_branch), "batch branches column d -> batch (branches column) d")
         return torch.cat([h[:, :n_shared], joined], dim=1)
 
 
@@ -141,8 +142,8 @@ def widening(plan: Plan, layout: WideRows | Copies, masks: Masks) -> Iterator[No
     held: dict[str, Tensor] = {}
 
     def edit_site(site: Any, _args: object, h: Tensor) -> Float[Tensor, "rows columns d_model"]:
-        def edited(own: Tensor) -> Tensor:
-            added = _added(plan.edits.get(site, []), own, masks, held)
+        def edited(by_branch: Tensor) -> Tensor:
+            added = _added(plan.edits.get(site, []), by_branch, masks, held)
             if (name := plan.read_elsewhere.get(site)) is not None:
                 held[name] = added
             return added
@@ -164,15 +165,15 @@ def widening(plan: Plan, layout: WideRows | Copies, masks: Masks) -> Iterator[No
 
 def _added(
     edits: list[tuple[int, PositionedEdit]],
-    own: Float[Tensor, "batch branches columns d_model"],
+    by_branch: Float[Tensor, "batch branches columns d_model"],
     masks: Masks,
     held: dict[str, Tensor],
 ) -> Float[Tensor, "batch branches columns d_model"]:
     """Each branch's columns with its own directions at a site added."""
-    out = own.clone()
+    out = by_branch.clone()
     for index, direction in edits:
-        share = share_of(masks, direction).to(own)
-        read = activation_read(direction.reads, direction.hook_name, own, held)[:, index]
+        share = share_of(masks, direction).to(by_branch)
+        read = activation_read(direction.reads, direction.hook_name, by_branch, held)[:, index]
         out[:, index] += direction.delta(read) * share
     return out
 

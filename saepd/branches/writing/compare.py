@@ -118,16 +118,16 @@ def compare(
         InputError: as `generate_branches`, or no direction.
     """
     n = len(check_prompts(model, prompts))
-    found = []
+    written = []
     for i, writes in enumerate((_BASE_WRITES, _STEERED_WRITES)):
 
         def report(done: int, _of: int, before: int = i * n) -> None:
             if progress is not None:
                 progress(before + done, 2 * n)
 
-        found.append(
+        written.append(
             generate_batch(
                 model, prompts, [direction], writes, sampling, trace=True, progress=report
             )
         )
-    return [Compared(*texts) for texts in zip(prompts, *found, strict=True)]
+    return [Compared(*texts) for texts in zip(prompts, *written, strict=True)]

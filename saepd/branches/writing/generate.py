@@ -233,7 +233,7 @@ def new_texts(
 ) -> tuple[list[GrowingText], Sampler]:
     """For every row an empty text behind its prompt's blanks, and what draws its tokens."""
     ends = ends_of(plan.model, sampling)
-    texts = [GrowingText(plan.model.tokenizer, ends, own) for own in blanks]
+    texts = [GrowingText(plan.model.tokenizer, ends, blank) for blank in blanks]
     device = next(plan.model.original_model.parameters()).device
     return texts, Sampler(sampling, rows, device, seeds)
 

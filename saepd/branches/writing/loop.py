@@ -101,8 +101,8 @@ def ends_of(model: TransformerBridge, config: SamplingConfig) -> Ends:
     special = {s for s in config.stop if s in tokenizer.all_special_tokens}
     ids: dict[int, EndedBy] = {tokenizer.convert_tokens_to_ids(s): "stop" for s in special}
     configured = getattr(model.original_model, "generation_config", None)
-    found = getattr(configured, "eos_token_id", None)
-    listed = found if isinstance(found, list) else [found]
+    eos = getattr(configured, "eos_token_id", None)
+    listed = eos if isinstance(eos, list) else [eos]
     ids |= {i: "eos" for i in [*listed, tokenizer.eos_token_id] if i is not None}
     texts = tuple(s for s in config.stop if s not in special)
     return Ends(ids, texts, config.max_new_tokens)

@@ -168,23 +168,23 @@ def distinct_answers(
         seeds=seeds * len(prompts),
         progress=progress,
     )
-    found = []
+    by_prompt = []
     for i, prompt in enumerate(prompts):
         drawn = [
             [" ".join(one.text.split()) for one in row] for row in written[i * n : (i + 1) * n]
         ]
         texts = dict(zip(["base", *names], map(list, zip(*drawn, strict=True)), strict=True))
         answers = _answers(texts, dict(zip(names, shares, strict=True)), config.similarity)
-        n_empty = sum(not text for own in texts.values() for text in own)
-        found.append(DistinctAnswers(prompt, answers, n, n_empty))
-    return found
+        n_empty = sum(not text for of_branch in texts.values() for text in of_branch)
+        by_prompt.append(DistinctAnswers(prompt, answers, n, n_empty))
+    return by_prompt
 
 
 def _answers(
     texts: Mapping[str, Sequence[str]], shares: Mapping[str, float], similarity: float
 ) -> tuple[DistinctAnswer, ...]:
     """Texts of the base and of each perspective, put together where they say the same."""
-    own = {name: Counter(text for text in drawn if text) for name, drawn in texts.items()}
+    counters = {name: Counter(text for text in drawn if text) for name, drawn in texts.items()}
     # Round by round, so that whose text is a cluster's first does not depend on who comes first.
     order = dict.fromkeys(text for drawn in zip(*texts.values(), strict=True) for text in drawn)
     unique = [text for text in order if text]
@@ -192,15 +192,15 @@ def _answers(
     for text, centre in zip(unique, cluster_by_f1(unique, similarity), strict=True):
         clusters.setdefault(centre, []).append(text)
     # A perspective that wrote nothing gives no answer, and the others' shares are of the rest.
-    whole = sum(share for name, share in shares.items() if own[name])
+    whole = sum(share for name, share in shares.items() if counters[name])
     answers = []
     for members in clusters.values():
         parts = {
             name: sum(counts[text] for text in members) / counts.total() if counts else 0.0
-            for name, counts in own.items()
+            for name, counts in counters.items()
         }
         share = sum(shares[name] * parts[name] for name in shares) / whole if whole else 0.0
-        counted = {text: sum(counts[text] for counts in own.values()) for text in members}
+        counted = {text: sum(counts[text] for counts in counters.values()) for text in members}
         answers.append(DistinctAnswer(_most_alike(counted), share, parts, counted))
     return tuple(sorted(answers, key=lambda answer: (-answer.share, -answer.held_by["base"])))
 

@@ -81,5 +81,5 @@ def _streamed(
             alone = None
         else:
             for writer in turn.texts:
-                own = texts[writer]
-                yield Written(writer, own.visible, None, own.ended_by)
+                growing = texts[writer]
+                yield Written(writer, growing.visible, None, growing.ended_by)

@@ -30,24 +30,24 @@ def token_strip(text: str, tokens: Sequence[tuple[str, float]]) -> list[Piece]:
         tokens: What each says alone, with a replacement character where that is a part of a
             character; and its number.
     """
-    found: list[Piece] = []
+    pieces: list[Piece] = []
     shown = 0
     # Numbers of tokens that are only a part of a character, or are not in the text.
     waiting: list[float] = []
-    for alone, own in tokens:
+    for alone, number in tokens:
         # The text does not repeat a blank that ends the prompt.
-        token = alone if found or text.startswith(alone) else alone.lstrip()
+        token = alone if pieces or text.startswith(alone) else alone.lstrip()
         at = text.find(token, shown)
         is_there = 0 <= at <= shown + _MOST_SKIPPED * (len(waiting) + 1)
         if not token or _HALF_A_CHARACTER in token or not is_there:
-            waiting.append(own)
+            waiting.append(number)
             continue
         if waiting and text[shown:at].strip():
-            found.append(Piece(text[shown:at], max(waiting)))
+            pieces.append(Piece(text[shown:at], max(waiting)))
             shown, waiting = at, []
         end = at + len(token)
-        found.append(Piece(text[shown:end], max([own, *waiting])))
+        pieces.append(Piece(text[shown:end], max([number, *waiting])))
         shown, waiting = end, []
     if shown < len(text):
-        found.append(Piece(text[shown:], max(waiting, default=0.0)))
-    return found
+        pieces.append(Piece(text[shown:], max(waiting, default=0.0)))
+    return pieces

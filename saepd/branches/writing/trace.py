@@ -112,8 +112,8 @@ class Generated:
             most=_STRONG,
             what="disagreement, nats:",
         )
-        told = "shaded by disagreement" if self.steps else "written without a trace"
-        return card("text", shaded, note(f"ended by {self.ended_by}; {told}"))
+        caption = "shaded by disagreement" if self.steps else "written without a trace"
+        return card("text", shaded, note(f"ended by {self.ended_by}; {caption}"))
 
 
 class Recorder:
@@ -167,7 +167,7 @@ class Recorder:
                 said[token] = tokenizer.decode([token], clean_up_tokenization_spaces=False)
             return said[token]
 
-        found: dict[int, list[Step]] = {}
+        steps: dict[int, list[Step]] = {}
         columns = [torch.cat(column).tolist() for column in zip(*self._notes, strict=True)]
         for text, row in zip(self._texts, zip(*columns, strict=True), strict=True):
             token, base_token, moved, probability, disagreement, kl, ids, probabilities = row
@@ -185,8 +185,8 @@ class Recorder:
                 tuple(kl),
                 top,
             )
-            found.setdefault(text, []).append(step)
-        return found
+            steps.setdefault(text, []).append(step)
+        return steps
 
 
 def log_odds_rise(
