@@ -70,8 +70,9 @@ def settings_fingerprint(model: TransformerBridge) -> str:
     if backend is not None:
         # Set by whoever calls it last.
         reads |= {"padding": None, "truncation": None}
-    told = [config, reads, tokenizer.special_tokens_map, getattr(tokenizer, "chat_template", None)]
-    text = json.dumps(told, sort_keys=True, default=str)
+    chat_template = getattr(tokenizer, "chat_template", None)
+    settings = [config, reads, tokenizer.special_tokens_map, chat_template]
+    text = json.dumps(settings, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
