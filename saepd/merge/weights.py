@@ -123,9 +123,9 @@ def _fitted(known: _Answers, given: Shares, worth: float) -> Shares:
 def _checked(
     log_probs: Sequence[Any], answers: Sequence[Any], questions: Sequence[Hashable]
 ) -> _Answers:
-    for what, own in (("log-probs", log_probs), ("answers", answers), ("questions", questions)):
-        if not hasattr(own, "__len__"):
-            raise InputError(f"{what} are {shortened(own)}: give a list, with a row an answer")
+    for what, given in (("log-probs", log_probs), ("answers", answers), ("questions", questions)):
+        if not hasattr(given, "__len__"):
+            raise InputError(f"{what} are {shortened(given)}: give a list, with a row an answer")
     if not len(log_probs) or not len(log_probs) == len(answers) == len(questions):
         raise InputError(
             f"there are {len(log_probs)} rows of log-probs, {len(answers)} of answers and "

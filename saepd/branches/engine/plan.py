@@ -184,11 +184,12 @@ def check_continuations(
     """
     if len(continuations) != len(prompts) or not all(continuations):
         raise InputError("every prompt needs at least one option to score")
-    for own in continuations:
+    for of_prompt in continuations:
         # A text is a list of its letters, too.
-        if isinstance(own, str) or not all(isinstance(text, str) for text in own):
+        if isinstance(of_prompt, str) or not all(isinstance(text, str) for text in of_prompt):
             raise InputError(
-                f"what may follow a prompt is {shortened(own)}: give each prompt a list of texts"
+                f"what may follow a prompt is {shortened(of_prompt)}: give each prompt a list of "
+                "texts"
             )
     texts = [
         [continuation_ids(model.tokenizer, prompt, text) for text in of_prompt]
