@@ -156,9 +156,9 @@ def load_from_disk(
     if lacking := what_is_lacking(story):
         _log.warning("%s: %s", folder, lacking)
     tensors = read_tensors(folder, story["sha256"])
-    given = [] if sae is None else [sae]
+    given: list[Any] = [] if sae is None else [sae]
     if isinstance(sae, Sequence) and not isinstance(sae, str):
-        given = list(sae)
+        given = [*sae]
     for one in given:
         check_is_sae(one)
     known = {(sae_fingerprint(one), sae_hook_name(one)): one for one in given}
