@@ -63,12 +63,26 @@ def _read_rows(
         if model.cfg.normalization_type in ("LN", "LNPre"):
             # LayerNorm takes the mean off whatever is written.
             rows = rows - rows.mean(-1, keepdim=True)
-        gain = getattr(model.ln_final, "weight", None)
-        if isinstance(gain, torch.Tensor):
-            # Gemma stores the gain as its distance from one.
-            is_gemma = "gemma" in str(model.cfg.architecture).lower()
-            rows = rows * (gain.float() + 1 if is_gemma else gain.float())
-        return rows
+        gain = _final_gain(model)
+        return rows if gain is None else rows * gain
+
+
+def _final_gain(model: TransformerBridge) -> Float[Tensor, " d_model"] | None:
+    """What the final norm multiplies each dimension by; None where it has no gain.
+
+    Some families (Gemma, Nemotron) store it as its distance from one, and not even all norms of
+    one family do the same, so the norm itself says which: at a vector of ones and minus ones,
+    which it leaves as they are, half the difference to its mirror image is the gain.
+    """
+    weight = getattr(model.ln_final, "weight", None)
+    if not isinstance(weight, torch.Tensor):
+        return None
+    signs = torch.ones_like(weight)
+    signs[1::2] = -1
+    forth, back = model.ln_final(torch.stack([signs, -signs]).unsqueeze(0))[0].float()
+    gain = (forth - back) * signs.float() / 2
+    weight = weight.float()
+    return min(weight, weight + 1, key=lambda stored: float((stored - gain).abs().sum()))
 
 
 def token_text(tokenizer: Any, token: int) -> str:

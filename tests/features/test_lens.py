@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tiny import ARCHITECTURES, D_MODEL, save_tiny_model
+from tiny import ARCHITECTURES, D_MODEL, save_random, save_tiny_model, tiny_tokenizer
 
 from saepd.features.lens import logit_lens, token_text
 from saepd.models.load import load_model
@@ -34,6 +34,26 @@ def test_logit_lens_is_the_end_of_the_model(uneven, random_sae, architecture):
     assert torch.equal(logit_lens(model, sae, LATENTS, 7), expected)
     # The gain matters: without it other tokens come out on top.
     assert not torch.equal((rows @ model.W_U).topk(7, dim=-1).indices, expected)
+
+
+def test_a_gain_that_is_stored_as_its_distance_from_one_is_known_by_what_the_norm_does(
+    tmp_path, random_sae
+):
+    import transformers
+
+    config = transformers.NemotronConfig(
+        vocab_size=len(tiny_tokenizer()), hidden_size=D_MODEL, intermediate_size=64,
+        num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2,
+        max_position_embeddings=256, tie_word_embeddings=False,
+    )  # fmt: skip
+    model = load_model(save_random(config, tiny_tokenizer(), tmp_path / "nemotron"), device="cpu")
+    norm, sae = model.original_model.model.norm, random_sae()
+    with torch.no_grad():
+        norm.weight.copy_(0.5 * torch.randn(D_MODEL, generator=torch.Generator().manual_seed(0)))
+    rows = sae.W_dec[LATENTS]
+    rows = rows - rows.mean(-1, keepdim=True)
+    expected = (rows * (norm.weight + 1)) @ model.W_U
+    assert torch.equal(logit_lens(model, sae, LATENTS, 7), expected.topk(7, dim=-1).indices)
 
 
 def test_logit_lens_by_hand(llama, random_sae):
