@@ -26,6 +26,17 @@ def question_key(prompt: str) -> str:
     return re.sub(r"[\W_]+", " ", text).strip() or text
 
 
+def question_of(items: Sequence[Item], groups: Mapping[str, str] = _NO_GROUPS) -> dict[str, int]:
+    """Item id -> number of its whole question, which a split and a bootstrap draw keep together.
+
+    Args:
+        items: Questions with ids that differ.
+        groups: As of `split_questions`.
+    """
+    questions = enumerate(_questions(items, groups))
+    return {item.id: number for number, own in questions for item in own}
+
+
 def split_questions(
     items: Sequence[Item],
     test_share: float,

@@ -10,6 +10,7 @@ from functools import cached_property
 from saepd.common.errors import InputError
 from saepd.common.messages import nearest, shortened
 from saepd.feedback.schema import Feedback, Item
+from saepd.feedback.splits import question_of
 from saepd.models.wording import SURVEY_TEMPLATE, Style, rendered
 
 OPINION_METRICS = ("js_distance", "total_variation", "wasserstein")
@@ -131,6 +132,11 @@ class Task:
     def by_id(self) -> dict[str, Item]:
         """Item id -> item."""
         return {item.id: item for item in self.items}
+
+    @cached_property
+    def question_of(self) -> dict[str, int]:
+        """Item id -> number of its whole question: items of one prompt or group share theirs."""
+        return question_of(self.items, self.groups)
 
     @cached_property
     def perspectives(self) -> tuple[str, ...]:

@@ -4,8 +4,9 @@ On tasks of opinion the primary metric is the Jensen-Shannon distance, on tasks 
 class AUROC (macro-F1 where there are more than two options, which no one score ranks). AUROC is
 the mean over perspectives and draws of what it is within each: across them, a method that only
 knows who says Yes more often would rank items that it knows nothing about. Intervals are of 95%,
-by bootstrap over questions: rows about one item are drawn together, whichever draw, perspective or
-method they are of.
+by bootstrap over whole questions, as a split has them: rows about items of one prompt or one group,
+such as test cases made from one template, are drawn together, whichever draw, perspective or method
+they are of.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def summary_rows(
     rows: list[dict[str, Any]] = []
     best = ""
     for name in names:
-        weights = draw_weights([r.item for r in table[first, name]], seed)
+        weights = draw_weights([task.question_of[r.item] for r in table[first, name]], seed)
         per_draw = {
             method: _primary(metric, table[method, name], task, weights) for method in methods
         }

@@ -114,7 +114,7 @@ def _of(
 ) -> tuple[dict[str, float | None], dict[str, list[float] | None]]:
     """Metrics and intervals; gains are paired differences, drawn together."""
     rows = methods["merged"]
-    weights = draw_weights([r.item for r in rows], seed)
+    weights = draw_weights([task.question_of[r.item] for r in rows], seed)
     primary = {name: _primary(predictions, task, weights) for name, predictions in methods.items()}
     sign = 1 if task.positive else -1
     per_draw: dict[str, PerDraw] = {

@@ -66,6 +66,24 @@ def test_the_finding_says_whether_the_best_method_beats_the_best_null(opinions):
     assert finding(rows).startswith("There is nothing to compare")
 
 
+def test_items_of_one_question_are_drawn_together(opinions):
+    """Asking everything twice, as templates do, makes nobody surer."""
+    again = {item.id: f"{item.id} again" for item in opinions.items}
+    twins = tuple(i.model_copy(update={"id": again[i.id]}) for i in opinions.items)
+    reworded = tuple(i.model_copy(update={"prompt": f"So, {i.prompt}"}) for i in twins)
+    groups = {id_: name for name, twin in again.items() for id_ in (name, twin)}
+    found = predictions(opinions, PULLS)
+    more = [p for row in found for p in (row, row._replace(item=again[row.item]))]
+    once = summary_rows(found, METHODS_OF, opinions, 0)
+    for task in (
+        replace(opinions, items=opinions.items + twins),
+        replace(opinions, items=opinions.items + reworded, groups=groups),
+    ):
+        twice = summary_rows(more, METHODS_OF, task, 0)
+        for row, other in zip(once, twice, strict=True):
+            assert (row["js_ci"], row["js_distance"]) == (other["js_ci"], other["js_distance"])
+
+
 def test_a_method_is_compared_with_its_own_controls(opinions):
     found = predictions(opinions, PULLS)
     ours = replace(METHODS_OF["ours"], controls=("uniform", "not-run"))
