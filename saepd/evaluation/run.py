@@ -32,7 +32,7 @@ from saepd.evaluation.results.result import (
 from saepd.evaluation.results.summary import EVERYBODY, summary_rows
 from saepd.evaluation.results.table import markdown_table
 from saepd.fit.at_sites import by_site
-from saepd.models.identity import weights_fingerprint
+from saepd.models.identity import settings_fingerprint, weights_fingerprint
 from saepd.saes.load import sae_fingerprint, sae_hook_name, sae_settings
 from saepd.tasks.task import Task
 
@@ -241,13 +241,17 @@ def _settings(
         "few_shot_tokens": config.few_shot_tokens,
         "model": str(model.cfg.model_name),
         "model_fingerprint": weights_fingerprint(model),
+        "model_settings": settings_fingerprint(model),
         # The fingerprint is the same in every precision, which the numbers are not.
         "dtype": str(next(model.original_model.parameters()).dtype),
         "site": sae_hook_name(sae),
         "sae_fingerprint": sae_fingerprint(sae),
         "sae_settings": sae_settings(sae),
         "sae_dtype": str(sae.dtype),
-        **{f"also {sae_hook_name(one)}": sae_fingerprint(one) for one in further},
+        **{
+            f"also {sae_hook_name(one)}": [sae_fingerprint(one), sae_settings(one), str(one.dtype)]
+            for one in further
+        },
         "version": VERSION,
         **{f"version of {name}": version(name) for name in _PACKAGES},
     }

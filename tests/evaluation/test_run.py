@@ -154,6 +154,10 @@ def test_a_folder_computed_by_something_else_is_refused(run, tmp_path, llama, sa
     assert weights_fingerprint(half) == weights_fingerprint(llama)
     with pytest.raises(InputError, match=r"with dtype 'torch.float32', not 'torch.bfloat16'"):
         run(names=["uniform"], model=half)
+    with monkeypatch.context() as patch:
+        patch.setattr(llama.original_model.config, "hidden_act", "gelu")
+        with pytest.raises(InputError, match="an evaluation with model_settings"):
+            run(names=["uniform"])
     other = copy.deepcopy(sae)
     with torch.no_grad():
         other.W_dec += 0.1
@@ -240,6 +244,13 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(
     with pytest.raises(InputError, match="two SAEs are of the site"):
         run(dictionary=[sae, sae])
     assert not (tmp_path / "out").exists()
+
+
+def test_a_further_sae_of_other_settings_is_another(run, sae, random_sae):
+    six, seven = (random_sae("topk", k=k, hook_name="blocks.2.hook_resid_post") for k in (6, 7))
+    run(names=["uniform"], dictionary=[sae, six])
+    with pytest.raises(InputError, match=r"an evaluation with also blocks\.2\.hook_resid_post"):
+        run(names=["uniform"], dictionary=[sae, seven])
 
 
 def test_the_order_of_names_is_no_other_configuration(run, opinions):
