@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from saepd.evaluation.methods.method import Method
 
 THRESHOLD = 0.5
+# What share of the positives is to be found where false alarms are counted.
+_RECALLS = (0.25, 0.5)
 
 
 def label_of(gold: Sequence[float], positive: int) -> int:
@@ -71,6 +73,10 @@ def metrics(
         "ece": expected_calibration_error(predicted, labels),
         "brier": float(np.mean(brier(predicted, labels))),
     }
+    for recall in _RECALLS:
+        values[f"false_positive_rate_at_recall_{recall}"] = _defined(
+            classification.false_positive_rate_at_recall, scores, positive, recall
+        )
     if base_rates:
         groups = [(row.draw, row.perspective) for row in rows]
         highest = flagged_at_base_rate(groups, scores, base_rates)

@@ -18,6 +18,8 @@ METRIC_TITLES = {
     "positive_f1": "positive F1",
     "false_positive_rate": "FPR",
     "false_positive_rate_at_few_shot_recall": "FPR at few-shot's recall",
+    "false_positive_rate_at_recall_0.25": "FPR at recall .25",
+    "false_positive_rate_at_recall_0.5": "FPR at recall .5",
     "ece": "ECE",
     "brier": "Brier",
     "kl_to_base": "KL on neutral text",

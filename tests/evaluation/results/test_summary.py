@@ -197,6 +197,10 @@ def test_rows_of_labels(labels):
     assert row["false_positive_rate_at_few_shot_recall"] == pytest.approx(
         classification.false_positive_rate_at_recall(scores, positive, 1.0)
     )
+    for recall in (0.25, 0.5):
+        reaches = [t for t in scores if np.mean(scores[positive] >= t) >= recall]
+        lowest = min(np.mean(scores[~positive] >= threshold) for threshold in reaches)
+        assert row[f"false_positive_rate_at_recall_{recall}"] == pytest.approx(lowest)
     assert row["best_null"] == "uniform"
     assert "auroc_minus_zero_shot" in rows["few-shot", "all"]
     head = markdown_table(list(rows.values())).splitlines()[0]
