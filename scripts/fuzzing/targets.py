@@ -18,6 +18,8 @@ _SAID = [
     {"id": f"r{i}", "perspective": "NS"[i % 2], **_QUESTION, "answer": _QUESTION["options"][i % 3]}
     for i in range(5)
 ] + [{"id": "d", "perspective": "N", **_QUESTION, "distribution": [0.5, 0.25, 0.25]}]
+# Questions of one's own take the answers of people, and groups' distributions among the items.
+_ANSWERS = [row for row in _SAID if "answer" in row]
 _ITEMS = [
     {"id": "q", **_QUESTION, "topic": "food", "perspective": p, "distribution": [0.5, 0.3, 0.2]}
     for p in "NS"
@@ -117,7 +119,7 @@ def reader_targets() -> list[Target]:
     targets += [
         Target(
             "own",
-            {"items.jsonl": _jsonl(_ITEMS), "feedback.jsonl": _jsonl(_SAID)},
+            {"items.jsonl": _jsonl(_ITEMS), "feedback.jsonl": _jsonl(_ANSWERS)},
             partial(load_task, "own"),
         ),
         task("claims", "c.csv", b"claim,label,annotator,comment\nTea,yes,Ann,\nTea,no,Bo,Why\n"),
@@ -224,7 +226,7 @@ def _save_directions(model: Any, sae: Any, folder: Path) -> None:
     from saepd.fit.recipe import fit_directions
     from saepd.models.wording import ReadoutConfig
 
-    fitted = fit_directions(model, sae, as_feedback([r for r in _SAID if "answer" in r]))
+    fitted = fit_directions(model, sae, as_feedback(_ANSWERS))
     readout = FittedReadout(
         ReadoutConfig(), numpy.array([0.5, 0.0, 0.1, -0.1]), numpy.array([0.4, 0.2, -0.3, 0.0])
     )
