@@ -103,10 +103,12 @@ class SteeredLM(TemplateLM):
                 longer than the model's context.
         """
         encoded = [self._encoded(*request.args) for request in requests]
-        documents: dict[tuple[Any, Any], list[int]] = {}
+        documents: dict[tuple[Any, Any, bool], list[int]] = {}
         for i, request in enumerate(requests):
-            documents.setdefault((request.task_name, request.doc_id), []).append(i)
-        for (task, _), indices in documents.items():
+            # Mutual information asks for options without their question too, as another question.
+            key = (request.task_name, request.doc_id, not request.args[0])
+            documents.setdefault(key, []).append(i)
+        for (task, *_), indices in documents.items():
             if len(indices) < 2:
                 raise InputError(
                     f"the task {task!r} asks how likely single texts are: give a task with several "

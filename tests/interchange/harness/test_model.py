@@ -39,6 +39,9 @@ def tasks(tmp_path_factory):
     data = folder / "colours.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "colours.yaml").write_text(TASK.format(data=data))
+    mutual = TASK.replace("task: colours", "task: mutual")
+    mutual = mutual.replace("{{metric: acc_norm}}", "{{metric: acc_mutual_info}}")
+    (folder / "mutual.yaml").write_text(mutual.format(data=data))
     (folder / "single.yaml").write_text(
         f"task: single\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {data}}}}}\n"
         'test_split: test\noutput_type: loglikelihood\ndoc_to_text: "{{question}}"\n'
@@ -97,6 +100,21 @@ def test_the_base_scores_as_the_harness_own_model_does(run, tasks, steering, che
         assert mine == pytest.approx(theirs, abs=1e-4)
     assert set(found["against_base"]["merged"]["colours"]) == {"acc", "acc_norm"}
     assert "against the base" in done.out
+
+
+def test_options_asked_for_without_their_question_are_a_question_of_their_own(
+    run, tasks, steering, tmp_path
+):
+    out = tmp_path / "results.json"
+    command = ("lm-eval", "--include-path", tasks, "--steering", steering, "--device", "cpu")
+    done = run(*command, "--tasks", "colours", "mutual", "--out", out)
+    assert done.code == 0, done.err
+    merged = json.loads(out.read_text())["samples"]["merged"]
+    for plain, mutual in zip(merged["colours"], merged["mutual"], strict=True):
+        scores = [float(score) for score, _ in plain["filtered_resps"]]
+        with_alone = [float(score) for score, _ in mutual["filtered_resps"]]
+        assert with_alone[:3] == pytest.approx(scores, abs=1e-5)
+        assert len(with_alone) == 6
 
 
 def test_tasks_that_are_no_choice_or_unknown_are_refused(run, tasks, steering):
