@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tiny import D_MODEL, SITE
@@ -74,7 +76,8 @@ def test_a_voice_of_nobody_known_is_said_to_be_one(llama, known):
         AddVector(np.zeros(D_MODEL)),
         readout=FittedReadout(ReadoutConfig(), known[0].readout.base, [0.0, 3.0, 3.0, -6.0, 0.0]),
     )
-    voice = learn_voice(llama, known[2:] + known[2:], answers(llama, away))
+    twins = [known[2], replace(known[2], perspective="e")]
+    voice = learn_voice(llama, twins, answers(llama, away))
     assert not voice.in_span
     assert str(voice).startswith("Warning: ")
 
