@@ -6,8 +6,8 @@ the site, from the first edited token on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from torch import Tensor
 from saepd.branches.engine.pack import Pack, longest, pack_costs
 from saepd.branches.engine.plan import (
     Branch,
+    Plan,
     check_continuations,
     check_prompts,
     make_plan,
@@ -32,6 +33,8 @@ from saepd.models.position_specs import parse_positions
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
+
+_Result = TypeVar("_Result")
 
 # How many branches captured prompts are packed for.
 _ROOM_FOR_BRANCHES = 8
@@ -61,13 +64,7 @@ class CapturedPrompts:
         Raises:
             InputError: a direction that does not fit, or that edits what has already run.
         """
-        plan = make_plan(self.model, directions)
-        log_probs: dict[int, Tensor] = {}
-        for indices, pack in self.packs:
-            rows = [self.rows[i] for i in indices]
-            with using(self.model), torch.inference_mode():
-                log_probs.update(zip(indices, next_tokens(pack, plan, indices, rows), strict=True))
-        return torch.stack([log_probs[i] for i in range(len(log_probs))])
+        return torch.stack(self._read(directions, next_tokens))
 
     def score_continuations(self, directions: Sequence[Branch]) -> list[Scores]:
         """As `saepd.score_continuations`, from here on.
@@ -75,12 +72,20 @@ class CapturedPrompts:
         Raises:
             InputError: as `branch`, or prompts that were captured without continuations.
         """
+        return self._read(directions, scores)
+
+    def _read(
+        self,
+        directions: Sequence[Branch],
+        read: Callable[[AnyPack, Plan, Sequence[int], Sequence[list[int]]], list[_Result]],
+    ) -> list[_Result]:
+        """What is read of each prompt, in their order."""
         plan = make_plan(self.model, directions)
-        by_prompt: dict[int, Scores] = {}
+        by_prompt: dict[int, _Result] = {}
         for indices, pack in self.packs:
             rows = [self.rows[i] for i in indices]
             with using(self.model), torch.inference_mode():
-                by_prompt.update(zip(indices, scores(pack, plan, indices, rows), strict=True))
+                by_prompt.update(zip(indices, read(pack, plan, indices, rows), strict=True))
         return [by_prompt[i] for i in range(len(by_prompt))]
 
     def readings(self, reader: Gate | Reader) -> Float[Tensor, "prompts ..."]:

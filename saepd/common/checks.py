@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from math import inf, isfinite
 from numbers import Integral, Real
@@ -66,6 +67,16 @@ def check_numbers(what: str, values: object, **bounds: Any) -> None:
         raise InputError(f"{what} is {shortened(values)}: it must be a list of at least one number")
     for value in values:
         check_number(f"a number of {what}", value, **bounds)
+
+
+def check_path(what: str, value: object) -> None:
+    """Refuse what is no path, before something is looked for there.
+
+    Raises:
+        InputError: the value, and what to give.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise InputError(f"{shortened(value)} is no {what}: give its path")
 
 
 def check_part(what: str, value: object, kind: type) -> None:

@@ -6,10 +6,10 @@ commit. What was fetched once is taken from the cache afterwards.
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
+from saepd.common.checks import check_path
 from saepd.common.errors import InputError
 from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE
 from saepd.common.messages import shortened
@@ -24,8 +24,7 @@ def local_folder(folder: str | Path) -> Path:
     Raises:
         InputError: an address of another form, or files that are neither here nor can be fetched.
     """
-    if not isinstance(folder, str | os.PathLike):
-        raise InputError(f"{shortened(folder)} is no folder: give its path")
+    check_path("folder", folder)
     name = str(folder)
     if not name.startswith("hf:"):
         return Path(folder)

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from saepd.common.checks import check_path
 from saepd.common.errors import InputError, first_line
 from saepd.common.messages import nearest, shortlist
 
@@ -25,9 +26,10 @@ def read_vector(path: str | Path, name: str | None = None) -> Float[Tensor, " d_
         The vector in float32.
 
     Raises:
-        InputError: a file that cannot be read, no such tensor, several without a name, or one that
-            is no vector of numbers.
+        InputError: no path, a file that cannot be read, no such tensor, several without a name, or
+            one that is no vector of numbers.
     """
+    check_path("safetensors file", path)
     path = Path(path)
     try:
         with safe_open(path, framework="pt") as file:

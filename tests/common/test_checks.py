@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from saepd.common.checks import check_choice, check_number, check_numbers
+from saepd.common.checks import check_choice, check_number, check_numbers, check_path
 from saepd.common.errors import InputError
 
 NAN, INF = float("nan"), float("inf")
@@ -40,3 +40,10 @@ def test_a_choice_is_among_the_known_ones(value):
     check_choice("kind", "a", ("a", "aa"))
     with pytest.raises(InputError, match=r"unknown kind .*use one of a, aa"):
         check_choice("kind", value, ("a", "aa"))
+
+
+@pytest.mark.parametrize("value", [5, None, b"steering", ["steering"]])
+def test_what_is_no_path_is_refused_before_it_is_looked_for(value):
+    check_path("folder", "steering")
+    with pytest.raises(InputError, match="is no folder: give its path"):
+        check_path("folder", value)

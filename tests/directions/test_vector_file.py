@@ -56,3 +56,8 @@ def test_what_is_no_safetensors_is_refused(path, tmp_path):
     save_file({}, path)
     with pytest.raises(InputError, match="holds no tensor: name one"):
         read_vector(path)
+
+
+def test_what_is_no_path_is_refused():
+    with pytest.raises(InputError, match="5 is no safetensors file: give its path"):
+        read_vector(5)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
+from saepd.common.checks import check_path
 from saepd.common.errors import InputError, first_line
 from saepd.features.index.feature_index import INFO, FeatureIndex
 from saepd.saes.load import sae_fingerprint, sae_folder, sae_hook_name, source_folder
@@ -91,7 +92,7 @@ def load_index(folder: str | Path | None = None, sae: SAE[Any] | None = None) ->
         sae: The SAE that the index must be of; if None, that of any is read.
 
     Raises:
-        InputError: no index there, a damaged one, or one of another SAE.
+        InputError: no path, no index there, a damaged one, or one of another SAE.
     """
     if folder is None and sae is not None:
         index = own_index(sae)
@@ -100,6 +101,8 @@ def load_index(folder: str | Path | None = None, sae: SAE[Any] | None = None) ->
                 "this SAE has no index beside it: build one with saepd index, and name its folder"
             )
         return index
+    if folder is not None:
+        check_path("folder", folder)
     folder = index_folder() if folder is None else Path(folder)
     info = read_info(folder)
     if sae is not None:
