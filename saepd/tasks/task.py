@@ -81,7 +81,7 @@ class Task:
         ordinal: Item id -> indices of those of its options that form a scale, in their natural
             order; options off the scale (as "Don't know") are not among them. Items whose options
             are in no known order are not in it. A distance over the scale (Wasserstein) takes
-            these options' shares, scaled to sum to 1.
+            these options' shares, scaled to sum to 1; even ones where a method gives them none.
         groups: Item id -> group of items that a split must not take apart, beyond items with the
             same prompt; may be empty.
         population: Perspective -> how many people are of it, in any unit; empty where that is not

@@ -143,11 +143,9 @@ def _metrics(
     if task.positive:
         return labelled.metrics(rows, task, reference_recall, base_rates)
     scaled = [
-        (p[scale] / p[scale].sum(), q[scale] / q[scale].sum())
+        (_on_scale(p, scale), _on_scale(q, scale))
         for row, p, q in zip(rows, predicted, gold, strict=True)
-        if (scale := list(task.ordinal.get(row.item, ())))
-        and p[scale].sum() > 0
-        and q[scale].sum() > 0
+        if (scale := list(task.ordinal.get(row.item, ()))) and q[scale].sum() > 0
     ]
     even = all(np.allclose(q, 1 / len(q)) for q in gold)
     return {
@@ -155,6 +153,12 @@ def _metrics(
         "wasserstein": float(np.mean(wasserstein(*zip(*scaled, strict=True)))) if scaled else None,
         "simbench_score": None if even else float(np.mean(simbench_score(predicted, gold))),
     }
+
+
+def _on_scale(probabilities: np.ndarray, scale: list[int]) -> np.ndarray:
+    """Probabilities among the ordered options; even where all lie on others, as if unreadable."""
+    among = probabilities[scale]
+    return among / among.sum() if among.sum() > 0 else np.full(len(scale), 1 / len(scale))
 
 
 def _pairs(rows: Sequence[Prediction], task: Task) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -12,9 +12,11 @@ from saepd.evaluation.results.labelled import label_of
 from saepd.evaluation.results.parts import Prediction
 from saepd.evaluation.results.summary import primary_metric, summary_rows
 from saepd.evaluation.results.table import finding, markdown_table
+from saepd.feedback.schema import Item
 from saepd.metrics import classification
 from saepd.metrics.distances import js_distance, total_variation, wasserstein
 from saepd.metrics.intervals import draw_weights
+from saepd.tasks.task import OPINION_METRICS, SURVEY_WORDING, Task
 
 
 def predictions(task, methods, n_draws=2, share=0.5):
@@ -165,6 +167,32 @@ def test_rows_of_opinions_are_the_metrics_of_their_own_predictions(opinions):
                 given = row[f"js_minus_{column}"]
                 np.testing.assert_allclose(given, [differences.mean(), low, high], atol=1e-6)
     assert "js_minus_best_null" not in rows["train-mean", "all"]
+
+
+def test_an_answer_off_the_scale_counts_as_even_on_it():
+    item = Item(
+        id="q",
+        prompt="How warm?",
+        options=("cold", "mild", "hot", "Don't know"),
+        distributions={"north": (0.0, 0.0, 1.0, 0.0)},
+    )
+    task = Task("warmth", (item,), SURVEY_WORDING, OPINION_METRICS, ordinal={"q": (0, 1, 2)})
+    rows = summary_rows(
+        [
+            Prediction(0, method, "q", "north", np.array(p))
+            for method, p in {
+                "zero-shot": [0.0, 0.0, 0.0, 1.0],
+                "train-mean": [0.25, 0.25, 0.25, 0.25],
+                "uniform": [0.0, 0.0, 0.5, 0.5],
+            }.items()
+        ],
+        {id_: METHODS_OF[id_] for id_ in ("zero-shot", "train-mean", "uniform")},
+        task,
+        0,
+    )
+    distances = {row["method"]: row["wasserstein"] for row in rows}
+    # Thirds at 0, 1 and 2 are on average one step of two from the far end.
+    assert distances == {"zero-shot": 0.5, "train-mean": 0.5, "uniform": 0.0}
 
 
 def test_the_table_begins_with_the_best_and_marks_nulls(opinions):
