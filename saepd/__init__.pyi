@@ -51,7 +51,7 @@ from .features.index.search import FoundLatents as FoundLatents  # all that were
 from .features.index.search import search as search  # latents by words, by texts, by texts for and against
 
 # From feedback to directions
-from .directions.direction import Direction as Direction  # one perspective's edit at one site
+from .directions.direction import Direction as Direction  # one perspective's edit at a site, or at several
 from .directions.edits import AddVector as AddVector  # an edit: add one vector
 from .directions.edits import EditLatents as EditLatents  # an edit: add, scale, clamp, ablate latents
 from .directions.edits import Reconstruct as Reconstruct  # an edit, as control: reconstruct

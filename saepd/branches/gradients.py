@@ -47,10 +47,10 @@ _Result = TypeVar("_Result")
 
 
 class OptionGradients(NamedTuple):
-    """Of one prompt's continuations, steered by each of some vectors.
+    """What one prompt's continuations come to under each of some vectors.
 
     Attributes:
-        log_probs: Of each continuation under each vector, nats.
+        log_probs: Log-likelihood of each continuation under each vector, nats.
         gradients: Nats per residual unit added at every edited position of each site.
     """
 
@@ -88,13 +88,13 @@ def option_gradients(
     Args:
         model: The language model.
         prompts: Texts of any lengths.
-        continuations: Of each prompt.
+        continuations: The texts that are scored behind each prompt.
         hook_name: The site.
         positions: Where the vector is added; see `saepd.models.positions`.
         progress: Told now and then how many prompts are done, and of how many.
 
     Returns:
-        Of each prompt, the gradients at one vector: none.
+        For each prompt, the gradients where nothing is added.
 
     Raises:
         InputError: prompts or continuations that cannot be run, or an unknown site.
@@ -120,7 +120,7 @@ def gradients_at(
 
     Args:
         captured: From `saepd.branches.captured.capture_prompts`, with continuations.
-        vectors: Of each prompt, what is added in each of its branches at each site; prompts may
+        vectors: For each prompt, what is added in each of its branches at each site; prompts may
             have different numbers of branches.
         hook_names: The sites, none of them below the one that prompts were captured for.
         positions: Where vectors are added; see `saepd.models.positions`.

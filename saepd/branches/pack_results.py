@@ -22,8 +22,8 @@ class Scores(NamedTuple):
     """Log-likelihood of each continuation of a prompt, under the base and every branch.
 
     Attributes:
-        log_probs: Summed over the continuation's tokens, in nats.
-        n_tokens: Of each continuation.
+        log_probs: Log-likelihoods, summed over each continuation's tokens, in nats.
+        n_tokens: Number of tokens of each continuation.
     """
 
     log_probs: Float[Tensor, "branches continuations"]

@@ -17,7 +17,7 @@ class Command:
 
     Attributes:
         name: The words that start it.
-        summary: What it does, in one line.
+        summary: What the command does, in one line.
         options: Dataclass of its options.
         first: Names of the options that most people need, in the order of the help.
         examples: Command lines to copy, and what to know about them.

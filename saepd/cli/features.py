@@ -10,7 +10,7 @@ from saepd.cli.options import check_file, print_json
 
 EXAMPLES = """\
   saepd features
-  saepd features --feedback mine.jsonl --top 10 --contrast others
+  saepd features --feedback mine.jsonl --top 10 --contrast options
   saepd features --block 20 --json > features.json"""
 
 FIRST = ("feedback", "top", "k", "contrast", "model", "sae")

@@ -83,17 +83,28 @@ def run(options: Options) -> None:
         raise InputError(
             "learning chooses latents itself: add --method differences, or leave out the options "
             "that choose latents for differences of means (--k, --contrast and those beside them "
-            "in saepd fit --help)"
+            "in saepd fit --help-all)"
         )
     if not learns and options.learning != LearningConfig():
         raise InputError(
             "--method differences learns nothing: leave out the options of learning (--n-latents, "
-            "--anyway and those beside them in saepd fit --help)"
+            "--anyway and those beside them in saepd fit --help-all)"
         )
     if options.also and not (learns and options.like is None):
         raise InputError(
             "--also is for directions that are learned alone: leave it out with --method "
             "differences and with --like"
+        )
+    untouched = (options.method, options.fit, options.learning) == (
+        "learned",
+        FitConfig(),
+        LearningConfig(),
+    )
+    if options.like is not None and not untouched:
+        raise InputError(
+            "--like mixes directions that were fitted already, as they are: leave out --method and "
+            "the options of fitting (--n-latents, --positions and those beside them in saepd fit "
+            "--help-all)"
         )
     if options.like is not None and options.like.resolve() == options.out.resolve():
         raise InputError(

@@ -29,7 +29,7 @@ class Option:
         path: Names of the fields that lead to it from the command's dataclass.
         kind: Type of its value.
         default: Its value where it is not given; MISSING if it must be given.
-        help: What it does.
+        help: What the option does.
         group: Heading of the group it is in; empty for the command's own.
         positional: Whether its value may stand without its name.
     """

@@ -21,7 +21,7 @@ from saepd.common.errors import InputError
 from saepd.common.messages import shortened
 
 _CONFIG_HELP = (
-    "YAML or JSON file of options, under their names; options of the command line go before its."
+    "YAML or JSON file of options, under their names; what the command line gives counts instead."
 )
 
 

@@ -43,7 +43,7 @@ class TrackingConfig:
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(TrackingMode):
-            raise InputError(f"unknown tracking mode {self.mode!r}: off, offline or online")
+            raise InputError(f"unknown tracking mode {self.mode!r}: use off, offline or online")
 
 
 class Tracker:

@@ -35,7 +35,7 @@ def as_directions(given: Directions) -> list[Direction]:
     for one in directions if isinstance(directions, Sequence) else [directions]:
         if not isinstance(one, Direction):
             raise InputError(
-                f"directions are expected, and {type(one).__name__} was found: give a Direction, a "
+                f"an object of class {type(one).__name__} is no direction: give a Direction, a "
                 "list of them, or what fit_directions returns"
             )
         listed.append(one)

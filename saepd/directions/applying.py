@@ -35,14 +35,17 @@ def check_fits(model: TransformerBridge, directions: Sequence[Direction]) -> Non
         check_site(model, direction.hook_name, where)
         its_width = direction.edit.width
         if its_width != width:
-            raise InputError(f"{where} has width {its_width}, but the model's residual has {width}")
+            raise InputError(
+                f"{where} has width {its_width}, but the model's residual has {width}: load the "
+                "model that it was made for"
+            )
         check_there(model, direction.reads, where)
         if direction.gate is not None:
             check_there(model, direction.gate.hook_name, f"the gate of {where}")
             if direction.gate.width != width:
                 raise InputError(
                     f"the gate of {where} has width {direction.gate.width}, but the model's "
-                    f"residual has {width}"
+                    f"residual has {width}: load the model that it was made for"
                 )
         made_for = direction.lineage.get("model")
         if (

@@ -47,10 +47,10 @@ def direction_of(
     """The direction of an entry that `saepd.directions.lineage.read_story` has checked.
 
     Args:
-        entry: Its JSON values.
-        numbers: Those of its tensors that there are, by the names in `NUMBERS`.
+        entry: JSON values of the entry.
+        numbers: Tensors that the entry has, by the names in `NUMBERS`.
         sae: The dictionary of its latents.
-        also: What it does at further sites.
+        also: What the direction does at further sites.
 
     Raises:
         InputError: numbers or settings that make no direction.

@@ -24,7 +24,7 @@ class Generation:
     """A call of ``generate`` that is running.
 
     Attributes:
-        prompt: Its prompt, as soon as it is known.
+        prompt: Token ids of the prompts, as soon as they are known.
         attention: 1 where a column of the prompt holds a token.
         end: Columns that the passes so far have read.
         amounts: What each gate says of each prompt, as soon as they are known.
@@ -41,10 +41,11 @@ class ForwardPass:
     """What one forward pass was given.
 
     Attributes:
-        tokens: Its input.
+        tokens: Token ids that it was given.
         real: Whether each column holds a token, from the text's start on.
         past: Columns before these.
-        prompt: Of each row, from the text's start; None where it has run and is not known.
+        prompt: Token ids of each row's prompt, from the text's start; None where it has run and is
+            not known.
         prompt_attention: 1 where a column of the prompt holds a token.
         boundary: How many of the input's columns belong to the prompt.
         is_chunk: Whether what is fed behind a cache might be prompt or not.

@@ -20,7 +20,7 @@ class LatentSpec:
 
     Attributes:
         block: Block whose shipped SAE it is of; None for the SAE that is named otherwise.
-        latent: Its id.
+        latent: Id of the latent.
         value: What is added, held or multiplied by; None where it is only named.
     """
 

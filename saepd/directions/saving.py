@@ -95,7 +95,7 @@ def save_to_disk(
     """
     directions, folder = as_directions(directions), Path(folder)
     if not directions:
-        raise InputError("there are no directions to save")
+        raise InputError("there are no directions to save: give at least one")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: name a folder for the directions")
     if not isinstance(verdict, Mapping | None):
@@ -183,7 +183,10 @@ def load_from_disk(
     check_fits(model, directions)
     weights = {d.lineage.get("model_fingerprint") for d in directions} - {None}
     if weights and weights != {weights_fingerprint(model)}:
-        raise InputError(f"the directions in {folder} were made with other weights of this model")
+        raise InputError(
+            f"the directions in {folder} were made with other weights of this model: load those, "
+            "or fit new directions"
+        )
     return directions
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from saepd.common.errors import InputError
 from saepd.models.identity import check_model
+from saepd.models.sites import residual_sites
 from saepd.saes.abilities import WRITABLE_SITE, why_not_written
 
 if TYPE_CHECKING:
@@ -96,10 +97,7 @@ def check_there(model: TransformerBridge, hook_name: str, where: str) -> None:
         with suppress(AttributeError, IndexError):
             there = isinstance(hook_point(model, hook_name), HookPoint)
     if not there:
-        raise InputError(
-            f"{where}: this model has no site {hook_name!r}: its blocks are "
-            f"0..{len(model.blocks) - 1}, their residual sites blocks.N.hook_resid_post"
-        )
+        raise InputError(f"{where}: this model has no site {hook_name!r}: {residual_sites(model)}")
 
 
 def activation_read(

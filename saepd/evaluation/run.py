@@ -55,7 +55,7 @@ def evaluate(
     sae: SAE[Any] | Sequence[SAE[Any]],
     task: Task,
     config: EvaluationConfig,
-    out: Path,
+    out: str | Path,
     methods: Sequence[str] | None = None,
     progress: Report | None = None,
     first: Fold | None = None,
@@ -88,6 +88,7 @@ def evaluate(
     """
     chosen = methods_of(task, methods)
     check_task(task)
+    out = Path(out)
     draws = make_draws(task, config.draw)
     saes = [*sae] if isinstance(sae, Sequence) else [sae]
     if len(saes) > 1:

@@ -28,6 +28,9 @@ class FeatureConfig:
         max_density: Share of positions at which a latent may fire; those that fire at more are
             dropped.
         bootstrap_seed: Seed of the draws that measure stability.
+
+    Raises:
+        InputError: a number is out of range, or a name is unknown.
     """
 
     k: int = 32

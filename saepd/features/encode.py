@@ -184,7 +184,7 @@ def encode_pairs(
 
     Raises:
         InputError: an SAE that does not fit the model, a text longer than the model's context,
-            activations that are not finite, or whatever `as_feedback` refuses.
+            activations that are not finite, no rows, two with one id, or rows that are wrong.
     """
     check_sae(sae, model)
     check_part("config", config, FeatureConfig)

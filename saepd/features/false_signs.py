@@ -43,8 +43,8 @@ def shrink(
     """Shrink estimates by what all of them say of how large effects are.
 
     Args:
-        estimates: Of each effect.
-        errors: Standard error of each, positive; the estimates are taken to be normal.
+        estimates: Estimate of each effect.
+        errors: Standard error of each estimate, positive; the estimates are taken to be normal.
     """
     estimates, errors = np.asarray(estimates, float), np.asarray(errors, float)
     spreads = _spreads(estimates, errors)

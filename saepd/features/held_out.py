@@ -24,9 +24,9 @@ def held_out_gain(pairs: Pairs, perspective: str, latent: int, seed: int = 0) ->
 
     Args:
         pairs: The encoded feedback.
-        perspective: Whose rows are told from all others.
+        perspective: Name of the perspective whose rows are told from all others.
         latent: The latent.
-        seed: Of the bootstrap over questions.
+        seed: Seed of the bootstrap over questions.
 
     Returns:
         Nats a row, with a 95% interval over questions; None where there are no others, fewer than

@@ -40,7 +40,7 @@ def output_scores(
     Args:
         model: The language model.
         sae: The dictionary.
-        latents: Those to score.
+        latents: Ids of the latents that are scored.
         amplitude: What is added, as a multiple of the residual's mean norm over the prompts.
         prompts: Neutral texts.
 

@@ -28,7 +28,8 @@ class Sureness:
 
     Attributes:
         perspective: Name of the perspective.
-        false_sign_rate: Of every latent of the SAE; NaN for those that were screened out.
+        false_sign_rate: Chance, for every latent of the SAE, that its effect has the other sign;
+            NaN for those that were screened out.
         share_of_none: Share of the candidates that have no effect.
         n_sure: Candidates whose false-sign rate is below .05.
         n_by_chance: How many are, mean over 20 shuffles of the perspectives.

@@ -157,7 +157,7 @@ def feedback_in(
     Args:
         raw: Where each row is, and its fields.
         source: What messages call the table.
-        problems: As for `stream_feedback`.
+        problems: List that what is wrong is appended to, as for `stream_feedback`.
     """
     # 8-byte hashes keep a million ids of whatever length in 70 MB; that any two of a million
     # differing ids share one has a chance of 3 in 100 million.

@@ -31,8 +31,8 @@ def sample_feedback(
         n rows of the first perspective, then n of the next.
 
     Raises:
-        InputError: n is not positive, a perspective has fewer than n rows, or whatever
-            `as_feedback` refuses.
+        InputError: n is not positive, a perspective has fewer than n rows, two rows share an id, or
+            a row is wrong.
     """
     if n < 1:
         raise InputError(f"cannot draw {n} rows of feedback: draw at least 1 per perspective")

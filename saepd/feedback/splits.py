@@ -31,7 +31,7 @@ def question_of(items: Sequence[Item], groups: Mapping[str, str] = _NO_GROUPS) -
 
     Args:
         items: Questions with ids that differ.
-        groups: As of `split_questions`.
+        groups: Item id -> group that a split must not take apart, as for `split_questions`.
     """
     questions = enumerate(_questions(items, groups))
     return {item.id: number for number, own in questions for item in own}

@@ -18,5 +18,8 @@ def answered(row: Feedback) -> Float[np.ndarray, " options"]:
     if row.distribution is not None:
         return np.asarray(row.distribution)
     if row.answer is None or not row.options:
-        raise InputError(f"feedback {row.id!r} has no answer among options")
+        raise InputError(
+            f"feedback {row.id!r} has no answer among options, nor a distribution over them: "
+            "leave it out"
+        )
     return np.eye(len(row.options))[row.options.index(row.answer)]

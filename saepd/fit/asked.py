@@ -98,7 +98,7 @@ class Asked:
             InputError: it was asked without a reader.
         """
         if not self.readers:
-            raise InputError("this feedback was asked without a reader: gates need one")
+            raise InputError("gates need what was read of each prompt: give `ask` a reader")
         readings = self.captured.readings(self.readers[0]).double().numpy()
         return dict(zip(self.scores, readings, strict=True))
 

@@ -45,7 +45,7 @@ def direction_at(
     """One direction that makes an edit at each site.
 
     Args:
-        perspective: Its name.
+        perspective: Name of the perspective.
         hook_names: The sites.
         edits: What is done at each.
         settings: The other fields of `Direction`; ``positions`` hold at every site.

@@ -24,7 +24,7 @@ def likelihood_weights(held_out: Sequence[Losses]) -> Float[np.ndarray, " fits"]
     log-likelihoods in the place of leave-one-out's.
 
     Args:
-        held_out: Of each fit, the loss of each answer, its question not seen, in nats.
+        held_out: For each fit, the loss of each answer, its question not seen, in nats.
 
     Returns:
         Weights that add up to 1.

@@ -69,9 +69,9 @@ class Learner:
         dictionary: What one unit of each latent writes.
         n_latents: How many of them each perspective's vector is made of at most.
         ridge: Penalties.
-        size: Of the effects of the axes of the residual stream; see `effect_size`.
+        size: Size of the effects of the residual stream's axes; see `effect_size`.
         max_norms: Largest norm of what a perspective writes at each site, in residual units.
-        seed: Of random latents and of shuffling.
+        seed: Seed of random latents and of shuffling.
     """
 
     dictionary: Dictionary

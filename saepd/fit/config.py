@@ -29,6 +29,9 @@ class DirectionConfig:
         kl_budget: Nats that a direction may move the next token after neutral prompts, on average;
             the largest coefficient within it is found. 0 keeps the given coefficient.
         factor: What latents are multiplied by in mode ``scale``.
+
+    Raises:
+        InputError: a number is out of range, or the mode or the positions are unknown.
     """
 
     mode: EditMode = "add"
@@ -96,6 +99,9 @@ class FitConfig:
         features: How latents are chosen.
         direction: How chosen latents become an edit.
         readout: How options are read.
+
+    Raises:
+        InputError: a part that is not of its class.
     """
 
     features: FeatureConfig = field(default_factory=FeatureConfig)
@@ -118,8 +124,8 @@ class LearningConfig:
         shared: Ridge penalties to try for what all perspectives write, in nats of an answer's mean
             loss per squared nat that it moves a question's options by; the smallest within a
             standard error of the best is taken that still gains over the readout alone.
-        own: Ridge penalties to try for how each perspective differs from the others, in the same
-            unit; that they do not differ is tried as well.
+        own: Ridge penalties to try for how far what each perspective writes is from what all write,
+            in the unit of ``shared``; no difference at all is tried as well.
         biases: Ridge penalties to try for the position biases that all perspectives share; the
             smallest within a standard error of the best is taken.
         own_readout: Ridge penalties to try for each perspective's own temperature and biases; the
@@ -132,6 +138,9 @@ class LearningConfig:
             ``auto``, where cross-validation supports it.
         sites: At which sites directions write where SAEs of several are given: ``all`` of them, or
             ``auto``, at all or at the one that alone foretells held-out answers better.
+
+    Raises:
+        InputError: a number is out of range, or a name is unknown.
     """
 
     n_latents: int = 64

@@ -26,14 +26,17 @@ def random_latents(direction: Direction, pairs: Pairs, seed: int) -> Direction:
     Args:
         direction: The direction that is compared with it.
         pairs: The feedback's activations, which say what fires.
-        seed: Of the draw and of the shuffle.
+        seed: Seed of the draw of latents and of the shuffle of values.
 
     Raises:
         InputError: the direction is not made of latents.
     """
     edit = direction.edit
     if not isinstance(edit, EditLatents):
-        raise InputError(f"direction {direction.perspective!r} is not made of latents: {edit!r}")
+        raise InputError(
+            f"direction {direction.perspective!r} is not made of latents, so none can be drawn in "
+            "their place: give one that edits latents"
+        )
     generator = torch.Generator().manual_seed(seed)
     fires = (pairs.density > 0).clone()
     fires[edit.latents.to(fires.device)] = False
@@ -76,7 +79,7 @@ def shuffled_labels(pairs: Pairs, seed: int) -> Pairs:
 
     Args:
         pairs: The feedback's activations.
-        seed: Of the deal.
+        seed: Seed of the draw that deals perspectives out.
     """
     order = torch.randperm(len(pairs.rows), generator=torch.Generator().manual_seed(seed))
     rows = [

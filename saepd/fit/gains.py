@@ -25,7 +25,7 @@ def gains(
     Args:
         asked: The feedback.
         gained: What each answer gained, nats; NaN where that is not known.
-        perspective: Whose answers count; everybody's if None.
+        perspective: Name of the perspective whose answers count; everybody's if None.
     """
     chosen = [
         i

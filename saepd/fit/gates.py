@@ -40,8 +40,8 @@ class LearnedGates:
     """What gates came to.
 
     Attributes:
-        written: What they decide about.
-        mean: Of the feedback's readings.
+        written: What the gates decide about.
+        mean: Mean of the feedback's readings.
         weights: Perspective -> weight of each reading less that mean.
         limits: Perspective -> the smallest and the largest amount that is written.
         readout: Perspective -> weights of its readout, fitted under what is written.
@@ -59,7 +59,7 @@ class LearnedGates:
         """The gate of a perspective.
 
         Args:
-            perspective: Whose.
+            perspective: Name of the perspective.
             hook_name: The site that was read.
             sae: The dictionary that it was read with; None where the residual was.
         """

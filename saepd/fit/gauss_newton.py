@@ -65,7 +65,7 @@ def real_rows(
     Args:
         asked: The feedback.
         moved: What ran, from `Asked.moved`, for every answer.
-        readout: Of each question; `Asked.readout_features` if None.
+        readout: What readouts weigh of each question; `Asked.readout_features` if None.
     """
     readout = readout or asked.readout_features()
     rows = []

@@ -139,7 +139,7 @@ def learn_kinds(
         config: What is tried.
         kinds: Which kinds; the first is the one that another perspective's vectors are compared to.
         controls: Kinds that are cross-validated only, on `some_answers`.
-        seed: Of random latents and of shuffling.
+        seed: Seed of random latents and of shuffling.
         report: Told what is being done.
 
     Raises:

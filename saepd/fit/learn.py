@@ -87,8 +87,9 @@ def learn_directions(
 
     Raises:
         InputError: another mode than ``add``, an SAE that cannot steer, does not fit the model or
-            normalises activations, two SAEs of one site, too few questions, or whatever `ask`
-            refuses.
+            normalises activations, two SAEs of one site, too few questions, feedback without
+            answers among options or one item in two wordings, or a readout that is not the
+            likelihood of the options' texts.
     """
     config, learning = config or FitConfig(), learning or LearningConfig()
     check_part("config", config, FitConfig)

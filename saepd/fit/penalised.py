@@ -48,12 +48,12 @@ class Ridge:
     """Penalties, in nats of an answer's mean loss per squared unit.
 
     Attributes:
-        shared: Of the shared part of the values, whose unit moves a question's options by one nat,
-            root of the mean square sum over the candidates.
-        own: Of how each perspective's values differ from the shared ones, in the same unit; None
-            where they do not differ.
-        biases: Of the shared position biases, in nats; the shared temperature is free.
-        own_readout: Of how each perspective's readout differs from the shared one.
+        shared: Penalty on the shared part of the values, whose unit moves a question's options by
+            one nat, root of the mean square sum over the candidates.
+        own: Penalty on how each perspective's values differ from the shared ones, in the unit of
+            ``shared``; None where they do not differ.
+        biases: Penalty on the shared position biases, in nats; the shared temperature is free.
+        own_readout: Penalty on how each perspective's readout differs from the shared one.
     """
 
     shared: float = 1.0

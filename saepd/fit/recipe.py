@@ -94,8 +94,8 @@ def fit_directions(
         progress: Called with what is being done, the texts that are done, and how many there are.
 
     Raises:
-        InputError: an SAE that cannot steer, or whatever `as_feedback`, `encode_pairs`,
-            `select_all` or `Direction` refuses.
+        InputError: an SAE that cannot steer, rows that are wrong, or whatever `encode_pairs`,
+            `select_features` or `Direction` refuses.
     """
     check_writes(sae)
     config = config or FitConfig()

@@ -23,7 +23,7 @@ class Dictionary:
     """The latents of the SAEs of one site or several, numbered one SAE after the other.
 
     Attributes:
-        units: Of each site, what one unit of each of its latents writes there.
+        units: For each site, what one unit of each of its latents writes there.
     """
 
     units: tuple[Units, ...]
@@ -71,7 +71,7 @@ class Sparse(NamedTuple):
     """A vector that is made of latents.
 
     Attributes:
-        ids: Of the latents.
+        ids: Ids of the latents.
         scales: How much of each is written, in units of the rows that it was made of.
     """
 

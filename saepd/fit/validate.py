@@ -122,9 +122,9 @@ def really_foretold(
     Args:
         asked: The feedback.
         parts: From `folds`.
-        settings: Name -> of each fold, the parts (of which the readouts count), and the vectors
+        settings: Name -> for each fold, the parts (of which the readouts count), and the vectors
             that are written.
-        readout: Of each question; `Asked.readout_features` if None.
+        readout: What readouts weigh of each question; `Asked.readout_features` if None.
     """
     of_part = {question: i for i, part in enumerate(parts) for question in part}
     runs: list[dict[Pair, Vector]] = []

@@ -47,7 +47,7 @@ class Cost:
         kl: Mean KL of the next token after neutral prompts from the base's, nats.
         perplexity_ratio: Perplexity of plain text under it over that under the base.
         repetition: Share of the 3-grams of generated text that the text has had before.
-        base_repetition: The same of the base model's text.
+        base_repetition: Share of the 3-grams of the base model's text that it has had before.
     """
 
     dose: float

@@ -98,7 +98,8 @@ def learn_voice(model: TransformerBridge, known: Directions, feedback: FeedbackL
     Raises:
         InputError: fewer than two directions, two of one name, some without a readout or with a
             gate, some that add no constant vector or are at different places, feedback of several
-            perspectives, too few questions, or whatever `ask` refuses.
+            perspectives, without answers among options or of one item in two wordings, or too few
+            questions.
     """
     directions = as_directions(known)
     readouts = _readouts(directions)

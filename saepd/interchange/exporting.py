@@ -85,7 +85,7 @@ def export_directions(
     check_choice("format", to, TARGETS)
     target, listed, out = TARGETS[to], as_directions(directions), Path(out)
     if not listed:
-        raise InputError("there are no directions to export")
+        raise InputError("there are no directions to export: give at least one")
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: name a folder")
     check_fits(model, listed)

@@ -27,10 +27,10 @@ class Refit:
 
     Attributes:
         factor: What every coefficient was multiplied by.
-        kl_before: KL of the next token from the base's after neutral prompts, where the directions
-            write, nats.
-        kl_unchanged: The same at every token with the strength as it was.
-        kl_after: The same at every token with the strength multiplied by the factor.
+        kl_before: Mean KL of the next token from the base's after neutral prompts, nats, where the
+            directions write as they do in saepd.
+        kl_unchanged: That KL where they write at every token, at the strength as it was.
+        kl_after: That KL where they write at every token, at the strength times the factor.
     """
 
     factor: float

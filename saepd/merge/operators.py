@@ -126,7 +126,10 @@ def weighted(branches: BranchLogProbs, weights: tuple[float, ...]) -> Merged:
         InputError: there are more or fewer weights than branches.
     """
     if len(weights) != branches.shape[-2]:
-        raise InputError(f"{len(weights)} weights for {branches.shape[-2]} branches, base included")
+        raise InputError(
+            f"{len(weights)} weights for {branches.shape[-2]} branches, base included: give one "
+            "for each"
+        )
     log_weights = branches.new_tensor(weights).log()[:, None]
     return torch.log_softmax((branches + log_weights).logsumexp(-2), -1)
 

@@ -120,7 +120,7 @@ def threshold_at_recall(scores: ArrayLike, labels: BinaryLabels, recall: float) 
     the negative ones too, so that the recall reached may be well above the one asked for.
 
     Args:
-        scores: One per question.
+        scores: Score of each question.
         labels: 1 or 0 per question.
         recall: Share of the positive questions to find, above 0 and up to 1.
 

@@ -104,7 +104,9 @@ def simbench_score(
     baseline = total_variation(uniform, gold)
     names = [None] * len(baseline) if datasets is None else list(datasets)
     if len(names) != len(baseline):
-        raise InputError(f"there are {len(baseline)} questions but {len(names)} dataset names")
+        raise InputError(
+            f"there are {len(baseline)} questions but {len(names)} dataset names: give one for each"
+        )
     of_dataset = {
         name: float(np.mean([b for b, n in zip(baseline, names, strict=True) if n == name]))
         for name in dict.fromkeys(names)

@@ -76,7 +76,7 @@ def resampled(metric: Metric, *columns: np.ndarray, weights: DrawWeights) -> Per
 
     Args:
         metric: Takes the columns in the order given here.
-        columns: One row per answer each.
+        columns: Arrays with one row for each answer.
         weights: From `draw_weights`.
 
     Returns:

@@ -41,8 +41,8 @@ def risk_coverage_curve(uncertainty: ArrayLike, losses: ArrayLike) -> RiskCovera
     """The risk-coverage curve (El-Yaniv and Wiener 2010; Geifman and El-Yaniv 2017).
 
     Args:
-        uncertainty: One per question, in any unit, higher where less sure.
-        losses: One per question, 0 or more.
+        uncertainty: Uncertainty of each question, in any unit, higher where less sure.
+        losses: Loss of each question, 0 or more.
 
     Raises:
         InputError: a value is not finite, a loss is negative, or the two differ in length.
@@ -79,8 +79,8 @@ def coverage_at_risk(uncertainty: ArrayLike, losses: ArrayLike, *, risk: float =
     El-Yaniv 2017, arXiv 1705.08500).
 
     Args:
-        uncertainty: One per question, higher where less sure.
-        losses: One per question, 0 or more.
+        uncertainty: Uncertainty of each question, in any unit, higher where less sure.
+        losses: Loss of each question, 0 or more.
         risk: The mean loss allowed, in the unit of the loss: .05 allows one wrong answer in 20.
 
     Raises:

@@ -96,7 +96,9 @@ def read_site(
     points = model.hook_dict
     for name in hook_names:
         if name not in points:
-            raise InputError(f"{model.cfg.model_name} has no site {name!r}")
+            raise InputError(
+                f"{model.cfg.model_name} has no site {name!r}: {residual_sites(model)}"
+            )
     share = 1 + collected_bytes / bytes_per_token(model)
 
     def run(indices: list[int]) -> list[_Result]:
@@ -109,6 +111,12 @@ def read_site(
         return results
 
     return in_packs(model, [int(share * len(row)) for row in rows], run)
+
+
+def residual_sites(model: TransformerBridge) -> str:
+    """Which sites a model has for sure, as messages say it."""
+    last = model.cfg.n_layers - 1
+    return f"its blocks are 0..{last}, their residual sites blocks.N.hook_resid_post"
 
 
 def _run_together(
@@ -150,7 +158,9 @@ def _held(
         model.original_model(input_ids=prompts.tokens, **taken)
     missing = [name for name in hook_names if name not in held]
     if missing:
-        raise InputError(f"{model.cfg.model_name} never computes {', '.join(missing)}")
+        raise InputError(
+            f"{model.cfg.model_name} never computes {', '.join(missing)}: {residual_sites(model)}"
+        )
     return held
 
 

@@ -73,7 +73,9 @@ def continuation_ids(tokenizer: Any, prompt: str, continuation: str) -> list[int
         text = prompt[seam:] + space + continuation
         added = tokenizer(text, add_special_tokens=False).input_ids
     if not continuation or not added:
-        raise InputError(f"the option {continuation!r} adds no token to the prompt")
+        raise InputError(
+            f"the option {continuation!r} adds no token to the prompt: give it some text"
+        )
     return added
 
 

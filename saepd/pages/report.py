@@ -30,7 +30,8 @@ def report(folder: str | Path, metric: str = "gain") -> bytes:
         metric: What the points of a sweep are compared by.
 
     Raises:
-        InputError: a folder that holds none of these or several of them, or damaged files.
+        InputError: a folder that holds none of these or several of them, damaged files, or a page
+            of more than 5 MB.
     """
     folder = Path(folder)
     kinds: dict[str, Callable[[], _Parts]] = {
@@ -89,7 +90,8 @@ def write_report(folder: str | Path, out: str | Path | None = None, metric: str 
         Path of the file.
 
     Raises:
-        InputError: as `report`.
+        InputError: a folder that holds no results or several kinds of them, damaged files, or a
+            page of more than 5 MB.
     """
     path = Path(folder) / REPORT_FILE if out is None else Path(out)
     write_atomically(path, report(folder, metric))

@@ -69,8 +69,8 @@ def as_fitted(
     See `saepd.directions.fitted_readout.FittedReadout` for the formula.
 
     Args:
-        scores: Of the base, and of every branch as it ran, nats.
-        weights: Of each row's readout, the base's first.
+        scores: Scores of the options under the base, and under every branch as it ran, nats.
+        weights: Weights of each row's readout, the base's first.
     """
     rows = scores.detach().double().cpu().numpy()
     # An option without any probability leaves no number, and whoever reads it says so.

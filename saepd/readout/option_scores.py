@@ -50,7 +50,7 @@ class OptionScores:
 
     @property
     def log_likelihoods(self) -> Float[Tensor, "branches options"]:
-        """Of the whole texts, or letters, of the options, nats."""
+        """Log-likelihoods of the options' whole texts, or of their letters, in nats."""
         return self.scores * self.n_tokens
 
     def log_probs(self, temperature: float = 1.0) -> Float[Tensor, "branches options"]:

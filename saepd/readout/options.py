@@ -100,7 +100,7 @@ def read_scored(
 
     Args:
         items: Items with options.
-        scored: Of each item, what `score_continuations` says of its options.
+        scored: For each item, what `score_continuations` says of its options.
         directions: The branches.
         config: How options are read: by their texts.
 

@@ -49,7 +49,7 @@ def fit_softmax(
         InputError: there are no questions.
     """
     if not features:
-        raise InputError("there is no feedback to fit on")
+        raise InputError("there is no feedback to fit on: give at least one row")
     sizes = [len(t) for t in targets]
     stacked, wanted = np.concatenate(features), np.concatenate(targets)
     added = np.zeros(len(wanted)) if offsets is None else np.concatenate(offsets)

@@ -117,7 +117,10 @@ def cache_activations(
     if state_path.exists():
         state = json.loads(state_path.read_text())
         if list(state["widths"]) != list(hook_names):
-            raise InputError(f"{folder} holds activations of {', '.join(state['widths'])}")
+            raise InputError(
+                f"{folder} holds activations of {', '.join(state['widths'])}: name another work "
+                "folder, or train at these sites"
+            )
     files = {name: (folder / f"{name}.bf16").open("ab") for name in hook_names}
     for name, file in files.items():
         # Rows past the recorded count come from a chunk that was cut off half-way.

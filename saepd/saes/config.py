@@ -40,7 +40,7 @@ class CorpusConfig:
         if self.chat_share + self.questionnaire_share > 1:
             raise InputError(
                 f"chat_share {self.chat_share} and questionnaire_share {self.questionnaire_share} "
-                "are more than 1 together"
+                "are more than 1 together: lower one of them"
             )
 
 
@@ -52,26 +52,29 @@ class TrainConfig:
 
     Attributes:
         sites: Hook names of the sites, trained in this order.
-        expansion: Latents per dimension of the residual stream.
-        k: Latents that may be active at a position.
-        tokens: Activations that are cached per site.
-        training_tokens: Activations that are trained on per site; more than are cached means
-            epochs.
-        batch_size: Activations in a step of training.
+        expansion: Number of latents per dimension of the residual stream.
+        k: Number of latents that are active at a position.
+        tokens: Number of activations that are cached per site.
+        training_tokens: Number of activations that are trained on per site; where more than are
+            cached, these are passed through several times.
+        batch_size: Number of activations in a step of training.
         lr: Learning rate of Adam at its highest.
         warm_up_share: Share of the steps over which the learning rate rises from zero.
-        decay_share: Share of the steps over which it falls to zero at the end.
+        decay_share: Share of the steps, at the end, over which the learning rate falls to zero.
         auxiliary_coefficient: Weight of the loss that revives dead latents.
         dead_window: Steps without firing after which a latent counts as dead in training.
-        autocast: Whether steps are computed in bfloat16, with weights in float32; about twice as
-            fast on a CPU as float32 alone.
+        autocast: Whether a step is computed in bfloat16 with weights in float32 (on), or in float32
+            alone (off), which takes about twice as long on a CPU.
         model_dtype: Number format that the model runs in while activations are cached.
-        checkpoints: Times that a site's training is saved on the way.
+        checkpoints: How many times a site's training is saved on the way.
         card_contexts: The most held-out contexts that the card is measured on.
         seed: Seed of the initial weights and of the order of the batches.
         tracking: Record the training in wandb: off, offline or online.
         wandb_project: Name of the wandb project.
         corpus: How documents become contexts.
+
+    Raises:
+        InputError: no site or one twice, a number out of range, or an unknown name.
     """
 
     sites: tuple[str, ...] = tuple(f"blocks.{i}.hook_resid_post" for i in (15, 10, 20))
@@ -108,7 +111,7 @@ class TrainConfig:
         if self.warm_up_share + self.decay_share > 1:
             raise InputError(
                 f"warm_up_share {self.warm_up_share} and decay_share {self.decay_share} are more "
-                "than 1 together"
+                "than 1 together: lower one of them"
             )
         check_number("lr", self.lr, above=0)
         if self.training_tokens < self.batch_size:

@@ -56,7 +56,7 @@ def read_documents(paths: list[Path]) -> list[str]:
         except UnicodeDecodeError as error:
             raise InputError(f"{path} is not UTF-8 ({error}): save it in that encoding") from error
     if not documents:
-        raise InputError("the corpus holds no documents")
+        raise InputError("the corpus holds no documents: give files that hold text")
     return documents
 
 

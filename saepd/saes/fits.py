@@ -60,12 +60,15 @@ def check_config(
     widths = {site: config["d_in"]}
     if config["architecture"] in TRANSCODERS:
         if not metadata.get("hook_name_out"):
-            raise InputError("the transcoder names no site to write: it needs hook_name_out")
+            raise InputError(
+                "the transcoder names no site to write: its cfg.json needs hook_name_out in "
+                "metadata"
+            )
         widths[metadata["hook_name_out"]] = config["d_out"]
     for each in widths:
         if each not in model.hook_dict:
             raise InputError(
-                f"the SAE reads {each}, which {name} does not have: it has {model.cfg.n_layers} "
+                f"the SAE is for {each}, which {name} does not have: it has {model.cfg.n_layers} "
                 "blocks, so residual sites go up to "
                 f"blocks.{model.cfg.n_layers - 1}.hook_resid_post"
             )

@@ -86,7 +86,7 @@ def sae_config(
     """What there is to know about an SAE before anything large is loaded.
 
     Args:
-        source: As for `load_sae`.
+        source: Where the SAE is loaded from, as for `load_sae`.
         sae_id: The SAE's id within a release.
 
     Returns:
@@ -109,7 +109,7 @@ def source_folder(source: str | Path | int | None = None, sae_id: str | None = N
     """The folder that an SAE would be loaded from; None for one of a release.
 
     Args:
-        source: As for `load_sae`.
+        source: Where the SAE is loaded from, as for `load_sae`.
         sae_id: The SAE's id within the release.
 
     Raises:
@@ -177,7 +177,9 @@ def written_site(sae: SAE[Any]) -> str:
         return sae_hook_name(sae)
     name = sae.cfg.metadata.hook_name_out
     if not name:
-        raise InputError("the transcoder names no site to write: it needs hook_name_out")
+        raise InputError(
+            "the transcoder names no site to write: its cfg.json needs hook_name_out in metadata"
+        )
     return str(name)
 
 

@@ -56,14 +56,14 @@ def measure_sae(
         InputError: no held-out contexts, or a set of texts with no position that counts.
     """
     if not held_out:
-        raise InputError("there is no held-out text to measure the SAE on")
+        raise InputError("there is no held-out text to measure the SAE on: give at least one")
     site = sae_hook_name(sae)
     by_name: dict[str, list[Context]] = {}
     for context in held_out:
         by_name.setdefault(context.kind, []).append(context)
     for name, texts in extra.items():
         if name in by_name:
-            raise InputError(f"the held-out text has a kind {name!r}: name your texts otherwise")
+            raise InputError(f"the card has texts called {name!r} already: give yours another name")
         by_name[name] = [_text_context(model.tokenizer, text, name) for text in texts]
     kept = {name: _without_sinks(model, site, group) for name, group in by_name.items()}
     sets = {name: _reconstruction(sae, x) for name, (_, x) in kept.items()}
@@ -103,7 +103,7 @@ def _without_sinks(
     """The contexts, their sinks no longer counted, and what the site holds where they count."""
     group = [context for context in group if any(context.keep)]
     if not group:
-        raise InputError("there is a set of texts in which no position counts")
+        raise InputError("one of the sets of texts has no position that counts: give longer texts")
     x = site_activations(model, group, [site])[site]
     kept = ~is_sink({site: x})
     counted = []

@@ -22,6 +22,7 @@ from saepd.common.errors import InputError
 from saepd.common.files import write_json
 from saepd.models.identity import weights_fingerprint
 from saepd.models.load import load_model
+from saepd.models.sites import residual_sites
 from saepd.models.tokens import prompt_ids
 from saepd.saes.activations import ActivationCache, cache_activations
 from saepd.saes.card import write_card
@@ -47,9 +48,9 @@ _NOT_TRAINING = ("sites", "checkpoints", "card_contexts", "tracking", "wandb_pro
 def train_saes(
     config: TrainConfig,
     model: str | Path | None,
-    corpus_paths: Sequence[Path],
-    out: Path,
-    work: Path,
+    corpus_paths: Sequence[str | Path],
+    out: str | Path,
+    work: str | Path,
     *,
     eval_texts: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Path]:
@@ -60,8 +61,8 @@ def train_saes(
 
     Args:
         config: How to train.
-        model: As for ``load_model``. It is loaded twice: at ``config.model_dtype`` to cache, and
-            in float32 to measure.
+        model: Which model, as for ``load_model``. It is loaded twice: at ``config.model_dtype`` to
+            cache, and in float32 to measure.
         corpus_paths: ``.txt``, ``.jsonl`` or ``.jsonl.gz`` documents.
         out: Each SAE is written to the folder in here that has the site's name.
         work: For activations (``2 * d_model * tokens`` bytes a site) and checkpoints; may be
@@ -75,11 +76,15 @@ def train_saes(
         InputError: an unusable corpus or model, a site the model does not have, too few tokens
             for one batch, or a ``work`` folder that belongs to another model or corpus.
     """
-    documents = read_documents(list(corpus_paths))
+    corpus_paths = [Path(path) for path in corpus_paths]
+    out, work = Path(out), Path(work)
+    documents = read_documents(corpus_paths)
     bridge = load_model(model, dtype=config.model_dtype)
     for site in config.sites:
         if site not in bridge.hook_dict:
-            raise InputError(f"{bridge.cfg.model_name} has no site {site}")
+            raise InputError(
+                f"{bridge.cfg.model_name} has no site {site}: {residual_sites(bridge)}"
+            )
     source = {
         "model_name": str(bridge.cfg.model_name),
         "model_weights": weights_fingerprint(bridge),

@@ -35,6 +35,9 @@ class RunConfig:
         cache_gb: Size that the folder of stages may grow to, in units of 10^9 bytes.
         search_seed: Seed of the points that a random or bayes search draws.
         wandb: Whether each point is recorded as a run of W&B: off, offline or online.
+
+    Raises:
+        InputError: a number is out of range, or a name is unknown.
     """
 
     backend: BackendName = "local"

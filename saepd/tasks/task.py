@@ -70,7 +70,7 @@ class Task:
     """Questions to evaluate on, with the answers of several perspectives.
 
     Attributes:
-        name: As in `load_task`.
+        name: Name of the task, which `load_task` knows it by.
         items: The questions with their gold distributions. Not every perspective has to have
             answered every item. The topic is what the source sorts its questions by.
         wording: The project's own prompt templates.
@@ -169,7 +169,7 @@ class Task:
         """Refuse perspectives that the task does not have.
 
         Raises:
-            InputError: naming the nearest, or the first ten, that it has.
+            InputError: one that it does not have; the message names the nearest that it has.
         """
         known = set(self.perspectives)
         for name in perspectives:

@@ -45,7 +45,7 @@ class Repeated(NamedTuple):
 
     Attributes:
         first: Log-likelihood of each text after the plain prompt, nats.
-        second: The same after each of the prompts that name an answer, nats.
+        second: Log-likelihood of each text after each of the prompts that name an answer, nats.
     """
 
     first: TextScores

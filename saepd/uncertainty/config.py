@@ -10,16 +10,21 @@ from saepd.models.wording import ReadoutConfig
 
 @dataclass(frozen=True)
 class EpistemicConfig:
-    """How free-text answers are sampled and matched; the defaults are the paper's (section 6).
+    """How free-text answers are sampled and matched.
+
+    The defaults are those of "To Believe or Not to Believe Your LLM" (Abbasi Yadkori et al., arXiv
+    2406.02543), section 6.
 
     Attributes:
-        n_samples: Number of answers sampled to the plain prompt, the paper's k.
+        n_samples: Number of answers sampled to the plain prompt, k in arXiv 2406.02543.
         temperature: Temperature at which free-text answers are sampled.
-        similarity: Token F1 from which two free-text answers count as the same, the paper's tau.
-        gamma1: Number, 0 or more, that is added to the joint probability in the estimate.
-        gamma2: Number, 0 or more, that is added to the product of the marginals. The paper's
-            algorithm names 1 / k as typical of gamma1 and gamma2, for the mass of answers that were
-            never sampled; its experiments set both to 0.
+        similarity: Token F1 from which two free-text answers count as the same, tau in arXiv
+            2406.02543.
+        gamma1: Number, 0 or more, that is added to the joint probability in the estimate, for the
+            mass of answers that were never sampled; arXiv 2406.02543 calls 1 / k typical, and sets
+            0 in its experiments.
+        gamma2: Number, 0 or more, that is added to the product of the marginals in the estimate,
+            for the same reason as gamma1.
 
     Raises:
         InputError: a number is out of range.

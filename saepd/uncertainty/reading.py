@@ -66,8 +66,8 @@ def fit_reading(
         directions: Those that items will be assessed with.
 
     Raises:
-        InputError: offsets for directions whose fitted readout has biases already, or whatever
-            `as_feedback` and `read_options` refuse.
+        InputError: offsets for directions whose fitted readout has biases already, rows of feedback
+            that are wrong, or whatever `read_options` refuses.
     """
     weights = fitted_weights([[direction] for direction in directions], config)
     if centre and weights is not None:

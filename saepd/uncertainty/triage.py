@@ -36,7 +36,7 @@ _HIGH = 2 / 3
 
 @dataclass(frozen=True)
 class Triaged:
-    """One item in its place.
+    """One item in its place among those that need a person.
 
     Attributes:
         rank: Place of the item, from 1 for the one that needs a person most.

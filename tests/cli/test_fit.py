@@ -159,6 +159,9 @@ def test_fit_learns_and_says_whether_steering_helps(run, files, where, tmp_path)
     assert mixed.code == 0, mixed.err
     assert set(json.loads(mixed.out)["weights"]) == {"left", "right"}
     assert read_lineage(tmp_path / "new").perspectives == ("new",)
+    refused(
+        run(*like, "--n-latents", 2, *where), "--like mixes directions that were fitted already"
+    )
     shown = run(*learn)
     assert "for comparison:" in shown.out.lower()
     assert "beside the readout alone" in " ".join(shown.out.split())

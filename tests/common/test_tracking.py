@@ -218,5 +218,5 @@ def test_one_refused_value_does_not_lose_the_rest(
 
 
 def test_unknown_mode_is_refused():
-    with pytest.raises(InputError, match="unknown tracking mode 'on': off, offline or online"):
+    with pytest.raises(InputError, match="unknown tracking mode 'on': use off, offline or online"):
         TrackingConfig("on")  # pyright: ignore[reportArgumentType]

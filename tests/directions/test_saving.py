@@ -596,7 +596,7 @@ def test_a_lineage_that_is_no_json_is_not_saved(dense, tmp_path, value):
 
 @pytest.mark.parametrize("given", [3, None, "text", [3], {"a": 1}])
 def test_what_is_no_direction_is_not_saved(given, tmp_path):
-    with pytest.raises(InputError, match="directions are expected"):
+    with pytest.raises(InputError, match="is no direction: give a Direction"):
         save_to_disk(given, tmp_path)
 
 

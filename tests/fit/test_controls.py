@@ -114,7 +114,7 @@ def test_random_latents_where_few_others_fire(direction, pairs):
 
 def test_random_latents_are_those_of_latents_only(direction, pairs):
     dense = dense_difference(pairs, direction, "options")
-    with pytest.raises(InputError, match="'theirs' is not made of latents: AddVector"):
+    with pytest.raises(InputError, match="'theirs' is not made of latents, so none"):
         random_latents(dense, pairs, 0)
 
 

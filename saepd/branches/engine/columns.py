@@ -129,7 +129,7 @@ def prompt_columns(
     Args:
         model: The language model.
         rows: Token ids of each prompt.
-        trees: Of each prompt's texts; these may be empty.
+        trees: The tree of each prompt's texts, which may be empty.
     """
     n_prompt = max(map(len, rows))
     n = n_prompt + max((len(tree.tokens) for tree in trees or ()), default=0)

@@ -36,7 +36,7 @@ class State:
         plan: The branches.
         columns: Every token so far.
         cache: Below the first wide block one row per prompt, above it K+1 rows per prompt.
-        log_probs: Of the next token, in nats.
+        log_probs: Log-probs of the next token, in nats.
         amounts: What the plan's gates say of each prompt.
     """
 
@@ -134,7 +134,7 @@ class Separate:
         plan: The branches.
         columns: Every token so far, one row for each branch of each prompt.
         cache: With the same rows.
-        log_probs: Of the next token, in nats.
+        log_probs: Log-probs of the next token, in nats.
         branch: Each row's branch.
         amounts: What the plan's gates say of each row's prompt.
         rows_of: The rows of every branch that is left.

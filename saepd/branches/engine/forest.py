@@ -47,10 +47,11 @@ class Forest:
         source: The column before copying that each of them was.
         copy: The copy that each belongs to; 0 for the shared ones, which nothing is added to.
         read: The columns whose next token is read.
-        at: Of each token of the copies' texts, where among ``read`` it is read.
-        token: Its id.
-        text: Its text, counted over the copies, each of which counts as many as the fullest.
-        real: Whether it is a token, or padding.
+        at: Where among ``read`` each token of the copies' texts is read.
+        token: Id of each of these tokens.
+        text: Text that each of them is of, counted over the copies, each of which counts as many
+            as the fullest.
+        real: Whether each of them is a token, or padding.
         shape: Copies of the prompt that has most, and texts of the fullest copy.
     """
 
@@ -76,11 +77,11 @@ class Forest:
         """Lay copies out.
 
         Args:
-            columns: Of the prompts, with all their texts.
+            columns: Columns of the prompts, with all their texts.
             first: The first column that is copied.
             trees: How the texts of each prompt are laid out in ``columns``.
             texts: Token ids of each prompt's texts.
-            copies: Of each prompt.
+            copies: The copies of each prompt.
         """
         n_slots = max(len(copy.texts) for of_prompt in copies for copy in of_prompt)
         rows = [

@@ -47,7 +47,7 @@ class Pack:
 
     Attributes:
         prefix: What they share.
-        texts: Of each prompt; None where only the next token is read.
+        texts: Token ids of what may follow each prompt; None where only the next token is read.
         trees: How the texts are laid out.
         as_copies: Whether branches are copies of columns; rows otherwise.
     """
@@ -78,7 +78,7 @@ class Pack:
             block: The first block that the branches may differ in.
             specs: The positions that they may edit.
             n_branches: K+1, if they are to run once only.
-            gates: Those of the branches, as far as they are known; others read later.
+            gates: Gates of the branches, as far as they are known; others read later.
         """
         trees = None if texts is None else [text_tree(of_prompt) for of_prompt in texts]
         n_behind = max((len(tree.tokens) for tree in trees or ()), default=0)

@@ -45,7 +45,7 @@ class Prefix:
             output's own hooks; None where that is the first block.
         in_tuple: Whether the model's blocks hand on tuples.
         before: The cache's layers after ``done`` columns; None where nothing is cached.
-        after: The same once the blocks below ``block`` have run on all columns.
+        after: The cache's layers once the blocks below ``block`` have run on all columns.
         amounts: What gates have said of each prompt.
     """
 

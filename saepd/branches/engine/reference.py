@@ -37,7 +37,7 @@ class ReferencePack:
 
     Attributes:
         rows: Token ids of each prompt.
-        texts: Of each prompt; None where only the next token is read.
+        texts: Token ids of what may follow each prompt; None where only the next token is read.
         block: The first block that directions may change.
         specs: The positions that directions may edit.
     """
@@ -113,7 +113,7 @@ class WholeTexts:
         texts: Token ids of each, the prompt included.
         n_prompt: How many of each are the prompt's.
         branches: The branches that read each text.
-        log_probs: Of the next token, in nats.
+        log_probs: Log-probs of the next token, in nats.
     """
 
     plan: Plan

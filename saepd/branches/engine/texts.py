@@ -18,9 +18,9 @@ class TextTree:
     Attributes:
         tokens: The token of each column. The last token of a text is only read, never fed, so it
             is there only if another text goes on from it.
-        until: Of each column, the first one behind it that does not continue it.
-        reads: Of each text, where each of its tokens is read: 0 is the prompt's last column, i+1
-            the column i of the tree.
+        until: The first column behind each that does not continue it.
+        reads: Where each token of each text is read: 0 is the prompt's last column, i+1 the
+            column i of the tree.
     """
 
     tokens: list[int]

@@ -54,7 +54,7 @@ def pack_gradients(
 
     Args:
         pack: Prompts whose branches are copies of columns, with texts.
-        vectors: Of each prompt; prompts may have different numbers of them.
+        vectors: Vectors of each prompt; prompts may have different numbers of them.
         sites: Where they are added.
         mask: The columns that they are added to.
     """
@@ -136,9 +136,9 @@ class _Row(NamedTuple):
     """Some copies of one prompt, side by side.
 
     Attributes:
-        prompt: Its index.
+        prompt: Index of the prompt.
         copies: The copies.
-        width: Their columns.
+        width: How many columns the copies have.
     """
 
     prompt: int
@@ -218,8 +218,8 @@ def copies_for_least_work(
 
     Args:
         n_tail: How many of a prompt's own columns are copied.
-        trees: Of each prompt's texts.
-        n_vectors: Of each prompt.
+        trees: The tree of each prompt's texts.
+        n_vectors: How many vectors each prompt has.
     """
     texts = [list(range(len(tree.reads))) for tree in trees]
     together = [

@@ -262,7 +262,10 @@ def checked_prompts(
     plan = make_plan(model, directions)
     weights = merge_config.weights if merge_config else ()
     if weights and len(weights) != plan.n_branches:
-        raise InputError(f"{len(weights)} weights for {plan.n_branches} branches, base included")
+        raise InputError(
+            f"{len(weights)} weights for {plan.n_branches} branches, base included: give one "
+            "for each"
+        )
     marked = [spec for spec in plan.specs if parse_positions(spec).kind == "after"]
     for row in rows if marked else []:
         # Before any other prompt runs: a marker that this one does not hold.

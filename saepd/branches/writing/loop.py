@@ -44,7 +44,7 @@ class GrowingText:
     """A text that is being written.
 
     Attributes:
-        tokenizer: Of the model.
+        tokenizer: The model's tokenizer.
         ends: What ends it.
         blanks: What the prompt ends in that its tokens leave to this text, which shows it only
             where the prompt does not.

@@ -32,7 +32,7 @@ class Sampler:
             config: How tokens are drawn.
             prompts: Token ids of each text's prompt.
             device: Where log-probs are.
-            seeds: Of each text; that of the config for all if None.
+            seeds: Seed of each text's draws; the config's for all if None.
         """
         seeds = [config.seed] * len(prompts) if seeds is None else seeds
         self._warpers = _warpers(config)

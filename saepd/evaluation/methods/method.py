@@ -16,7 +16,7 @@ class Method:
     Attributes:
         title: What tables call it.
         predict: From a fold to its predictions.
-        description: One line.
+        description: What the method does, in one line.
         null: It is what others have to beat, rather than a claim of this project.
         for_labels: It needs a task with a positive class.
         costly: It is left out unless it is named, or all methods are asked for.

@@ -71,12 +71,12 @@ def build_index(
         folder: Folder that the index is written to.
         config: How texts are cut and counted.
         about: Where the texts come from and under which licence, as the index shall say it.
-        labels: Files of what others say that latents are about; see `read_labels`.
+        labels: Files of what others say that latents are about, as Neuronpedia exports them.
         progress: Called with what is being done, how much of it is done, and of how much.
 
     Raises:
         InputError: texts that cannot be read or hold nothing, a folder that holds another index,
-            or whatever `read_labels` or `read_site` refuses.
+            an SAE that does not fit the model, or labels that cannot be read or are of another SAE.
     """
     folder, config = Path(folder), config or IndexConfig()
     if folder.exists() and not folder.is_dir():

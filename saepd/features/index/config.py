@@ -16,6 +16,9 @@ class IndexConfig:
         passage_characters: About how many characters of a text make one passage.
         max_tokens: Tokens after which no further passage is read; 0 reads all.
         seed: Seed of the order of the passages, and of the draws that labels are made from.
+
+    Raises:
+        InputError: a number is out of range.
     """
 
     context_size: int = 128

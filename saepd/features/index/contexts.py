@@ -90,8 +90,8 @@ def sparse_contexts(
     """The arrays that keep activations of all latents' windows, of which most are zero.
 
     Args:
-        activations: Of each latent, as shares of its largest: a half float holds these whatever
-            the SAE's scale is.
+        activations: Activations of each latent, as shares of its largest: a half float holds these
+            whatever the SAE's scale is.
 
     Returns:
         ``shown_bounds`` [d_sae, contexts + 1]: where each context's firings begin and end;

@@ -201,7 +201,7 @@ class FeatureIndex:
         """Refuse what is no latent of this index.
 
         Raises:
-            InputError: what was given, and which there are.
+            InputError: the index has no such latent.
         """
         whole = isinstance(latent, int | np.integer) and not isinstance(latent, bool)
         if not whole or not 0 <= int(latent) < self.d_sae:  # type: ignore[call-overload]

@@ -84,7 +84,7 @@ class Labeller:
         """The label of one latent.
 
         Args:
-            latent: Its id, which seeds the draws of its firings.
+            latent: Id of the latent, which seeds the draws of its firings.
             positions: Where it fires, in order.
             values: Its activations there.
         """

@@ -60,7 +60,7 @@ class GivenLabel(NamedTuple):
     """What somebody else says that a latent is about.
 
     Attributes:
-        text: Their words.
+        text: What it is about, in their words.
         source: Who says so, such as ``Neuronpedia gemma-2-2b/20-gemmascope-res-16k, gpt-4o-mini``.
     """
 

@@ -39,7 +39,7 @@ def together(
     independent ones.
 
     Args:
-        columns: Of each latent, the tokens at which it fires, in order.
+        columns: For each latent, the tokens at which it fires, in order.
         n_tokens: How many tokens there are.
         n: Neighbours of each latent.
     """

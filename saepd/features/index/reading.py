@@ -68,7 +68,7 @@ def index_folder(source: str | Path | int | None = None, sae_id: str | None = No
     """The folder of the index beside an SAE, without loading the SAE.
 
     Args:
-        source: As for `saepd.load_sae`; if None, the shipped SAE.
+        source: Where the SAE is loaded from, as for `saepd.load_sae`; if None, the shipped SAE.
         sae_id: The SAE's id within a release.
 
     Raises:
@@ -89,7 +89,7 @@ def load_index(folder: str | Path | None = None, sae: SAE[Any] | None = None) ->
     Args:
         folder: Folder that the index lies in; if None, it is looked for beside the SAE, or, where
             no SAE is given either, beside the shipped SAE.
-        sae: The SAE that the index must be of; if None, that of any is read.
+        sae: The SAE that the index must be of; if None, an index of any SAE is read.
 
     Raises:
         InputError: no path, no index there, a damaged one, or one of another SAE.

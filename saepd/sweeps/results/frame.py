@@ -70,7 +70,9 @@ def read_sweep(folder: str | Path) -> pd.DataFrame:
         row |= {k: result.get(k) for k in ("features", "seconds", "worker", "node")}
         rows.append(row)
     if not rows:
-        raise InputError(f"no point of the sweep in {folder} has come to an end yet")
+        raise InputError(
+            f"no point of the sweep in {folder} has come to an end yet: wait for it, or run it"
+        )
     return pd.DataFrame(rows)
 
 

@@ -67,9 +67,9 @@ def load_sweep(
         What is tried, for `saepd.run_sweep`.
 
     Raises:
-        InputError: no such file, no UTF-8, no YAML or YAML that people read otherwise (see
-            `read_yaml`), code of a model that a file may not switch on, or whatever `parse_sweep`
-            refuses; the file is named.
+        InputError: no such file, no UTF-8, no YAML, YAML that people read otherwise (such as NO or
+            1:30), code of a model that a file may not switch on, an unknown key, method, metric or
+            parameter, values that no point can have, or a search without an end; the file is named.
     """
     if isinstance(path, Mapping):
         return parse_sweep(_with_fixed(path, fixed))
