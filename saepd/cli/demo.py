@@ -9,7 +9,7 @@ from pathlib import Path
 from saepd.cli.options import check_folder, load_model_and_sae, print_json, print_table
 from saepd.common.progress import progress_bar
 from saepd.common.tracking import TrackingConfig, TrackingMode
-from saepd.evaluation.config import DrawConfig, EvaluationConfig
+from saepd.evaluation.config import EvaluationConfig
 from saepd.models.choice import ModelConfig
 
 EXAMPLES = """\
@@ -26,11 +26,6 @@ DEMO_METHODS = (
 FIRST = ("out", "block", "json", "wandb")
 
 
-def _five_draws() -> EvaluationConfig:
-    """Enough to predict each question about once, in under three minutes on two cores."""
-    return EvaluationConfig(DrawConfig(draws=5))
-
-
 @dataclass(kw_only=True)
 class Options:
     """What the demo runs on.
@@ -44,7 +39,7 @@ class Options:
     out: Path = Path("out/demo")
     json: bool = False
     wandb: TrackingMode = "off"
-    evaluation: EvaluationConfig = field(default_factory=_five_draws)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     where: ModelConfig = field(default_factory=ModelConfig)
 
 

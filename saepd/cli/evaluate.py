@@ -54,7 +54,7 @@ class Options:
         perspectives: How many perspectives take part (those with most items), or their names.
         skip_bad: Go on without bad rows of your own files, and say how many there are.
         json: Print the summary as JSON instead of a table.
-        wandb: Track the run: off, offline or online.
+        wandb: Record the run in W&B: off, offline or online.
     """
 
     out: Path

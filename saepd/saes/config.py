@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import get_args
 
 from saepd.common.checks import check_number
 from saepd.common.errors import InputError
-
-Tracking = Literal["off", "offline", "online"]
+from saepd.common.tracking import TrackingMode
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,8 @@ class TrainConfig:
         checkpoints: How many times a site's training is saved on the way.
         card_contexts: The most held-out contexts that the card is measured on.
         seed: Seed of the initial weights and of the order of the batches.
-        tracking: Record the training in wandb: off, offline or online.
-        wandb_project: Name of the wandb project.
+        wandb: Record the training in W&B: off, offline or online.
+        wandb_project: Name of the W&B project that it is recorded in.
         corpus: How documents become contexts.
 
     Raises:
@@ -93,7 +92,7 @@ class TrainConfig:
     checkpoints: int = 20
     card_contexts: int = 96
     seed: int = 0
-    tracking: Tracking = "off"
+    wandb: TrackingMode = "off"
     wandb_project: str = "saepd-saes"
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
 
@@ -121,7 +120,7 @@ class TrainConfig:
             )
         for name, known in (
             ("model_dtype", ("float32", "bfloat16", "float16")),
-            ("tracking", get_args(Tracking)),
+            ("wandb", get_args(TrackingMode)),
         ):
             if getattr(self, name) not in known:
                 raise InputError(

@@ -42,7 +42,7 @@ _FIRING_ROWS = 200_000
 
 
 # What has no influence on the weights that come out.
-_NOT_TRAINING = ("sites", "checkpoints", "card_contexts", "tracking", "wandb_project")
+_NOT_TRAINING = ("sites", "checkpoints", "card_contexts", "wandb", "wandb_project")
 
 
 def train_saes(
@@ -197,10 +197,10 @@ def _train_site(
     trainer.data_provider = cache.batches(
         site, config.batch_size, seed=config.seed, start=trainer.n_training_samples
     )
-    if config.tracking != "off":
+    if config.wandb != "off":
         import wandb
 
-        os.environ["WANDB_MODE"] = config.tracking
+        os.environ["WANDB_MODE"] = config.wandb
         with wandb.init(project=config.wandb_project, name=site, config=details):
             trainer.fit()
     else:
@@ -227,5 +227,5 @@ def _trainer_config(config: TrainConfig, device: str, checkpoints: Path) -> SAET
         dead_feature_window=config.dead_window,
         n_checkpoints=config.checkpoints,
         checkpoint_path=str(checkpoints),
-        logger=LoggingConfig(log_to_wandb=config.tracking != "off", log_weights_to_wandb=False),
+        logger=LoggingConfig(log_to_wandb=config.wandb != "off", log_weights_to_wandb=False),
     )

@@ -28,7 +28,7 @@ from saepd.saes.config import CorpusConfig, TrainConfig
         (TrainConfig, {"checkpoints": -1}, "checkpoints is -1"),
         (TrainConfig, {"card_contexts": 0}, "card_contexts is 0"),
         (TrainConfig, {"model_dtype": "int8"}, "model_dtype is 'int8': use one of float32"),
-        (TrainConfig, {"tracking": "on"}, "tracking is 'on': use one of off, offline, online"),
+        (TrainConfig, {"wandb": "on"}, "wandb is 'on': use one of off, offline, online"),
         (
             CorpusConfig,
             {"context_size": 1},
