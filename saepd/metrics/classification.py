@@ -173,7 +173,7 @@ def accuracy_by_functionality(
 def _checked(scores: ArrayLike, labels: BinaryLabels) -> tuple[_Scores, _Positive]:
     values, classes = finite("scores", scores), np.asarray(labels)
     same_length(scores=values, labels=classes)
-    for i in np.flatnonzero(~np.isin(classes, (0, 1)))[:1]:
+    for i in np.flatnonzero(~np.isin(classes, (0, 1))):
         raise InputError(f"labels[{i}] is {classes[i]}: expected 1 (positive) or 0 (negative)")
     return values, classes.astype(bool)
 

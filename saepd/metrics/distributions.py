@@ -87,7 +87,7 @@ def finite(name: str, values: ArrayLike) -> Float[np.ndarray, " values"]:
     array = np.asarray(values, dtype=float)
     if array.ndim != 1 or not len(array):
         raise InputError(f"{name} has shape {array.shape}: expected one number per answer")
-    for i in np.flatnonzero(~np.isfinite(array))[:1]:
+    for i in np.flatnonzero(~np.isfinite(array)):
         raise InputError(f"{name}[{i}] is {array[i]}: expected a finite number")
     return array
 

@@ -97,6 +97,6 @@ def coverage_at_risk(uncertainty: ArrayLike, losses: ArrayLike, *, risk: float =
 def _checked(uncertainty: ArrayLike, losses: ArrayLike) -> tuple[_PerQuestion, _PerQuestion]:
     values, lost = finite("uncertainty", uncertainty), finite("losses", losses)
     same_length(uncertainty=values, losses=lost)
-    for i in np.flatnonzero(lost < 0)[:1]:
+    for i in np.flatnonzero(lost < 0):
         raise InputError(f"losses[{i}] is {lost[i]}: a loss must not be negative")
     return values, lost

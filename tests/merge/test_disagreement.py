@@ -178,8 +178,9 @@ def test_what_are_no_log_probs():
             score(torch.zeros(2, 1))
     with pytest.raises(InputError, match=r"expected \[branches, options\]"):
         branch_disagreement(torch.tensor([0.5, 0.5]).log())
-    with pytest.raises(InputError, match="at least two perspectives"):
-        perspective_disagreement(random_branches(0, 2, 3, 1.0))
+    for too_few in (random_branches(0, 2, 3, 1.0), torch.tensor([0.5, 0.5]).log()):
+        with pytest.raises(InputError, match="at least two perspectives"):
+            perspective_disagreement(too_few)
     for temperature in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(InputError, match="temperature"):
             least_confidence(random_branches(0, 2, 3, 1.0), temperature=temperature)

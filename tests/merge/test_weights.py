@@ -7,6 +7,8 @@ from saepd.common.errors import InputError
 from saepd.merge import weights as weights_module
 from saepd.merge.weights import fit_merge_weights
 
+EVEN = np.log([0.5, 0.5])
+
 
 def answers_of(mixture, n, seed=0, n_options=4, spread=2.0):
     """What three perspectives say of some questions, and one answer to each by their mixture."""
@@ -61,9 +63,12 @@ def test_counts_are_as_many_answers():
     ("change", "message"),
     [
         ({"log_probs": []}, "0 rows of log-probs, 2 of answers and 2 questions"),
+        ({"questions": [0]}, "2 rows of log-probs, 2 of answers and 1 questions"),
+        ({"log_probs": [[EVEN] * 2, [EVEN] * 3]}, "row 1 is of 3 perspectives, and the first is"),
         ({"log_probs": [[[0.0, 0.0]] * 2] * 2}, "row 0 holds no log-probs: apply log_softmax"),
-        ({"log_probs": [[np.log([0.5, 0.5])] * 2] * 2, "answers": [[1, 0, 0]] * 2}, "shape"),
+        ({"log_probs": [[EVEN] * 2] * 2, "answers": [[1, 0, 0]] * 2}, "shape"),
         ({"answers": [[0, 0]] * 2}, "give how many chose each option"),
+        ({"answers": [[1, np.inf]] * 2}, "give how many chose each option"),
         ({"answers": [[1, -1]] * 2}, "give how many chose each option"),
         ({"shares": [0.5, 0.2]}, "give one for each of 2, summing to 1"),
         ({"shares": [1.0]}, "give one for each of 2"),
@@ -73,7 +78,7 @@ def test_counts_are_as_many_answers():
 )
 def test_what_does_not_fit_is_refused(change, message):
     given = {
-        "log_probs": [[np.log([0.5, 0.5])] * 2] * 2,
+        "log_probs": [[EVEN] * 2] * 2,
         "answers": [[1, 0]] * 2,
         "questions": [0, 1],
         "shares": None,

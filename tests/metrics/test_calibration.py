@@ -57,6 +57,11 @@ def test_calibration_bins_are_closed_above():
     assert error == pytest.approx(abs(0.5 - 0.45))
 
 
+def test_a_confidence_that_is_one_but_for_rounding_is_in_the_last_bin():
+    bins = calibration.confidence_bins(np.array([1 + 1e-7, 1.0, 0.95, 0.8]), 10)
+    assert bins.tolist() == [9, 9, 9, 7]
+
+
 @examples(seed=st.integers(0, 2**32 - 1), n_bins=st.integers(1, 20))
 def test_calibration_error_by_loop(seed, n_bins):
     p, labels = random_answers(seed, n=60)

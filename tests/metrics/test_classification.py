@@ -147,7 +147,7 @@ def test_the_order_of_questions_does_not_matter(seed, values):
 
 
 def test_each_functionality_counts_once():
-    scores, labels = [0.9, 0.9, 0.1, 0.9], [1, 1, 1, 0]
+    scores, labels = [0.9, 0.5, 0.1, 0.9], [1, 1, 1, 0]
     kinds = ["slur", "slur", "slur", "reclaimed"]
     of_each = classification.accuracy_by_functionality(scores, labels, kinds)
     assert of_each == {"slur": pytest.approx(2 / 3), "reclaimed": 0}

@@ -46,6 +46,7 @@ def test_js_distance_is_scipys(pair, base):
 
 def test_js_is_in_bits_by_default():
     assert distances.js_divergence([[1, 0]], [[0, 1]]) == 1
+    assert distances.js_distance([[1, 0]], [[0, 1]]) == 1
     assert distances.js_divergence([[1, 0]], [[0, 1]], base=math.e) == pytest.approx(math.log(2))
 
 
@@ -94,6 +95,22 @@ def test_wasserstein_counts_steps_along_the_scale():
     )
 
 
+@pytest.mark.parametrize("factor", [0.9995, 1.0005])
+def test_distributions_are_scaled_to_sum_to_one(factor):
+    inexact = [factor * np.array(p) for p in RAGGED]
+    for measure in (
+        distances.js_distance,
+        distances.total_variation,
+        distances.wasserstein,
+        distances.simbench_score,
+    ):
+        exact = measure(RAGGED, RAGGED_GOLD)
+        np.testing.assert_allclose(measure(inexact, RAGGED_GOLD), exact, rtol=1e-12)
+        np.testing.assert_allclose(measure(RAGGED_GOLD, inexact), measure(RAGGED_GOLD, RAGGED))
+    for measure in (calibration.nll, calibration.brier):
+        np.testing.assert_allclose(measure(inexact, [1, 1, 1]), measure(RAGGED, [1, 1, 1]))
+
+
 # --- SimBench's score ---
 
 
@@ -139,8 +156,8 @@ def test_simbench_score_needs_a_dataset_that_uniform_does_not_solve():
 
 @pytest.mark.parametrize(
     "bad",
-    [[0.5, 0.6], [1.2, -0.2], [math.nan, 1.0], [math.inf, 0.0], [1.0], [[0.5, 0.5]]],
-    ids=["sum", "negative", "nan", "infinite", "one option", "two dimensions"],
+    [[0.5, 0.6], [0.3, 0.3], [1.2, -0.2], [math.nan, 1.0], [math.inf, 0.0], [1.0], [[0.5, 0.5]]],
+    ids=["more", "less", "negative", "nan", "infinite", "one option", "two dimensions"],
 )
 def test_invalid_distributions_are_named_by_their_index(bad):
     good = [0.5, 0.5]

@@ -107,3 +107,4 @@ def test_one_question_has_an_estimate_and_no_interval():
     assert mean(np.array([1.0, 2, 6]), alone).tolist() == [3]
     assert interval(mean(np.ones(3), alone)) is None
     assert interval(np.array([0.5] * 21)) == Interval(0.5, 0.5, 0.5)
+    assert interval(np.array([np.nan] + [0.5] * 20)) is None

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 
 from saepd.common.errors import InputError
@@ -53,8 +53,12 @@ def test_a_heavy_penalty_leaves_the_start():
     assert np.allclose(found, start, atol=1e-4)
 
 
-def test_softmax_sums_to_one_for_large_scores():
-    assert np.allclose(softmax(np.array([1000.0, 1000.0, 0.0])), [0.5, 0.5, 0.0])
+def test_what_moves_all_options_alike_moves_no_weight_however_far():
+    features, targets = questions(12)
+    penalty = np.full(3, 0.01)
+    raised = [np.full(len(t), 2000.0 * (-1) ** i) for i, t in enumerate(targets)]
+    found = fit_softmax(features, targets, penalty, offsets=raised)
+    assert np.allclose(found, fit_softmax(features, targets, penalty), atol=1e-6)
 
 
 def test_no_feedback_is_refused():
