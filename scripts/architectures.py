@@ -71,7 +71,7 @@ def main() -> None:
     names = options.only or [name for name in CONFIGS if name not in rows]
     for name in names:
         started = time.perf_counter()
-        rows[name] = tried(name)
+        rows[name] = row_of(name)
         print(f"{name}: {rows[name]} ({time.perf_counter() - started:.1f} s)", flush=True)
         write_json(file, {known: rows[known] for known in CONFIGS if known in rows})
     done = {name: rows[name] for name in CONFIGS if name in rows}
@@ -90,7 +90,7 @@ def table(rows: dict[str, dict[str, str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def tried(name: str) -> dict[str, str]:
+def row_of(name: str) -> dict[str, str]:
     """What came of one architecture, a phrase for each column."""
     row: dict[str, str] = dict.fromkeys(COLUMNS, "")
     with tempfile.TemporaryDirectory() as above, _quiet():
@@ -102,13 +102,13 @@ def tried(name: str) -> dict[str, str]:
             plain = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
             _plain_log_probs(plain, [1, 2, 3], None, 0)
         except Exception as error:
-            return {**row, "bridge": f"not made: {_said(error)}"}
+            return {**row, "bridge": f"not made: {_first_words(error)}"}
         try:
             model = load_model(folder, device="cpu")
         except InputError as error:
-            return {**row, "bridge": f"refused: {_said(error)}"}
+            return {**row, "bridge": f"refused: {_first_words(error)}"}
         except Exception as error:
-            return {**row, "bridge": f"TRACEBACK: {_said(error)}"}
+            return {**row, "bridge": f"TRACEBACK: {_first_words(error)}"}
         prompts = [prompt_ids(model.tokenizer, prompt) for prompt in PROMPTS]
         row["bridge"] = _judged(lambda: _bridge(model, plain, prompts))
         vector = torch.randn(WIDTH, generator=torch.Generator().manual_seed(0))
@@ -130,7 +130,7 @@ def _path(model: Any) -> str:
     except InputError:
         return "none"
     except Exception as error:
-        return f"TRACEBACK: {_said(error)}"
+        return f"TRACEBACK: {_first_words(error)}"
 
 
 def _judged(off: Any) -> str:
@@ -138,15 +138,15 @@ def _judged(off: Any) -> str:
     try:
         difference = off()
     except InputError as error:
-        return f"refused: {_said(error)}"
+        return f"refused: {_first_words(error)}"
     except Exception as error:
         if os.environ.get("TRACE"):
             traceback.print_exc()
-        return f"TRACEBACK: {_said(error)}"
+        return f"TRACEBACK: {_first_words(error)}"
     return "right" if difference <= TOLERANCE else f"WRONG by {difference:.2g}"
 
 
-def _said(error: Exception) -> str:
+def _first_words(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [""]
     kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
     said = re.sub(r"'?/\S+/tiny'?", "tiny", kind + lines[0]).replace("|", "/")
@@ -159,7 +159,7 @@ def _bridge(model: Any, plain: Any, prompts: list[list[int]]) -> float:
         ids = torch.tensor([prompt])
         with torch.inference_mode():
             ours = model(ids)[0].log_softmax(-1)
-        worst = max(worst, _off(ours, _plain_log_probs(plain, prompt, None, 0)))
+        worst = max(worst, _difference(ours, _plain_log_probs(plain, prompt, None, 0)))
     return worst
 
 
@@ -175,7 +175,7 @@ def _scores(model: Any, plain: Any, prompts: list[list[int]], vector: Tensor) ->
                 edit = None if first is None else vector
                 every = _plain_log_probs(plain, prompt + text, edit, first or 0)
                 right = sum(every[len(prompt) - 1 + i, t] for i, t in enumerate(text))
-                worst = max(worst, _off(scores[branch, column], right))
+                worst = max(worst, _difference(scores[branch, column], right))
     return worst
 
 
@@ -186,7 +186,7 @@ def _apply(model: Any, plain: Any, prompts: list[list[int]], vector: Tensor) -> 
             with torch.inference_mode(), _direction(vector, positions).apply(model):
                 ours = model(torch.tensor([prompt]))[0].log_softmax(-1)
             right = _plain_log_probs(plain, prompt, vector, first % len(prompt))
-            worst = max(worst, _off(ours, right))
+            worst = max(worst, _difference(ours, right))
     return worst
 
 
@@ -211,7 +211,7 @@ def _direction(vector: Tensor, positions: str) -> Direction:
     return Direction("A", f"blocks.{BLOCK}.hook_resid_post", AddVector(vector), positions)
 
 
-def _off(one: Any, other: Any) -> float:
+def _difference(one: Any, other: Any) -> float:
     difference = float((one - other).abs().max())
     return difference if difference == difference else float("inf")
 

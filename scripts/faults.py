@@ -200,7 +200,7 @@ def _become(arguments: list[str], cache: Path, log: Path) -> NoReturn:
         os._exit(code)
 
 
-def tried(trial: Trial, work: Path, n_kills: int, seed: int) -> dict[str, Any]:
+def outcome_of(trial: Trial, work: Path, n_kills: int, seed: int) -> dict[str, Any]:
     """Kill one command again and again; what its folder held after each kill, and in the end."""
     undisturbed = run(trial, work / "undisturbed")
     wanted = trial.read(work / "undisturbed")
@@ -257,7 +257,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as work:
         for name, trial in trials(Path(work)).items():
             if name in options.only:
-                rows[name] = tried(trial, Path(work) / name, options.kills, options.seed)
+                rows[name] = outcome_of(trial, Path(work) / name, options.kills, options.seed)
                 print(name, rows[name], flush=True)
                 write_json(options.out, rows)
     write_atomically(options.out.with_suffix(".md"), table(rows).encode())

@@ -36,7 +36,7 @@ WIDTH, SITE = 32, "blocks.1.hook_resid_post"
 N_FEEDBACK = 8
 
 
-def made(name: str, seed: int, folder: Path) -> Path:
+def random_model(name: str, seed: int, folder: Path) -> Path:
     """A model of random weights."""
     torch.manual_seed(seed)
     tok = tokenizer()
@@ -112,7 +112,7 @@ def run(name: str, seed: int) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as work, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         folder = Path(work)
-        model = saepd.load_model(made(name, seed, folder / "model"), device="cpu")
+        model = saepd.load_model(random_model(name, seed, folder / "model"), device="cpu")
         sae = saepd.load_sae(save_tiny_sae(folder / "sae", d_in=WIDTH, hook_name=SITE), model=model)
         for step, act in steps(model, sae, seed, folder).items():
             try:

@@ -114,7 +114,7 @@ def run_case(target: Target, files: Files, guard: Guard) -> str:
             with guard.watching(folder, MAX_SECONDS):
                 target.read(folder)
         except InputError as error:
-            outcome = _told(str(error).replace(str(folder), ""))
+            outcome = _outcome_of_message(str(error).replace(str(folder), ""))
         except TooSlowError:
             outcome = f"took more than {MAX_SECONDS} s"
         except (Exception, RecursionError) as error:
@@ -128,7 +128,7 @@ def run_case(target: Target, files: Files, guard: Guard) -> str:
         return outcome
 
 
-def _told(message: str) -> str:
+def _outcome_of_message(message: str) -> str:
     """Whether a message keeps to itself what is not the user's file."""
     for private in (_SECRET, str(ROOT), sys.prefix, os.environ["HOME"]):
         if private in message:

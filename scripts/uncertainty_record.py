@@ -102,7 +102,7 @@ def run(plan: Plan, model: Any, sae: Any, data: Path) -> Measured:
     )
 
 
-def kept(path: Path, measured: Measured | None = None) -> Measured:
+def kept_results(path: Path, measured: Measured | None = None) -> Measured:
     """A task's results as they are kept in a file; written first if they are given."""
     if measured is not None:
         # No number is NaN but where a score is undefined.
@@ -227,7 +227,7 @@ def main() -> None:
             began = time.perf_counter()
             of_task = run(TASKS[name], model, sae, options.data)
             of_task.summary["seconds"] = round(time.perf_counter() - began, 1)
-            kept(path, of_task)
+            kept_results(path, of_task)
             print(f"{name}: {of_task.summary['seconds']} seconds", flush=True)
     timed = options.work / "iterative_prompting.json"
     if PROMPTING in options.tasks and not timed.exists():
@@ -236,7 +236,7 @@ def main() -> None:
     if not all(path.exists() for path in (*paths.values(), timed)):
         print("some tasks are missing: the tables are written once all of them have run")
         return
-    measured = {name: kept(path) for name, path in paths.items()}
+    measured = {name: kept_results(path) for name, path in paths.items()}
     prompting = json.loads(timed.read_text())
     summaries = {name: of_task.summary for name, of_task in measured.items()}
     tables = {

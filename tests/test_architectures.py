@@ -19,12 +19,12 @@ UNUSUAL = (
 
 @pytest.mark.parametrize("name", UNUSUAL)
 def test_unusual_models_give_what_transformers_gives(name):
-    row = architectures.tried(name)
+    row = architectures.row_of(name)
     assert [row[what] for what in ("bridge", "scores", "apply", "generate")] == ["right"] * 4
 
 
 def test_what_the_bridge_gets_wrong_is_refused():
-    assert architectures.tried("Qwen 3.5")["bridge"].startswith("refused: with hooks, tiny does")
+    assert architectures.row_of("Qwen 3.5")["bridge"].startswith("refused: with hooks, tiny does")
 
 
 def test_a_table_leaves_the_log_as_it_was():

@@ -25,7 +25,7 @@ from torch import Tensor
 from saepd.branches.engine.native import try_native
 from saepd.branches.engine.pack import Pack
 from saepd.branches.engine.plan import Plan
-from saepd.branches.engine.reference import ReferencePack, whole
+from saepd.branches.engine.reference import ReferencePack, whole_log_probs
 from saepd.branches.fast_path_probes import (
     long_probes,
     probe_tokens,
@@ -152,7 +152,7 @@ def _check_causal(model: TransformerBridge) -> None:
 
     def both() -> list[Tensor]:
         with torch.inference_mode():
-            return [whole(plan, tokens[:n], 16)[0, 0] for n in (16, 24)]
+            return [whole_log_probs(plan, tokens[:n], 16)[0, 0] for n in (16, 24)]
 
     alone, followed = run_reference(both, model)
     if not bool(((alone - followed).abs() <= tolerance * (1 + alone.abs())).all()):

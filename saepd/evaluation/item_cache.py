@@ -86,12 +86,14 @@ class ItemCache:
     @cached_property
     def text_scores(self) -> ByItem:
         """Log-likelihood of each option's text after the task's wording, nats: [options]."""
-        return self._kept("text_scores", self._items, self._read_texts)
+        return self._kept_or_computed("text_scores", self._items, self._read_texts)
 
     @cached_property
     def letter_scores(self) -> ByItem:
         """Log-probs among the options' letters, nats: [options]; NaN where the model names none."""
-        return self._kept("letter_scores", self._tests, lambda items: self._read_letters(items, 1))
+        return self._kept_or_computed(
+            "letter_scores", self._tests, lambda items: self._read_letters(items, 1)
+        )
 
     @cached_property
     def letter_scores_over_orders(self) -> ByItem:
@@ -99,7 +101,7 @@ class ItemCache:
 
         In these every option has every letter once, which takes the liking for a letter off.
         """
-        return self._kept(
+        return self._kept_or_computed(
             "letter_scores_over_orders", self._tests, lambda items: self._read_letters(items, None)
         )
 
@@ -116,7 +118,7 @@ class ItemCache:
     @cached_property
     def gradients(self) -> ByItem:
         """Nats of each option per residual unit added at the site: [options, d_model]."""
-        return self._kept("gradients", self._answered, self._differentiate)
+        return self._kept_or_computed("gradients", self._answered, self._differentiate)
 
     def prompt(self, item: Item) -> str:
         """The text whose continuation answers the item; it names no perspective."""
@@ -124,7 +126,7 @@ class ItemCache:
 
     @cached_property
     def _pooled(self) -> ByItem:
-        return self._kept("pooled", self._items, self._pool)
+        return self._kept_or_computed("pooled", self._items, self._pool)
 
     def _read_texts(self, items: Sequence[Item]) -> list[Array]:
         scored = score_continuations(
@@ -168,7 +170,7 @@ class ItemCache:
         )
         return [gradients[0, :, 0].numpy() for _, gradients in by_item]
 
-    def _kept(
+    def _kept_or_computed(
         self, name: str, items: Sequence[Item], compute: Callable[[Sequence[Item]], list[Array]]
     ) -> ByItem:
         """Read from the folder, or computed and put there; one row an option or an item."""

@@ -187,7 +187,7 @@ def feature_table(
                 replace(
                     row,
                     false_sign_rate=float(sure.false_sign_rate[row.latent]),
-                    shared=_shared(signs, one.perspective, row.latent),
+                    shared=_shared_with(signs, one.perspective, row.latent),
                     gain=held_out_gain(pairs, one.perspective, row.latent),
                     alone=alone.get((one.perspective, row.latent)),
                 )
@@ -195,7 +195,9 @@ def feature_table(
     return FeatureTable(features, rows, sureness, pairs)
 
 
-def _shared(signs: dict[str, dict[int, bool]], perspective: str, latent: int) -> dict[str, str]:
+def _shared_with(
+    signs: dict[str, dict[int, bool]], perspective: str, latent: int
+) -> dict[str, str]:
     sign = signs[perspective][latent]
     return {
         name: "same" if chosen[latent] == sign else "opposite"
@@ -225,8 +227,8 @@ def _flat(row: LatentEvidence) -> dict[str, Any]:
         "density": row.density,
         "output_score": row.output_score,
         "shared": ", ".join(f"{name} ({how})" for name, how in row.shared.items()),
-        **_around("gain", row.gain),
-        **_around("answer_gain", alone and alone.gain),
+        **_with_ends("gain", row.gain),
+        **_with_ends("answer_gain", alone and alone.gain),
         "answers_moved": alone and alone.moved,
         **effects,
         "for": row.contexts[0].text if row.contexts else None,
@@ -235,6 +237,6 @@ def _flat(row: LatentEvidence) -> dict[str, Any]:
     }
 
 
-def _around(name: str, gain: Interval | None) -> dict[str, float | None]:
+def _with_ends(name: str, gain: Interval | None) -> dict[str, float | None]:
     estimate, low, high = gain or (None, None, None)
     return {name: estimate, f"{name}_low": low, f"{name}_high": high}

@@ -43,7 +43,7 @@ def best_sites(
         return everywhere
 
     def loss(sites: tuple[int, ...]) -> float:
-        return _least(_at(rows, sites, n_sites), dictionary.at(sites), config, kind, parts)
+        return _least(_at_sites(rows, sites, n_sites), dictionary.at(sites), config, kind, parts)
 
     return min([everywhere, *((site,) for site in everywhere)], key=loss)
 
@@ -85,7 +85,7 @@ def effects_at(around: Around, sites: Sequence[int], n_sites: int) -> Around:
     }
 
 
-def _at(rows: Sequence[Row], sites: Sequence[int], n_sites: int) -> list[Row]:
+def _at_sites(rows: Sequence[Row], sites: Sequence[int], n_sites: int) -> list[Row]:
     """Rows with their effects at some sites, those of one question as one array."""
     effects: dict[int, Float[np.ndarray, "options units"]] = {}
     for row in rows:

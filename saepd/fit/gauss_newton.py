@@ -90,13 +90,16 @@ def learn_shared(asked: Asked, ridge: Ridge, size: float, first: Around, report:
     for _ in range(MAX_ROUNDS):
         rows = linear_rows(asked, around)
         there = fit_shared(rows, ridge, size).values
-        foretold = _read(written(rows, there), ridge) + penalty_of(there, ridge, size)
+        foretold = _readout_loss(written(rows, there), ridge) + penalty_of(there, ridge, size)
 
         def run(steps: Sequence[float], there: Vector = there) -> list[tuple[float, Vector]]:
             vectors = [step * there for step in steps]
             moved_by_step = asked.moved(*(asked.everywhere(vector) for vector in vectors))
             return [
-                (_read(real_rows(asked, moved), ridge) + penalty_of(vector, ridge, size), vector)
+                (
+                    _readout_loss(real_rows(asked, moved), ridge) + penalty_of(vector, ridge, size),
+                    vector,
+                )
                 for moved, vector in zip(moved_by_step, vectors, strict=True)
             ]
 
@@ -141,11 +144,11 @@ def learn_own(
             shrunk = [fitted.shrunk(step) for step in steps]
             moved_by_step = asked.moved(*(asked.pairs(candidates.vectors) for candidates in shrunk))
             return [
-                (_read(real_rows(asked, moved), ridge), (candidates, moved))
+                (_readout_loss(real_rows(asked, moved), ridge), (candidates, moved))
                 for moved, candidates in zip(moved_by_step, shrunk, strict=True)
             ]
 
-        (loss, (candidates, moved)), agrees = line_search(run, _read(as_written, ridge))
+        (loss, (candidates, moved)), agrees = line_search(run, _readout_loss(as_written, ridge))
         if loss < least or not best_moved:
             best, best_moved, least = candidates, moved, loss
         if agrees or number + 1 == MAX_ROUNDS or ridge.own is None:
@@ -174,7 +177,7 @@ def line_search(
     return min([whole, *run(_SHORTER)], key=lambda outcome: outcome[0]), False
 
 
-def _read(rows: Sequence[Row], ridge: Ridge) -> float:
+def _readout_loss(rows: Sequence[Row], ridge: Ridge) -> float:
     """Mean loss of the answers with readouts fitted to what is written already, in nats."""
     return float(losses(rows, fit_readouts(rows, ridge)).mean())
 

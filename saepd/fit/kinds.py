@@ -207,7 +207,7 @@ def learn_kinds(
         settings[kind] = [(candidates.parts, runs(candidates.vectors)) for candidates in fits]
         if kind == kinds[0]:
             settings["another's"] = [
-                (candidates.parts, controlled(_anothers(candidates.vectors))) for candidates in fits
+                (candidates.parts, controlled(_rotated(candidates.vectors))) for candidates in fits
             ]
     report("running what was learned without some of the questions", 0, 1)
     losses = really_foretold(asked, parts, settings)
@@ -237,7 +237,7 @@ def residual_norms(asked: Asked) -> Norms:
     return 1 / np.array(relative_dose(asked.model, units))
 
 
-def _anothers(vectors: Mapping[str, Vector]) -> dict[str, Vector]:
+def _rotated(vectors: Mapping[str, Vector]) -> dict[str, Vector]:
     """Every perspective's vector given to the one before it."""
     names = list(vectors)
     return {name: vectors[names[(i + 1) % len(names)]] for i, name in enumerate(names)}

@@ -145,9 +145,9 @@ class Verdict:
         """The same as JSON values."""
         return {
             **asdict(self),
-            "gain": _told(self.gain),
-            "by_perspective": {n: _told(one) for n, one in self.by_perspective.items()},
-            "controls": {n: _told(one) for n, one in self.controls.items()},
+            "gain": _interval_json(self.gain),
+            "by_perspective": {n: _interval_json(one) for n, one in self.by_perspective.items()},
+            "controls": {n: _interval_json(one) for n, one in self.controls.items()},
             "sentence": str(self),
         }
 
@@ -217,5 +217,5 @@ def _costs(model: TransformerBridge, directions: Sequence[Direction]) -> dict[st
     }
 
 
-def _told(gain: Interval | None) -> dict[str, float] | None:
+def _interval_json(gain: Interval | None) -> dict[str, float] | None:
     return None if gain is None else gain._asdict()

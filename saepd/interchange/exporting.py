@@ -125,7 +125,7 @@ def export_directions(
             Written(
                 record.perspective,
                 tuple(out / name for name in files),
-                _held(record, target.says).norm,
+                _as_held(record, target.says).norm,
                 tuple(losses_by_record[i]),
                 refits.get(i),
                 target.use.format(file=out / next(iter(files))),
@@ -135,7 +135,7 @@ def export_directions(
     return written
 
 
-def _held(record: SteeringRecord, says: Says) -> SteeringRecord:
+def _as_held(record: SteeringRecord, says: Says) -> SteeringRecord:
     """The record with the sites that a format has a place for."""
     return replace(record, sites=tuple(site for site in record.sites if can_hold(site, says)))
 

@@ -34,7 +34,7 @@ def item_prompt(
     named: str = "",
 ) -> str:
     """The prompt whose continuation answers an item; one that names an answer if there is one."""
-    text = _asked(question, options, config)
+    text = _prompt_text(question, options, config)
     if named:
         text = naming_answer(text, named)
     return chat(model.tokenizer, text) if config.style == "chat" else text
@@ -59,7 +59,7 @@ def naming_answer(text: str, answer: str) -> str:
     return f"{before}One answer to this question is: {answer.strip()}\n{after}".rstrip()
 
 
-def _asked(question: str, options: Sequence[str], config: ReadoutConfig) -> str:
+def _prompt_text(question: str, options: Sequence[str], config: ReadoutConfig) -> str:
     """The text of a plain prompt, or of a user's turn."""
     if config.readout == "letter":
         listed = "\n".join(

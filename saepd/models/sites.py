@@ -106,7 +106,7 @@ def read_site(
         with using(model, steered=True), torch.inference_mode():
             for chosen in _run_together(model, indices, rows):
                 prompts = pad_left(model, [rows[i] for i in chosen])
-                held = _held(model, hook_names, prompts)
+                held = _site_activations(model, hook_names, prompts)
                 results += collect(SiteBatch(model, chosen, prompts, held))
         return results
 
@@ -130,7 +130,7 @@ def _run_together(
             yield list(group)
 
 
-def _held(
+def _site_activations(
     model: TransformerBridge, hook_names: Sequence[str], prompts: PromptBatch
 ) -> dict[str, Tensor]:
     """What each site holds; the forward pass ends where the last of them has been seen."""

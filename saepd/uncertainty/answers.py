@@ -135,7 +135,7 @@ def answers_over_options(
                 texts=tuple(letters(len(item.options))) if letter else item.options,
                 answers=item.options,
                 scores=scores.log_likelihoods,
-                read=partial(_read, n, offset, weights),
+                read=partial(_option_log_probs, n, offset, weights),
                 temperature=reading.temperature,
                 epistemic=uncertainty_over_options(per_token, offset),
                 mass=scores.mass.double().numpy(),
@@ -145,7 +145,7 @@ def answers_over_options(
     return answers
 
 
-def _read(
+def _option_log_probs(
     n_tokens: Int[Tensor, " options"],
     offset: Float[Tensor, " options"],
     weights: Sequence[SoftmaxWeights] | None,

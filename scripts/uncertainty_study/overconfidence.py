@@ -52,10 +52,10 @@ def calibration_rows(
     rows: list[dict[str, Any]] = []
     for name, of_each in by_method.items():
         row: dict[str, Any] = {"method": name, "n": len(labels)}
-        row |= {measure: _told(of_each[measure]) for measure in MEASURES}
+        row |= {measure: _rounded_interval(of_each[measure]) for measure in MEASURES}
         row["minus"] = {
             other: {
-                measure: _told(of_each[measure] - by_method[other][measure])
+                measure: _rounded_interval(of_each[measure] - by_method[other][measure])
                 for measure in ("overconfidence", "ece", "nll")
             }
             for other in against.get(name, ())
@@ -87,7 +87,7 @@ def _measured(
     }
 
 
-def _told(per_draw: PerDraw) -> list[float] | None:
+def _rounded_interval(per_draw: PerDraw) -> list[float] | None:
     """Estimate, low and high; None where there is no interval."""
     around = interval(per_draw)
     return None if around is None else [round(float(value), 4) for value in around]

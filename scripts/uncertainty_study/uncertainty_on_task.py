@@ -116,7 +116,7 @@ def measure(
     between = np.array([_between(item) for item in items])
     if between.any() and len({len(item.distributions) for item in items}) > 1:
         divided["groups_differ"] = between
-    simulated = [_asked(assessed, people, held_out, seed) for _, assessed in draws]
+    simulated = [_simulated(assessed, people, held_out, seed) for _, assessed in draws]
     unasked, asked = [], []
     for (_, assessed), simulation in zip(draws, simulated, strict=True):
         model = [assessed.answers[TEMPERATURE][i] for i in simulation.rows]
@@ -188,7 +188,7 @@ def _losses(
     return total_variation(answers, truth)
 
 
-def _asked(assessed: Assessed, people: Task, held_out: str, seed: int) -> Asked:
+def _simulated(assessed: Assessed, people: Task, held_out: str, seed: int) -> Asked:
     rng = np.random.default_rng(seed)
     rows, person, truth = [], [], []
     for row, item in enumerate(assessed.items):

@@ -59,17 +59,17 @@ def usefulness_rows(
         uncertainty, lost = values[known], wrong[known].astype(float)
         ids = [question for question, kept in zip(questions, known, strict=True) if kept]
         weights, few = draw_weights(ids, seed), draw_weights(ids, seed, _N_DRAWS)
-        row["auroc_error"] = _told(weighted.auroc(uncertainty, wrong[known], weights))
+        row["auroc_error"] = _rounded_interval(weighted.auroc(uncertainty, wrong[known], weights))
         for kind, amounts in divided.items():
             high = (amounts > np.median(finite(kind, amounts)))[known]
-            row[f"auroc_{kind}"] = _told(weighted.auroc(uncertainty, high, weights))
-        row["aurc"] = _told(resampled(aurc, uncertainty, lost, weights=few))
-        row["aurc_minus_random"] = _told(
+            row[f"auroc_{kind}"] = _rounded_interval(weighted.auroc(uncertainty, high, weights))
+        row["aurc"] = _rounded_interval(resampled(aurc, uncertainty, lost, weights=few))
+        row["aurc_minus_random"] = _rounded_interval(
             resampled(_aurc_minus_random, uncertainty, lost, weights=few)
         )
         for risk in RISKS:
             covered = partial(coverage_at_risk, risk=risk)
-            row[f"coverage_at_{risk:.0%}"] = _told(
+            row[f"coverage_at_{risk:.0%}"] = _rounded_interval(
                 resampled(covered, uncertainty, lost, weights=few)
             )
     return rows
@@ -80,6 +80,6 @@ def _aurc_minus_random(uncertainty: np.ndarray, losses: np.ndarray) -> float:
     return aurc(uncertainty, losses) - float(np.mean(losses))
 
 
-def _told(per_draw: PerDraw) -> list[float] | None:
+def _rounded_interval(per_draw: PerDraw) -> list[float] | None:
     around = interval(per_draw)
     return None if around is None else [round(float(value), 4) for value in around]

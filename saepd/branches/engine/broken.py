@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from saepd.branches.engine.plan import Plan
-from saepd.branches.engine.reference import whole
+from saepd.branches.engine.reference import whole_log_probs
 
 
 def said_broken(plan: Plan, tokens: Sequence[int], n_prompt: int) -> str:
@@ -47,7 +47,7 @@ def _first_broken(plan: Plan, tokens: Sequence[int], n_prompt: int, branch: int)
     with ExitStack() as stack, torch.inference_mode():
         for index, block in enumerate(list(plan.model.blocks)):
             stack.callback(block.register_forward_hook(noting(index)).remove)
-        log_probs = whole(plan, tokens, n_prompt, [branch], read=1)
+        log_probs = whole_log_probs(plan, tokens, n_prompt, [branch], read=1)
     if broken:
         return f"block {min(broken)}"
     return "the last block" if bool(log_probs.isnan().any()) else None

@@ -76,7 +76,7 @@ class ReferencePack:
             InputError: a direction edits an earlier site than these prompts were captured for.
         """
         self._check(plan)
-        return torch.stack([whole(plan, row, len(row))[:, -1] for row in self.rows])
+        return torch.stack([whole_log_probs(plan, row, len(row))[:, -1] for row in self.rows])
 
     def scores(self, plan: Plan) -> list[Float[Tensor, "branches texts"]]:
         """Summed log-probs of each prompt's texts, in nats.
@@ -93,7 +93,7 @@ class ReferencePack:
 
     @staticmethod
     def _score(plan: Plan, row: list[int], text: list[int]) -> Float[Tensor, " branches"]:
-        log_probs = whole(plan, [*row, *text[:-1]], len(row))
+        log_probs = whole_log_probs(plan, [*row, *text[:-1]], len(row))
         return log_probs[:, torch.arange(len(text)), text].sum(-1)
 
     def _check(self, plan: Plan) -> None:
@@ -142,11 +142,14 @@ class WholeTexts:
         with torch.inference_mode():
             rows = zip(self.texts, self.n_prompt, self.branches, strict=True)
             self.log_probs = torch.stack(
-                [whole(self.plan, text, n, branches, read=1)[:, -1] for text, n, branches in rows]
+                [
+                    whole_log_probs(self.plan, text, n, branches, read=1)[:, -1]
+                    for text, n, branches in rows
+                ]
             )
 
 
-def whole(
+def whole_log_probs(
     plan: Plan,
     tokens: Sequence[int],
     n_prompt: int,

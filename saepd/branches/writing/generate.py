@@ -107,7 +107,7 @@ def generate_batch(
 
     def run(indices: list[int]) -> list[Generated]:
         chosen = [rows[i] for i in indices]
-        merged = started(plan, chosen, merge_config, sampling)
+        merged = texts_started(plan, chosen, merge_config, sampling)
         texts, sampler = new_texts(plan, chosen, [blanks[i] for i in indices], sampling)
         recorder = Recorder()
         for turn in turns(merged, texts, sampler):
@@ -159,7 +159,7 @@ def generate_branches(
 
     def run(indices: list[int]) -> list[list[Generated]]:
         chosen = [rows[i] for i in indices]
-        apart = started(plan, chosen, None, sampling)
+        apart = texts_started(plan, chosen, None, sampling)
         wide = [i for i in indices for _ in range(plan.n_branches)]
         texts, sampler = new_texts(
             plan,
@@ -181,7 +181,7 @@ def generate_branches(
 def _pieces(
     plan: Plan, row: list[int], blanks: str, merge_config: MergeConfig, sampling: SamplingConfig
 ) -> Iterator[str]:
-    merged = started(plan, [row], merge_config, sampling)
+    merged = texts_started(plan, [row], merge_config, sampling)
     [text], sampler = new_texts(plan, [row], [blanks], sampling)
     shown = 0
     for _ in turns(merged, [text], sampler):
@@ -190,7 +190,7 @@ def _pieces(
             yield visible[shown:]
             shown = len(visible)
     if text.ended_by == "broken":
-        raise InputError(_said(plan, row, text))
+        raise InputError(_broken_message(plan, row, text))
 
 
 def _warn_of_broken(
@@ -201,15 +201,15 @@ def _warn_of_broken(
     for prompt, row, text in zip(prompts, rows, texts, strict=True):
         if text.ended_by == "broken" and prompt not in said:
             said.add(prompt)
-            warnings.warn(f"prompt {prompt}: {_said(plan, row, text)}", stacklevel=3)
+            warnings.warn(f"prompt {prompt}: {_broken_message(plan, row, text)}", stacklevel=3)
 
 
-def _said(plan: Plan, row: list[int], text: GrowingText) -> str:
+def _broken_message(plan: Plan, row: list[int], text: GrowingText) -> str:
     with using(plan.model):
         return said_broken(plan, [*row, *text.tokens], len(row))
 
 
-def started(
+def texts_started(
     plan: Plan, rows: list[list[int]], merge: MergeConfig | None, sampling: SamplingConfig
 ) -> TextRows:
     """Prompts that have been read, by all branches together, or by each apart if none merges."""

@@ -64,7 +64,7 @@ class GrowingText:
             self.ended_by = self.ends.ids[token]
             return
         self.tokens.append(token)
-        if self.ends.texts and _found(self._whole, self.ends.texts) is not None:
+        if self.ends.texts and _first_stop(self._whole, self.ends.texts) is not None:
             self.ended_by = "stop"
         elif len(self.tokens) == self.ends.most:
             self.ended_by = "length"
@@ -74,8 +74,10 @@ class GrowingText:
         """What is certain to be part of the text; more tokens only ever make it longer."""
         whole = self._whole
         if self.ended_by == "stop":
-            return whole[: _found(whole, self.ends.texts)]
-        return whole if self.ended_by else whole[: len(whole) - _held(whole, self.ends.texts)]
+            return whole[: _first_stop(whole, self.ends.texts)]
+        return (
+            whole if self.ended_by else whole[: len(whole) - _n_held_back(whole, self.ends.texts)]
+        )
 
     @property
     def _whole(self) -> str:
@@ -108,12 +110,12 @@ def ends_of(model: TransformerBridge, config: SamplingConfig) -> Ends:
     return Ends(ids, texts, config.max_new_tokens)
 
 
-def _found(text: str, stops: Sequence[str]) -> int | None:
+def _first_stop(text: str, stops: Sequence[str]) -> int | None:
     """Where the first of some texts starts."""
     return min((i for i in map(text.find, stops) if i >= 0), default=None)
 
 
-def _held(text: str, stops: Sequence[str]) -> int:
+def _n_held_back(text: str, stops: Sequence[str]) -> int:
     """How many characters at the end may turn out to begin one of some texts."""
     longest = max(map(len, stops), default=1) - 1
     lengths = range(min(longest, len(text)), 0, -1)

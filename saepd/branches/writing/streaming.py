@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from saepd.branches.engine.plan import Branch, Plan
 from saepd.branches.writing.config import SamplingConfig
-from saepd.branches.writing.generate import checked_prompts, new_texts, started
+from saepd.branches.writing.generate import checked_prompts, new_texts, texts_started
 from saepd.branches.writing.loop import EndedBy, turns
 from saepd.branches.writing.trace import Recorder, Step
 from saepd.merge.config import MergeConfig
@@ -60,9 +60,9 @@ def _streamed(
     plan: Plan, row: list[int], blanks: str, merge_config: MergeConfig, sampling: SamplingConfig
 ) -> Iterator[Written]:
     n = plan.n_branches
-    merged = started(plan, [row], merge_config, sampling)
+    merged = texts_started(plan, [row], merge_config, sampling)
     [text], sampler = new_texts(plan, [row], [blanks], sampling)
-    apart = started(plan, [row], None, sampling)
+    apart = texts_started(plan, [row], None, sampling)
     texts, own_sampler = new_texts(plan, [row] * n, [blanks] * n, sampling)
     merging, alone = turns(merged, [text], sampler), turns(apart, texts, own_sampler)
     while merging is not None or alone is not None:

@@ -39,7 +39,7 @@ def predict_as_fit(fold: Fold) -> Predictions:
     """The answers to the test items of what `saepd.learn_directions` gives."""
     if gates(fold) is None:
         return predict_fitted(fold, "latents")
-    return _read(fold, {"as fit": as_fit(fold)})["as fit"]
+    return _read_tests(fold, {"as fit": as_fit(fold)})["as fit"]
 
 
 def as_fit(fold: Fold) -> Mapping[str, Direction]:
@@ -104,10 +104,12 @@ def _gated(fold: Fold) -> Mapping[str, Direction]:
 
 def _predictions(fold: Fold) -> Mapping[Kind, Predictions]:
     sets: dict[Kind, Mapping[str, Direction]] = {k: fitted_directions(fold, k) for k in KINDS}
-    return _read(fold, sets)
+    return _read_tests(fold, sets)
 
 
-def _read(fold: Fold, sets: Mapping[_Name, Mapping[str, Direction]]) -> Mapping[_Name, Predictions]:
+def _read_tests(
+    fold: Fold, sets: Mapping[_Name, Mapping[str, Direction]]
+) -> Mapping[_Name, Predictions]:
     """Each test item under the directions of the perspectives that it is asked for."""
     predictions: dict[_Name, dict[tuple[str, str], np.ndarray]] = {one: {} for one in sets}
     for names in dict.fromkeys(fold.population_of.values()):

@@ -94,7 +94,7 @@ def mean_differences(fold: Fold) -> dict[str, Steered]:
 
 def predict_mean_difference(fold: Fold, kind: str) -> Predictions:
     """Each perspective by its own branch of one kind of `mean_differences`."""
-    return _read(fold, mean_differences(fold)[kind])
+    return _read_tests(fold, mean_differences(fold)[kind])
 
 
 def mean_difference_branches(fold: Fold, kind: str) -> Mapping[str, Branch]:
@@ -104,7 +104,7 @@ def mean_difference_branches(fold: Fold, kind: str) -> Mapping[str, Branch]:
 
 def predict_within_budget(fold: Fold) -> Predictions:
     """Selected latents at the largest coefficient that keeps the KL budget."""
-    return _read(fold, within_budget(fold))
+    return _read_tests(fold, within_budget(fold))
 
 
 def within_budget(fold: Fold) -> Steered:
@@ -124,7 +124,7 @@ def predict_paper(fold: Fold) -> Predictions:
 
 def predict_paper_calibrated(fold: Fold) -> Predictions:
     """The same with a fitted readout."""
-    return _read(fold, paper(fold))
+    return _read_tests(fold, paper(fold))
 
 
 def paper(fold: Fold) -> Steered:
@@ -265,7 +265,7 @@ def _grid(directions: Sequence[Direction]) -> dict[str, list[Direction]]:
     return {d.perspective: [d.scaled(c * d.coefficient) for c in COEFFICIENTS] for d in directions}
 
 
-def _read(fold: Fold, steered: Steered) -> Predictions:
+def _read_tests(fold: Fold, steered: Steered) -> Predictions:
     return fold.predict(lambda item, name: steered.probabilities(item.id, name))
 
 

@@ -71,9 +71,9 @@ def summary_rows(
             rows tell their mean, over draws and (for everybody) perspectives.
     """
     # Bootstrap weights are by place, so all methods' rows have to stand in one order.
-    place = {pair: i for i, pair in enumerate(dict.fromkeys(map(_asked, predictions)))}
+    place = {pair: i for i, pair in enumerate(dict.fromkeys(map(_key, predictions)))}
     table: dict[tuple[str, str], list[Prediction]] = {}
-    for row in sorted(predictions, key=lambda row: place[_asked(row)]):
+    for row in sorted(predictions, key=lambda row: place[_key(row)]):
         for name in {EVERYBODY, row.perspective}:
             table.setdefault((row.method, name), []).append(row)
     nulls = {id_ for id_, method in methods.items() if method.null}
@@ -89,7 +89,7 @@ def summary_rows(
             method: _primary(metric, table[method, name], task, weights) for method in methods
         }
         if name == EVERYBODY:
-            best = _best(metric, {m: float(v[0]) for m, v in per_draw.items() if m in nulls})
+            best = _best_method(metric, {m: float(v[0]) for m, v in per_draw.items() if m in nulls})
         base_rates = _base_rates(table.get(("train-mean", name), []), task)
         reference = _recall_of_few_shot(table, name, task, base_rates)
         for id_, method in methods.items():
@@ -118,7 +118,7 @@ def summary_rows(
     return [{key: _rounded(value) for key, value in row.items()} for row in rows]
 
 
-def _asked(row: Prediction) -> tuple[int, str, str]:
+def _key(row: Prediction) -> tuple[int, str, str]:
     return row.draw, row.item, row.perspective
 
 
@@ -203,7 +203,7 @@ def _mean_effects(draws: Sequence[Mapping[str, SideEffects]], name: str) -> dict
     return {"kl_to_base": float(kl), "perplexity_ratio": float(ratio)}
 
 
-def _best(metric: str, estimates: Mapping[str, float]) -> str:
+def _best_method(metric: str, estimates: Mapping[str, float]) -> str:
     defined = {name: value for name, value in estimates.items() if np.isfinite(value)}
     if not defined:
         return ""

@@ -70,15 +70,15 @@ class FeatureIndex:
 
     def given(self, latent: int) -> tuple[GivenLabel, ...]:
         """What others say that a latent is about."""
-        return self._given.get(latent, ())
+        return self._given_labels.get(latent, ())
 
     @property
     def has_given(self) -> bool:
         """Whether others gave any labels."""
-        return bool(self._given)
+        return bool(self._given_labels)
 
     @cached_property
-    def _given(self) -> dict[int, tuple[GivenLabel, ...]]:
+    def _given_labels(self) -> dict[int, tuple[GivenLabel, ...]]:
         return kept_labels(self.folder)
 
     @cached_property
@@ -123,7 +123,7 @@ class FeatureIndex:
     def terms(self, latent: int) -> list[Term]:
         """The label of a latent."""
         words, where, weights = (
-            self._of(f"label_{name}", latent) for name in ("words", "where", "weights")
+            self._of_latent(f"label_{name}", latent) for name in ("words", "where", "weights")
         )
         return [
             Term(self.words[word], WHERE[kind], float(weight))
@@ -133,7 +133,7 @@ class FeatureIndex:
 
     def label_auroc(self, latent: int) -> float | None:
         """How well a latent's label holds on texts held out; None where there are too few."""
-        score = float(self._of("label_scores", latent))
+        score = float(self._of_latent("label_scores", latent))
         return None if np.isnan(score) else score
 
     def page(self, latent: int) -> LatentPage:
@@ -143,22 +143,22 @@ class FeatureIndex:
             InputError: the SAE has no such latent.
         """
         self.check(latent)
-        quantiles = self._of("quantiles", latent).tolist()
-        places = self._of("places", latent) / np.maximum(1, self.info["counted_places"])
+        quantiles = self._of_latent("quantiles", latent).tolist()
+        places = self._of_latent("places", latent) / np.maximum(1, self.info["counted_places"])
         return LatentPage(
             latent=latent,
             terms=self.terms(latent),
             label_auroc=self.label_auroc(latent),
-            n_firings=int(self._of("n_firings", latent)),
+            n_firings=int(self._of_latent("n_firings", latent)),
             density=float(self.density[latent]),
             quantiles=dict(zip(QUANTILES, quantiles, strict=True)),
-            histogram=self._of("histogram", latent).tolist(),
+            histogram=self._of_latent("histogram", latent).tolist(),
             places=dict(zip(PLACES, places.tolist(), strict=True)),
             contexts=self.contexts(latent),
             together=self._neighbours("together", latent),
             alike=self._neighbours("alike", latent),
-            raises=[self.pieces[i] for i in self._of("raises", latent)],
-            lowers=[self.pieces[i] for i in self._of("lowers", latent)],
+            raises=[self.pieces[i] for i in self._of_latent("raises", latent)],
+            lowers=[self.pieces[i] for i in self._of_latent("lowers", latent)],
             given=self.given(latent),
         )
 
@@ -166,9 +166,11 @@ class FeatureIndex:
         """A latent's contexts: the strongest, one next to each decile, and the weakest."""
         largest = float(self.largest[latent])
         contexts = []
-        bounds = self._of("shown_bounds", latent)
+        bounds = self._of_latent("shown_bounds", latent)
         at, kept = (self._slice(f"shown_{name}", bounds) for name in ("at", "shares"))
-        rows = zip(_KINDS, self._of("contexts", latent), pairwise(bounds - bounds[0]), strict=True)
+        rows = zip(
+            _KINDS, self._of_latent("contexts", latent), pairwise(bounds - bounds[0]), strict=True
+        )
         for kind, centre, (first, last) in rows:
             if centre == NONE:
                 continue
@@ -215,12 +217,15 @@ class FeatureIndex:
     def _tokens(self) -> np.ndarray:
         return self.array("tokens")
 
-    def _of(self, name: str, latent: int) -> np.ndarray:
+    def _of_latent(self, name: str, latent: int) -> np.ndarray:
         return self._arrays.get_slice(name)[latent]
 
     def _slice(self, name: str, bounds: np.ndarray) -> np.ndarray:
         return self._arrays.get_slice(name)[int(bounds[0]) : int(bounds[-1])]
 
     def _neighbours(self, name: str, latent: int) -> list[Neighbour]:
-        ids, scores = self._of(f"{name}_ids", latent), self._of(f"{name}_scores", latent)
+        ids, scores = (
+            self._of_latent(f"{name}_ids", latent),
+            self._of_latent(f"{name}_scores", latent),
+        )
         return [Neighbour(int(i), float(s)) for i, s in zip(ids, scores, strict=True) if s > 0]

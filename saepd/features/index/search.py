@@ -162,7 +162,7 @@ def _by_words(index: FeatureIndex, query: str, n: int) -> FoundLatents:
         most = max(weights, key=lambda name: weights[name] * fields[name][latent])
         contexts = index.contexts(latent)
         context = contexts[0] if contexts else None
-        latents.append(_found(index, latent, float(total[latent]), most, context))
+        latents.append(_found_latent(index, latent, float(total[latent]), most, context))
     return latents
 
 
@@ -183,7 +183,7 @@ def by_texts(index: FeatureIndex, read: ReadTexts, n_for: int, n: int) -> FoundL
     for latent in map(int, best):
         strongest = int(read.surprise[:n_for, latent].argmax())
         context = read.context(latent, strongest)
-        latents.append(_found(index, latent, float(score[latent]), None, context))
+        latents.append(_found_latent(index, latent, float(score[latent]), None, context))
     return latents
 
 
@@ -195,10 +195,10 @@ def in_text(index: FeatureIndex, read: ReadTexts, latent: int) -> FoundLatent:
     """
     index.check(latent)
     score = float(read.surprise[0, latent])
-    return _found(index, int(latent), score, None, read.context(latent, 0))
+    return _found_latent(index, int(latent), score, None, read.context(latent, 0))
 
 
-def _found(
+def _found_latent(
     index: FeatureIndex, latent: int, score: float, found_in: str | None, context: Context | None
 ) -> FoundLatent:
     return FoundLatent(

@@ -91,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(403, {"error": "load the page again: this is not from it"})
             return
         try:
-            asked = self._asked()
+            asked = self._body()
             if self.path == "/api/write":
                 self._stream(self.server.session.write(asked))
             elif self.path in self.server.answers:
@@ -107,7 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
         port = self.server.server_port
         return self.headers.get("Host") in (f"{HOST}:{port}", f"localhost:{port}")
 
-    def _asked(self) -> dict[str, Any]:
+    def _body(self) -> dict[str, Any]:
         try:
             length = int(self.headers.get("Content-Length", ""))
             if not 0 <= length <= _MOST_BYTES:

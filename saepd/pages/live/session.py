@@ -106,7 +106,7 @@ class LiveSession:
         if not request.options:
             raise InputError("there are no options to read: write two or more, one a line")
         with self._lock:
-            scores = self._read(request)
+            scores = self._option_scores(request)
         log_probs = scores.log_probs()
         return {
             "options": list(request.options),
@@ -195,7 +195,7 @@ class LiveSession:
     def _scaled(self, strengths: Sequence[float]) -> list[Direction]:
         return [s * d for s, d in zip(strengths, self.directions, strict=True)]
 
-    def _read(self, request: LiveRequest) -> OptionScores:
+    def _option_scores(self, request: LiveRequest) -> OptionScores:
         key = (request.prompt, request.options, request.strengths)
         if key not in self._scores:
             self._scores[key] = self._scored(request)

@@ -98,18 +98,20 @@ def measure(scored: ScoredPoint, merge: MergeConfig, seed: int) -> dict[str, Any
 def _summary(
     methods: Mapping[str, list[Prediction]], task: Task, kl: Mapping[str, float], seed: int
 ) -> dict[str, Any]:
-    metrics, intervals = _of(methods, task, list(kl.values()), seed)
+    metrics, intervals = _metrics_and_intervals(methods, task, list(kl.values()), seed)
     rows: list[dict[str, Any]] = []
     for p, moved in kl.items():
         of_perspective = {
             m: [r for r in predictions if r.perspective == p] for m, predictions in methods.items()
         }
         if of_perspective["merged"]:
-            rows.append({"perspective": p, **_of(of_perspective, task, [moved], seed)[0]})
+            rows.append(
+                {"perspective": p, **_metrics_and_intervals(of_perspective, task, [moved], seed)[0]}
+            )
     return {"metrics": metrics, "intervals": intervals, "rows": rows}
 
 
-def _of(
+def _metrics_and_intervals(
     methods: Mapping[str, list[Prediction]], task: Task, kl: Sequence[float], seed: int
 ) -> tuple[dict[str, float | None], dict[str, list[float] | None]]:
     """Metrics and intervals; gains are paired differences, drawn together."""

@@ -76,14 +76,14 @@ class Worker:
                 if point_key(point.config) != point.key:
                     raise InputError("a file of this point changed while it ran: start it again")
                 if tracker.location is not None:
-                    _tell(tracker, scored, result)
+                    _track_point(tracker, scored, result)
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise InputError(
                     f"no room left on the disk of {self.settings.cache}: free some or lower the "
                     "size of the cache; what is finished is kept, and the same command goes on"
                 ) from error
-            return failed_outcome(point, f"{type(error).__name__}: {error}", **_where())
+            return failed_outcome(point, f"{type(error).__name__}: {error}", **_worker())
         return PointOutcome(point.key, parameters, result)
 
     def _run_id(self, point: SweepPoint) -> str | None:
@@ -110,7 +110,7 @@ class Worker:
             "stages": [asdict(stage) for stage in scored.stages],
             "seconds": round(time.perf_counter() - start, 3),
             "content": point_content(point.config) | scored.loaded,
-            **_where(),
+            **_worker(),
         }
         return scored, result
 
@@ -121,7 +121,7 @@ def failed_outcome(point: SweepPoint, error: str, **where: str) -> PointOutcome:
     return PointOutcome(point.key, point.config.flat(), result, failed=True)
 
 
-def _tell(tracker: Tracker, scored: ScoredPoint, result: dict[str, Any]) -> None:
+def _track_point(tracker: Tracker, scored: ScoredPoint, result: dict[str, Any]) -> None:
     """Metrics, table, features, and the directions with how they came about."""
     tracker.summary({k: v for k, v in result["metrics"].items() if v is not None})
     bounds = {k: v for k, v in result["intervals"].items() if v is not None}
@@ -148,6 +148,6 @@ def _feature_rows(scored: ScoredPoint) -> Sequence[dict[str, Any]]:
     return rows
 
 
-def _where() -> dict[str, str]:
+def _worker() -> dict[str, str]:
     """Which process on which machine."""
     return {"worker": f"{socket.gethostname()}-{os.getpid()}"}

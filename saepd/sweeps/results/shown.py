@@ -43,11 +43,11 @@ class SweepResults:
 
     def best(self, n: int = _N_SHOWN) -> pd.DataFrame:
         """The best points: what was varied, the metric with its interval, the side effect."""
-        return self._told(finished(self.points, self.metric).head(n))
+        return self._shown_columns(finished(self.points, self.metric).head(n))
 
     def pareto(self) -> pd.DataFrame:
         """The points that no other beats without more of the side effect."""
-        return self._told(pareto(self.points, self.metric))
+        return self._shown_columns(pareto(self.points, self.metric))
 
     def importance(self) -> dict[str, float]:
         """Share of the metric's variance that each parameter explains alone, largest first."""
@@ -83,7 +83,7 @@ class SweepResults:
             table(["parameter", "share"], shares, digits=2),
         )
 
-    def _told(self, points: pd.DataFrame) -> pd.DataFrame:
+    def _shown_columns(self, points: pd.DataFrame) -> pd.DataFrame:
         names = varied(finished(self.points, self.metric))
         columns = told_columns(points, self.metric, names)
         return points.loc[:, columns].reset_index(drop=True)
