@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import NamedTuple
 
@@ -26,6 +27,8 @@ _MESSAGES = {
     "int_from_float": "{input} is not a whole number: write one",
     "greater_than": "{input} is too small: write 1 or more",
 }
+# As spreadsheets write numbers: with a decimal comma, in percent, or both.
+_FOREIGN_NUMBER = re.compile(r"\s*(\d*[.,]?\d+)\s*(%?)\s*")
 
 
 class Fault(NamedTuple):
@@ -61,7 +64,16 @@ def faults_in(error: ValidationError, fields: Collection[str]) -> list[Fault]:
                 input=shortened(fault["input"]),
                 error=fault["msg"].removeprefix("Value error, "),
                 fields=", ".join(fields),
-            ),
+            )
+            + (_share_meant(fault["input"]) if fault["type"] == "float_parsing" else ""),
         )
         for fault in error.errors(include_url=False)
     ]
+
+
+def _share_meant(text: str) -> str:
+    """What to write for a number with a decimal comma, or for one in percent; empty for others."""
+    if not (found := _FOREIGN_NUMBER.fullmatch(text)):
+        return ""
+    number = float(found[1].replace(",", "."))
+    return f", {number / 100 if found[2] else number:.15g}"

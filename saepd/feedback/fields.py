@@ -25,11 +25,15 @@ RESERVED = {
 }
 
 
-def _name(value: str) -> str:
-    seen = visible(composed(value))
-    if value and not seen:
+def _text(value: str) -> str:
+    text = composed(value)
+    if text and not visible(text):
         raise ValueError("holds only characters that cannot be seen: write some text")
-    return seen
+    return text
+
+
+def _name(value: str) -> str:
+    return visible(_text(value))
 
 
 def _whole_as_text(value: object) -> object:
@@ -76,7 +80,11 @@ def _over_options(
     if not n_options:
         raise ValueError("there are no options to share among: give options, or an answer instead")
     if len(distribution) != n_options:
-        raise ValueError(f"{len(distribution)} numbers for {n_options} options: give one for each")
+        # A decimal comma makes two numbers of one.
+        comma = ", with decimal points" if len(distribution) == 2 * n_options else ""
+        raise ValueError(
+            f"{len(distribution)} numbers for {n_options} options: give one for each{comma}"
+        )
     if not all(math.isfinite(share) and share >= 0 for share in distribution):
         raise ValueError("shares must be finite numbers from 0 to 1")
     # fsum raises where a sum is beyond what a float holds.
@@ -95,7 +103,7 @@ def _over_options(
 Text = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1),
-    AfterValidator(composed),
+    AfterValidator(_text),
     BeforeValidator(_whole_as_text),
 ]
 Name = Annotated[Text, AfterValidator(_name)]

@@ -12,7 +12,6 @@ import codecs
 import csv
 import io
 import logging
-import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,12 +19,21 @@ from typing import Any, BinaryIO
 from saepd.common.errors import InputError
 from saepd.common.messages import shortened
 from saepd.feedback.literals import json_value
+from saepd.feedback.texts import visible
 
 # Where a row is, as "line 3" or "entry 3"; and its values, or why it cannot be read.
 RawRow = tuple[str, dict[str, Any] | str]
 
 SUFFIXES = (".jsonl", ".csv", ".tsv", ".json", ".parquet")
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+# How files begin that are no text, whatever their name says, and what to do with them.
+_NO_TEXT = {
+    codecs.BOM_UTF32_LE: "UTF-32: save the file as UTF-8",
+    codecs.BOM_UTF32_BE: "UTF-32: save the file as UTF-8",
+    b"PK\3\4": "a zip archive, as workbooks of Excel are: save the table as CSV in UTF-8",
+    b"\x1f\x8b": "compressed with gzip: unpack it first",
+    b"PAR1": "parquet: give it a name that ends in .parquet",
+}
 _log = logging.getLogger(__name__)
 
 
@@ -80,6 +88,9 @@ def as_text(file: BinaryIO, path: Path) -> io.TextIOBase:
     """
     start = file.read(4)
     file.seek(0)
+    for beginning, what in _NO_TEXT.items():
+        if start.startswith(beginning):
+            raise InputError(f"{path} is {what}")
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         try:
             text = file.read().decode("utf-16")
@@ -193,7 +204,7 @@ def _delimited_rows(
         if not any(cell.strip() for cell in cells):
             continue
         if not header:
-            header = [unicodedata.normalize("NFC", cell.strip()) for cell in cells]
+            header = [visible(cell) for cell in cells]
             note = "" if delimiter == usual else f" (cells between {_DELIMITERS[delimiter]})"
             check_columns(header, f"{path}, {where}{note}", required, known)
         elif len(cells) != len(header):
@@ -227,7 +238,7 @@ def _delimiter(header: str, usual: str, required: Collection[str]) -> str:
 
     def columns(delimiter: str) -> list[str]:
         try:
-            return [cell.strip() for cell in next(csv.reader([header], delimiter=delimiter), [])]
+            return [visible(cell) for cell in next(csv.reader([header], delimiter=delimiter), [])]
         except csv.Error:
             return []
 
@@ -252,7 +263,8 @@ def check_columns(
     missing = [name for name in required if name not in header]
     if missing:
         raise InputError(
-            f"{where}: no column {', '.join(missing)}: the header needs {', '.join(required)}"
+            f"{where}: no column {', '.join(missing)}: the header needs {', '.join(required)}, and "
+            f"is {shortened(', '.join(header))}"
         )
     named = [name for name in header if name]
     for name in named:

@@ -41,6 +41,7 @@ def plain(tmp_path_factory):
         ("f.csv", TEXT.replace("\n", ",,\n").encode(), ""),
         ("f.csv", TEXT.replace("Yes|No", "\"['Yes', 'No']\"").encode(), ""),
         ("f.csv", TEXT.replace("é", "e\u0301").encode(), ""),
+        ("f.csv", TEXT.replace("prompt", "\u200bprompt\u00a0", 1).encode(), ""),
     ],
 )
 def test_a_table_is_the_same_in_every_form_of_text(tmp_path, caplog, plain, name, content, said):
@@ -57,6 +58,12 @@ def test_a_table_is_the_same_in_every_form_of_text(tmp_path, caplog, plain, name
         (TEXT.encode("latin-1"), "line 2, row: not UTF-8: byte 0xe9 after '1,North,Is caf'"),
         (TEXT.encode("utf-16")[2:], "looks like UTF-16 without the mark"),
         (b"\xff\xfea", "begins as UTF-16 but is not"),
+        (TEXT.encode("utf-32"), "is UTF-32: save the file as UTF-8"),
+        (b"PK\3\4\0\0", "is a zip archive, as workbooks of Excel are"),
+        (b"\x1f\x8b\x08\0", "is compressed with gzip: unpack it first"),
+        (TEXT.replace("id,", "ID,", 1).encode(), "no column id: the header needs id, prompt, "),
+        (TEXT.replace("id,", "ID,", 1).encode(), "and is 'ID, perspective, prompt, options"),
+        (TEXT.replace("|No,", "|\u200b,").encode(), "options: holds only characters that cannot"),
         (
             TEXT.replace("a meal", "a\0meal").encode(),
             "line 2 and 1 more, prompt: holds the",
@@ -93,6 +100,9 @@ ROW = {"id": "1", "perspective": "North", "prompt": "Q?", "options": ["Yes", "Do
         ({"distribution": [True, False]}, "distribution: True is not a number"),
         ({"distribution": [60, 40]}, "sums to 100: shares must sum to 1 (within 0.05); divide"),
         ({"distribution": [1e308, 1e308]}, "distribution: sums to inf"),
+        ({"distribution": ["0,25", "0,75"]}, "distribution: '0,25' is not a number: write one, 0.25"),
+        ({"distribution": ["2,5 %", "97%"]}, "'2,5 %' is not a number: write one, 0.025"),
+        ({"distribution": [0, 25, 0, 75]}, "4 numbers for 2 options: give one for each, with deci"),
         ({"distribution": [10**400, 0]}, "distribution"),
         ({"options": ["a b", "a\u00a0b"], "answer": "a b"}, "'a b' is there twice, to the eye"),
         ({"id": "\u200b", "answer": "Yes"}, "id: holds only characters that cannot be seen"),
