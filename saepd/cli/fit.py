@@ -19,6 +19,7 @@ from saepd.common.errors import InputError
 from saepd.common.progress import progress_bar
 from saepd.features.config import FeatureConfig
 from saepd.fit.config import FitConfig, LearningConfig
+from saepd.fit.learnable import check_learnable
 from saepd.models.choice import ModelConfig
 
 if TYPE_CHECKING:
@@ -112,6 +113,9 @@ def run(options: Options) -> None:
             "another"
         )
     rows = options.rows.load()
+    if learns or options.like is not None:
+        # Before a model is loaded for it.
+        check_learnable(rows, options.learning.n_folds)
     if options.like is not None:
         _mix(options, options.like, rows)
         return

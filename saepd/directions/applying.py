@@ -96,9 +96,11 @@ def apply_all(
             ) -> torch.Tensor:
                 if watcher.is_off:
                     return h
+                # From some block on, some models run only the last columns: nothing reads others.
+                n = h.shape[1]
                 return h + sum(
-                    d.delta(activation_read(d.reads, d.hook_name, h, held))
-                    * _share(watcher, d).unsqueeze(-1).to(h)
+                    d.delta(activation_read(d.reads, d.hook_name, h, held))[:, -n:]
+                    * _share(watcher, d)[:, -n:].unsqueeze(-1).to(h)
                     for d in here
                 )
 

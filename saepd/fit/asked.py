@@ -24,6 +24,7 @@ from saepd.directions.gate import Reader
 from saepd.feedback.schema import Feedback, Item
 from saepd.feedback.splits import question_key
 from saepd.feedback.targets import answered
+from saepd.fit.learnable import check_options
 from saepd.models.batching import Progress
 from saepd.models.prompts import item_prompt
 from saepd.models.wording import ReadoutConfig
@@ -228,12 +229,7 @@ def ask(
             "directions are learned on the likelihood of the options' texts: leave the readout at "
             "text, and not normalised by length"
         )
-    for row in rows:
-        if not row.options:
-            raise InputError(
-                f"feedback {row.id!r} has no options to have answered among, which learning needs: "
-                "leave it out, or fit differences of means (--method differences)"
-            )
+    check_options(rows)
     answers = [Answer(row.item, row.perspective, answered(row)) for row in rows]
     items: dict[str, Item] = {}
     for row in rows:

@@ -18,14 +18,12 @@ from jaxtyping import Float
 from saepd.common.errors import InputError
 from saepd.fit.asked import Asked, Pair, ReadoutFeatures, Vector
 from saepd.fit.gauss_newton import real_rows
+from saepd.fit.learnable import check_questions
 from saepd.fit.penalised import Part, Row, losses
 
 Losses: TypeAlias = Float[np.ndarray, " answers"]
 # From rows that are seen to each perspective's part.
 Fit: TypeAlias = Callable[[Sequence[Row]], Mapping[str, Part]]
-
-# Questions below which what is foretold about one of them says nothing.
-_FEWEST = 5
 
 
 def folds(asked: Asked, n: int) -> list[set[str]]:
@@ -43,12 +41,7 @@ def folds(asked: Asked, n: int) -> list[set[str]]:
     answerers: dict[str, list[str]] = {wording: [] for wording in asked.wordings.values()}
     for row in asked.answers:
         answerers[asked.wordings[row.question]].append(row.perspective)
-    fewest = min(n, _FEWEST)
-    if len(answerers) < fewest:
-        raise InputError(
-            f"cross-validation needs feedback on at least {fewest} questions, not on "
-            f"{len(answerers)}: give more, or fit differences of means (--method differences)"
-        )
+    check_questions(len(answerers), n)
     n = min(n, len(answerers))
     answered: list[Counter[str]] = [Counter() for _ in range(n)]
     part = {}

@@ -84,6 +84,7 @@ def test_several_sites_are_for_what_is_learned(run, files, where, tmp_path, give
 
 def test_two_saes_of_one_site_are_refused(run, files, where, tmp_path):
     asked = ("fit", "--feedback", files.feedback, "--also", files.sae, "--out", tmp_path / "new")
+    asked = (*asked, "--n-folds", 2)
     refused(run(*asked, *where), "two SAEs are of the site blocks.1.hook_resid_post")
 
 
@@ -170,6 +171,19 @@ def test_fit_learns_and_says_whether_steering_helps(run, files, where, tmp_path)
     refused(run(*other, "--anyway"), "--method differences learns nothing")
     few = ("fit", "--feedback", files.feedback, "--out", out, *where)
     refused(run(*few), "at least 5 questions, not on 4")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({}, "at least 5 questions, not on 2"), ({"options": [], "answer": "Why?"}, "no options")],
+)
+def test_what_nothing_can_be_learned_from_is_said_before_a_model_is_loaded(
+    run, tmp_path, changes, said
+):
+    rows = [feedback_row(i, "left", item=f"{i}", prompt=f"{i % 2}?", **changes) for i in range(8)]
+    feedback = write_rows(tmp_path / "f.jsonl", rows)
+    given = ("--feedback", feedback, "--out", tmp_path / "o", "--model", tmp_path / "no_model")
+    refused(run("fit", *given), said)
 
 
 def test_a_model_of_ones_own_needs_an_sae_of_its_own(run, files, tmp_path):

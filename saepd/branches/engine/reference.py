@@ -221,4 +221,6 @@ def _mask(model: TransformerBridge, spec: str, ids: Tensor, n_prompt: int) -> Te
 def _logits_to_keep(hf_model: Any, read: int) -> dict[str, int]:
     """The argument that spares logits which nobody reads, where the model knows it."""
     known = "logits_to_keep" in inspect.signature(type(hf_model).forward).parameters
-    return {"logits_to_keep": read} if known else {}
+    # Blocks that share keys with others below would leave out columns of their own as well.
+    shares = getattr(hf_model.config.get_text_config(), "num_kv_shared_layers", 0)
+    return {"logits_to_keep": read} if known and not shares else {}

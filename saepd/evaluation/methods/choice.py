@@ -17,13 +17,17 @@ ALL = "all"
 def methods_of(task: Task, ids: Sequence[str] | None = None) -> dict[str, Method]:
     """The methods with these ids, or all that the task allows and that are not costly.
 
+    One text may hold several ids with commas between them.
+
     Raises:
         InputError: no ids, an unknown one, one that needs a positive class or several perspectives
             that the task lacks, or only such as answer for the whole population.
     """
     if ids is None:
         return {id_: method for id_, method in _allowed(task).items() if not method.costly}
-    if list(ids) == [ALL]:
+    texts = [ids] if isinstance(ids, str) else ids
+    ids = [id_.strip() for text in texts for id_ in text.split(",") if id_.strip()]
+    if ids == [ALL]:
         return _allowed(task)
     if not ids:
         raise InputError(f"no methods: name at least one of {', '.join(METHODS)}, or {ALL}")

@@ -20,3 +20,11 @@ def test_methods_are_those_that_the_task_allows(opinions, labels):
         methods_of(opinions, ["temprature"])
     with pytest.raises(InputError, match="linear-probe-latents needs a positive class"):
         methods_of(opinions, ["linear-probe-latents"])
+
+
+def test_ids_may_be_one_text_with_commas(opinions):
+    wanted = methods_of(opinions, ["zero-shot", "train-mean"])
+    for ids in ("zero-shot,train-mean", ["zero-shot, train-mean"], ["zero-shot,", "train-mean"]):
+        assert methods_of(opinions, ids) == wanted
+    with pytest.raises(InputError, match="no methods: name at least one"):
+        methods_of(opinions, [" , "])
