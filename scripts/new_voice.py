@@ -1,6 +1,6 @@
 """Measure how near ten answers bring a new country whose nine neighbours are known.
 
-    python scripts/new_voice.py --data ../shared/data/globalopinionqa.json
+    python scripts/new_voice.py --data DATA/globalopinionqa.json
 
 For each country that is left out, `saepd.learn_directions` learns the nine others from 50 answers
 each, and `saepd.learn_voice` mixes them into the tenth from 5, 10 and 20 answers of its own; beside

@@ -1,6 +1,6 @@
 """Run the sweeps of the record, and put what is quoted where the documentation takes it from.
 
-    python scripts/record_sweeps.py --data ../shared/data
+    python scripts/record_sweeps.py --data DATA
 
 Work is kept in out/record, so a run that was stopped goes on. Each sweep leaves a folder in
 artifacts/results: summary.json, table.md, and its pictures as plotly JSON, and as PNG where kaleido

@@ -1,6 +1,6 @@
 """Run the tasks of the record, and put their tables where the README takes them from.
 
-    python scripts/reproduce.py --data ../shared/data
+    python scripts/reproduce.py --data DATA
 
 Work is kept in out/record, so a run that was stopped goes on. What is quoted goes to
 artifacts/results/TASK: summary.json, table.md, and record.json with the command, hardware and time.

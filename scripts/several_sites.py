@@ -1,6 +1,6 @@
 """Measure whether vectors that are written at several sites answer nearer to people than at one.
 
-    python scripts/several_sites.py --data ../shared/data/globalopinionqa.json
+    python scripts/several_sites.py --data DATA/globalopinionqa.json
 
 For each draw of feedback of ten countries, `saepd.learn_directions` learns dense vectors at one
 site, and dense vectors at three sites together; both are held against the same questions' answers,

@@ -1,6 +1,6 @@
 """Measure on tasks what the model's uncertainty is worth, and write the tables of the record.
 
-    python scripts/uncertainty_record.py --data ../shared/data
+    python scripts/uncertainty_record.py --data DATA
 
 Writes artifacts/results/uncertainty: summary.json with every number, tables and pictures made from
 the same numbers, and record.json with the command, versions, hardware and times. Each finished task

@@ -1,4 +1,4 @@
-"""The ``saepd`` command. Only this package prints."""
+"""The ``saepd`` command. All that it prints is printed in this package."""
 
 from __future__ import annotations
 

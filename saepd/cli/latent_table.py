@@ -38,7 +38,7 @@ class Tabled:
 
 @dataclass(kw_only=True)
 class TableOptions:
-    """Which latents are compared, and on which feedback.
+    """What is shown of the latents.
 
     Attributes:
         index: Folder of an index, for labels and contexts; the one beside the SAE if not given.

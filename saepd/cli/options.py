@@ -1,4 +1,4 @@
-"""What commands share: options from dataclasses, loading of model and SAE, output."""
+"""What commands share: loading of model and SAE, places that can be written to, output."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class DrawConfig:
         draws: How often questions are split and feedback is drawn anew.
         feedback_kind: What a row of feedback is: one person's answer, or the distribution of a
             whole group's answers.
-        limit: Most test questions of one draw; all that are held out if not given.
+        limit: The most test questions of one draw; all that are held out if not given.
         test_share: Share of the questions that are held out, between 0 and 1.
         seed: Seed of the first draw; the next ones count up from it.
 
@@ -51,7 +51,7 @@ class EvaluationConfig:
 
     Attributes:
         draw: Which questions are held out, and how much feedback is drawn.
-        few_shot_tokens: Most tokens of examples in the few-shot prompt.
+        few_shot_tokens: The most tokens of examples in the few-shot prompt.
 
     Raises:
         InputError: a number is out of range, or draw is no configuration of draws.

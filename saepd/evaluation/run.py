@@ -134,8 +134,18 @@ def evaluate(
         n_test_items=[len(draw.test) for draw in draws],
         left_out=dict(task.left_out),
     )
-    write_atomically(out / PREDICTIONS_FILE, _parquet(all_predictions, task))
-    asked = {row.item for row in all_predictions}
+    _write_files(out, task, all_predictions, summary)
+    times = {"began": began, "ended": time.time(), "seconds": seconds}
+    write_json(out / "run.json", times)
+    return summary
+
+
+def _write_files(
+    out: Path, task: Task, predictions: Sequence[Prediction], summary: EvaluationResult
+) -> None:
+    """Write what came out, none of which says anything about time."""
+    write_atomically(out / PREDICTIONS_FILE, _parquet(predictions, task))
+    asked = {row.item for row in predictions}
     write_json(
         out / ITEMS_FILE,
         [
@@ -145,12 +155,9 @@ def evaluate(
         ],
     )
     write_json(out / SUMMARY_FILE, summary)
-    write_atomically(out / "table.md", (markdown_table(rows) + "\n").encode())
-    if population:
+    write_atomically(out / "table.md", (markdown_table(summary["rows"]) + "\n").encode())
+    if population := summary.population:
         write_atomically(out / "population.md", (markdown_table(population) + "\n").encode())
-    times = {"began": began, "ended": time.time(), "seconds": seconds}
-    write_json(out / "run.json", times)
-    return summary
 
 
 def first_fold(

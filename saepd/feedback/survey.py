@@ -1,4 +1,4 @@
-"""The embedded feedback: what 2018's General Social Survey heard from three political camps.
+"""The packaged feedback: answers to the General Social Survey of 2018, by party identification.
 
 25 questions with fixed options, on national spending and on abortion, and the answers of each
 respondent. ``data/README.md`` in the package says where they come from and how they were recoded.

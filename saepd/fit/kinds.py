@@ -213,21 +213,29 @@ def learn_kinds(
     losses = really_foretold(asked, parts, settings)
     solutions: dict[Kind, Solution] = {}
     for kind in kinds:
-        gained = gains(asked, unsteered - losses[kind])
-        supported = is_gain(gained)
-        if not supported and not config.anyway:
-            readouts = {name: part.readout for name, part in fit_readouts(plain, ridge).items()}
-            nothing = dict.fromkeys(readouts, np.zeros(asked.width))
-            solutions[kind] = Solution(None, nothing, {}, readouts, supported)
-            continue
-        candidates, moved = learn_own(asked, learner, kind, around, report)
-        as_run = fit_readouts(real_rows(asked, moved), ridge)
-        readouts = {name: part.readout for name, part in as_run.items()}
-        solutions[kind] = Solution(
-            candidates.latents, candidates.vectors, moved, readouts, supported
-        )
+        supported = is_gain(gains(asked, unsteered - losses[kind]))
+        if supported or config.anyway:
+            solutions[kind] = _steering(asked, learner, kind, around, supported, report)
+        else:
+            solutions[kind] = _nothing(asked, plain, ridge)
     base = fit_readout(plain, ridge).readout
     return LearnedKinds(asked, dictionary, first, base, ridge, solutions, unsteered, losses, tried)
+
+
+def _nothing(asked: Asked, plain: Sequence[Row], ridge: Ridge) -> Solution:
+    """What a kind comes to that is not supported: readouts alone."""
+    readouts = {name: part.readout for name, part in fit_readouts(plain, ridge).items()}
+    return Solution(None, dict.fromkeys(readouts, np.zeros(asked.width)), {}, readouts, False)
+
+
+def _steering(
+    asked: Asked, learner: Learner, kind: Kind, around: Around, supported: bool, report: Report
+) -> Solution:
+    """What a kind comes to on all answers, with readouts that are fitted to what it does."""
+    candidates, moved = learn_own(asked, learner, kind, around, report)
+    as_run = fit_readouts(real_rows(asked, moved), learner.ridge)
+    readouts = {name: part.readout for name, part in as_run.items()}
+    return Solution(candidates.latents, candidates.vectors, moved, readouts, supported)
 
 
 def residual_norms(asked: Asked) -> Norms:

@@ -117,7 +117,6 @@ def load_proved(
     devices = devices_of(placed)
     source, label = find_model(name)
 
-    from transformer_lens.model_bridge import TransformerBridge
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     def read(here_only: bool) -> tuple[Any, Any, dict[str, Any]]:
@@ -153,22 +152,7 @@ def load_proved(
     path = proof_file(model)
     proof = remembered(path)
     probe = take_probe(model, tokenizer, name) if proof is None else None
-    try:
-        with _nothing_installed():
-            bridge = TransformerBridge.boot_transformers(
-                source,
-                hf_model=model,
-                tokenizer=_no_tokenizer(),
-                dtype=precision,
-                # Where it takes tokens to; nothing of what is loaded is moved any more.
-                device=devices[0],
-            )
-    except Exception as error:
-        # The adapters of some hundred architectures raise unrelated classes.
-        raise InputError(
-            f"TransformerLens cannot put hooks into {name!r} ({type(model).__name__}): "
-            f"{first_line(error)}"
-        ) from error
+    bridge = _bridge_around(model, source, name, precision, devices[0])
     _give_tokenizer(bridge, tokenizer)
     bridge.eval()
     # The bridge has added modules of its own, such as zero biases and separate q, k and v.
@@ -186,6 +170,34 @@ def load_proved(
     if proof.attention:
         _set_attention(bridge, proof.attention)
     return bridge, proof
+
+
+def _bridge_around(
+    model: Any, source: str, name: str, precision: torch.dtype, device: torch.device
+) -> TransformerBridge:
+    """A bridge around a loaded model, without a tokenizer.
+
+    Raises:
+        InputError: TransformerLens has no hooks for it.
+    """
+    from transformer_lens.model_bridge import TransformerBridge
+
+    try:
+        with _nothing_installed():
+            return TransformerBridge.boot_transformers(
+                source,
+                hf_model=model,
+                tokenizer=_no_tokenizer(),
+                dtype=precision,
+                # Where it takes tokens to; nothing of what is loaded is moved.
+                device=device,
+            )
+    except Exception as error:
+        # The adapters of some hundred architectures raise unrelated classes.
+        raise InputError(
+            f"TransformerLens cannot put hooks into {name!r} ({type(model).__name__}): "
+            f"{first_line(error)}"
+        ) from error
 
 
 def _loaded_from(

@@ -1,4 +1,4 @@
-"""The packaged survey as a task: real answers of three political camps, no file needed."""
+"""The packaged survey as a task: real answers by party identification, no file needed."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class AssessmentConfig:
         kl_budget: Nats on neutral prompts that limit how strongly a direction may sway answers. 0
             keeps each direction's own coefficient as its budget.
         epistemic: How free text is sampled and clustered.
-        max_new_tokens: Most tokens of each sampled text, which also ends with its line.
+        max_new_tokens: The most tokens of each sampled text, which also ends with its line.
         seed: Seed of the sampling of texts.
 
     Raises:

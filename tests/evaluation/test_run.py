@@ -37,7 +37,8 @@ def run(llama, sae, opinions, tmp_path):
         dictionary=sae,
         **more,
     ):
-        return evaluate(model, dictionary, task, config, tmp_path / folder, names, **more)
+        out = str(tmp_path / folder)
+        return evaluate(model, dictionary, task, config, out, names, **more)
 
     return run
 

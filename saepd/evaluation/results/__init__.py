@@ -1,1 +1,1 @@
-"""From predictions to tables: parts on disk, scores, intervals, pictures."""
+"""From predictions to tables: parts on disk, scores, intervals."""

@@ -1,4 +1,4 @@
-"""The live page's server: Python's own, on this machine alone, with one page and five answers.
+"""The live page's server: Python's own, on this machine alone, with one page and seven answers.
 
 The standard library does all that the page needs, a stream of lines and a few JSON answers. Gradio,
 the framework that is usual for such pages, would bring some fifty packages and reports usage unless

@@ -98,7 +98,7 @@ def score_point(bench: Bench, cache: StageCache, config: PointConfig) -> ScoredP
         "directions", keys["directions"], lambda: _fit(loaded, cache, keys, draw, fit)
     )
     uses = _with_input(keys, "directions", fitted)
-    directions = _unpacked(fitted.tensors, loaded, draw, task, fit)
+    directions = _unpacked(fitted.tensors, loaded, draw, fit)
 
     def run() -> tuple[Tensors, int]:
         prefix, held = bench.prefix(keys["prefix"], loaded, items, prompts, fit.direction.positions)
@@ -168,9 +168,7 @@ def _fit(
     return tensors, len(calls)
 
 
-def _unpacked(
-    tensors: Tensors, loaded: LoadedModel, draw: Draw, task: Task, fit: FitConfig
-) -> list[Direction]:
+def _unpacked(tensors: Tensors, loaded: LoadedModel, draw: Draw, fit: FitConfig) -> list[Direction]:
     story = lineage(loaded.model, loaded.sae, draw.feedback, fit)
     scale = 1.0 if fit.direction.kl_budget else fit.direction.coefficient
     names = list(dict.fromkeys(row.perspective for row in draw.feedback))
