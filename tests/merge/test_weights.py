@@ -25,9 +25,14 @@ def test_the_weights_of_many_answers_are_those_that_they_were_made_with():
     np.testing.assert_allclose(found, [0.7, 0.3, 0.0], atol=0.05)
 
 
-def test_the_weights_minimise_the_loss_with_its_prior(monkeypatch):
+@pytest.mark.parametrize("given", [[0.2, 0.3, 0.5], [1 / 3] * 3])
+@pytest.mark.parametrize("between", [False, True])
+def test_the_weights_minimise_the_loss_with_its_prior(monkeypatch, given, between):
     branches, answers, questions = answers_of([0.6, 0.3, 0.1], 200)
-    given, worth = np.array([0.2, 0.3, 0.5]), 10.0
+    if between:
+        # From equal weights the first step moves the others, and not the one that is their mean.
+        branches = [np.log([*np.exp(p[:2]), np.exp(p[:2]).mean(0)]) for p in branches]
+    given, worth = np.array(given), 10.0
     monkeypatch.setattr(weights_module, "_WORTH", (worth,))
     found = np.array(fit_merge_weights(branches, answers, questions, list(given)))
 
@@ -50,6 +55,29 @@ def test_given_shares_stay_where_answers_ask_for_no_others():
     assert fit_merge_weights(*answers_of(shares, 40), shares) == pytest.approx(tuple(shares))
     branches, answers, questions = answers_of([1, 0, 0], 4)
     assert fit_merge_weights(branches, answers, questions) == pytest.approx((1 / 3,) * 3)
+
+
+def test_four_questions_decide_nothing_however_many_answer_them():
+    branches, answers, questions = answers_of([1, 0, 0], 5)
+    many = [1000 * answer for answer in answers]
+    few = fit_merge_weights(branches[:4], many[:4], questions[:4])
+    assert few == pytest.approx((1 / 3,) * 3)
+    assert max(fit_merge_weights(branches, many, questions)) > 0.5
+
+
+def test_every_question_is_foretold_from_the_others():
+    branches, answers, questions = answers_of([1, 0, 0], 100)
+    # Where all perspectives say the same, their answers are for none of them.
+    branches[:60] = [p[:1].repeat(3, axis=0) for p in branches[:60]]
+    assert fit_merge_weights(branches, answers, questions)[0] > 0.6
+
+
+def test_an_answer_that_no_perspective_allows_is_for_none_of_them():
+    branches, answers, questions = answers_of([0.7, 0.3, 0.0], 100)
+    with np.errstate(divide="ignore"):
+        sure = np.log(np.eye(4)[[0, 0, 0]])
+    found = fit_merge_weights([*branches, sure], [*answers, np.eye(4)[1]], [*questions, 100])
+    np.testing.assert_allclose(found, fit_merge_weights(branches, answers, questions), atol=0.02)
 
 
 def test_counts_are_as_many_answers():

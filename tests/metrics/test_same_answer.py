@@ -46,7 +46,12 @@ def test_a_response_between_two_centres_joins_the_first():
     # The threshold itself is a match.
     eight = "red " + " ".join("bcdefg")
     assert token_f1("red", eight) == 0.25
-    assert cluster_by_f1(["red", eight], similarity=0.25) == [0, 0]
+    assert cluster_by_f1(["red", eight]) == [0, 0]
+    assert cluster_by_f1(["red blue", "blue red", "red"], similarity=1.0) == [0, 0, 2]
+
+
+def test_what_matches_only_a_response_that_joined_another_is_a_cluster_of_its_own():
+    assert cluster_by_f1(["red blue", "blue green", "green white"]) == [0, 0, 2]
 
 
 def test_what_are_no_answers_and_no_similarity():
@@ -54,5 +59,6 @@ def test_what_are_no_answers_and_no_similarity():
         token_f1("red", "")
     with pytest.raises(InputError, match=r"responses\[1\] is empty: an answer needs a word"):
         cluster_by_f1(["red", " "])
-    with pytest.raises(InputError, match="similarity"):
-        cluster_by_f1(["red", "blue"], similarity=0.0)
+    for similarity in (0.0, 1.1):
+        with pytest.raises(InputError, match="similarity"):
+            cluster_by_f1(["red", "blue"], similarity=similarity)
