@@ -1,3 +1,6 @@
+from dataclasses import replace
+from itertools import product
+
 import numpy as np
 import pytest
 from scipy.special import softmax
@@ -49,6 +52,23 @@ def test_the_shared_part_is_where_the_penalised_loss_is_flat(n_units):
     np.testing.assert_allclose(slope, 0, atol=1e-5)
 
 
+@pytest.mark.parametrize("n_units", [5, 40])
+def test_each_own_part_is_where_its_loss_is_flat_with_a_ridge_around_the_shared_part(n_units):
+    rows, size = answers(12, n_units), 1.5
+    shared = fit_shared(rows, RIDGE, size)
+    for name, own in fit_own(rows, RIDGE, size, shared).items():
+        slope = np.concatenate(
+            [
+                RIDGE.own_readout * (own.readout - shared.readout),
+                RIDGE.own * size**2 * (own.values - shared.values),
+            ]
+        )
+        for row in rows[("a", "b").index(name) :: 2]:
+            p = softmax(row.readout @ own.readout + row.effects @ own.values + row.offset)
+            slope += np.hstack([row.readout, row.effects]).T @ (p - row.target) / 12
+        np.testing.assert_allclose(slope, 0, atol=1e-5)
+
+
 def test_own_parts_leave_the_shared_one_as_far_as_their_ridge_lets_them():
     rows = answers(40)
     size = effect_size(rows)
@@ -92,6 +112,24 @@ def test_answers_that_are_added_up_give_the_same_fit():
     for name, part in fit_both(rows, RIDGE, 1.0).items():
         other = fit_both(apart, RIDGE, 1.0)[name]
         np.testing.assert_allclose(part.values, other.values, atol=1e-5)
+
+
+def test_the_size_of_effects_is_what_all_candidates_do_whatever_their_signs():
+    rows = answers(12, n_units=4)
+    # Signs of every unit, in all combinations: on average only the squares are left.
+    signs = np.array(list(product([-1.0, 1.0], repeat=4)))
+    moves = np.stack([row.effects @ signs.T for row in rows])
+    assert effect_size(rows) == pytest.approx(np.sqrt(np.square(moves).mean()))
+    assert effect_size(written(rows)) == 1.0
+
+
+def test_the_unit_of_effects_does_not_matter_where_their_size_is_known():
+    rows = answers(20)
+    halved = [replace(row, effects=row.effects / 2) for row in rows]
+    for name, part in fit_both(rows, RIDGE, effect_size(rows)).items():
+        other = fit_both(halved, RIDGE, effect_size(halved))[name]
+        np.testing.assert_allclose(other.values, 2 * part.values, atol=1e-4)
+        np.testing.assert_allclose(other.readout, part.readout, atol=1e-4)
 
 
 def test_the_penalty_counts_in_units_of_the_effects():
