@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax
 
 from saepd.common.errors import InputError
-from saepd.readout.calibrate import fit_temperature
+from saepd.feedback.schema import Item
+from saepd.readout.calibrate import fit_temperature, option_offsets
+from saepd.readout.option_scores import OptionScores
 
 
 def cross_entropy(scores, targets, temperature):
@@ -49,3 +51,16 @@ def test_the_temperature_that_made_the_answers_is_found():
 def test_rows_that_do_not_match_are_refused(n_scores, n_targets):
     with pytest.raises(InputError, match="as many target rows as score rows, at least one"):
         fit_temperature([torch.zeros(2)] * n_scores, [np.ones(2) / 2] * n_targets)
+
+
+def test_offsets_are_what_the_base_gives_options_that_several_questions_share():
+    base = torch.tensor([[-1.0, -3.0], [-2.0, -5.0], [-4.0, -1.0]])
+    scores = [
+        OptionScores(torch.stack([row, torch.zeros(2)]), torch.ones(2), torch.ones(2).long())
+        for row in base
+    ]
+    options = [("yes", "no"), ("yes", "no"), ("no", "yes")]
+    items = [Item(id=str(i), prompt=f"{i}?", options=o) for i, o in enumerate(options)]
+    [(shared, offset)] = option_offsets(scores, items).items()
+    assert shared == ("yes", "no")
+    torch.testing.assert_close(offset, torch.tensor([-1.5, -4.0]))

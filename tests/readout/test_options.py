@@ -124,6 +124,7 @@ def test_texts_are_read_as_wholes(tiny_bridge, architecture, style, length_norma
                 each = log_probs[len(before) - 1 : -1].gather(1, torch.tensor(added)[:, None])
                 expected[row, column] = each.sum()
         close(scores.mass, expected.exp().sum(-1))
+        close(scores.log_likelihoods, expected)
         if length_normalised:
             expected = expected / torch.tensor(lengths)
         close(scores.scores, expected)
