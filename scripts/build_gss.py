@@ -66,10 +66,10 @@ PARTIES = {
 }
 
 README = """\
-# Embedded survey data
+# Packaged survey data
 
 What {n} respondents of the 2018 General Social Survey answered to {n_items} questions, by the
-political camp they put themselves in: {n_by_perspective}.
+party identification that they gave: {n_by_perspective}.
 {n_answers} answers in all; not everybody was asked everything (the abortion questions went to about
 two thirds).
 

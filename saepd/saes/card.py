@@ -72,11 +72,10 @@ stream at `{card["hook_name"]}` of {card["model_name"]}. An ordinary SAELens fol
 float16; fingerprint `{card["fingerprint"]}`.
 
 ```python
-from saepd.models.load import load_model
-from saepd.saes.load import load_sae
+import saepd
 
-model = load_model()  # or the model named above, however you load it
-sae = load_sae("path/to/this/folder", model=model)
+model = saepd.load_model()  # or the model named above, however you load it
+sae = saepd.load_sae("path/to/this/folder", model=model)
 ```
 
 ## Aims and what was reached
