@@ -14,6 +14,7 @@ COMMANDS = {
     "fit": "turn feedback into one steering direction per perspective",
     "features": "show which SAE features encode each perspective's feedback",
     "index": "read texts once, so that latents can be looked up by word, text or example",
+    "label": "ask a language model what latents are about, and score what it says",
     "explore": "write one HTML file to look at all latents and the feedback that they encode",
     "search": "look latents up by words, by texts in which they fire, or by their id",
     "answer": "answer one question as every perspective, and merged",

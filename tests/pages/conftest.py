@@ -5,6 +5,9 @@ from tiny import D_MODEL
 
 from saepd.features.config import FeatureConfig
 from saepd.features.index.build import build_index
+from saepd.features.index.given_labels import write_labels
+from saepd.features.index.latent_page import GivenLabel
+from saepd.features.index.reading import load_index
 from saepd.features.table import feature_table
 from saepd.feedback.schema import Feedback
 
@@ -22,9 +25,12 @@ def hostile():
 def index(llama, random_sae, tmp_path_factory):
     texts = [f"the {w} of {n} trees {HOSTILE}" for n in range(4) for w in ("bus", "שלום", "🚌")]
     sae = random_sae("topk", d_in=D_MODEL, d_sae=48, k=6)
-    return build_index(
-        llama, sae, texts, tmp_path_factory.mktemp("index") / "x", about=f"made up {HOSTILE}"
-    )
+    folder = tmp_path_factory.mktemp("index") / "x"
+    build_index(llama, sae, texts, folder, about=f"made up {HOSTILE}")
+    # A language model's answer is text like any other.
+    given = GivenLabel(f"about {HOSTILE}", f"by {HOSTILE}")
+    write_labels(folder, {latent: [given] for latent in range(48)})
+    return load_index(folder, sae)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors import safe_open
 
 from saepd.common.errors import InputError
@@ -190,6 +190,16 @@ class FeatureIndex:
             )
         return contexts
 
+    def context_passages(self, latent: int) -> Int[np.ndarray, " contexts"]:
+        """The passage that each of a latent's contexts is in, in the order of `contexts`."""
+        centres = self._of("contexts", latent)
+        return np.searchsorted(self._starts, centres[centres != NONE], side="right") - 1
+
+    def passage(self, number: int) -> str:
+        """The text of one passage, as far as it was read."""
+        start, end = self._starts[number : number + 2]
+        return "".join(self.pieces[i] for i in self._tokens[start:end])
+
     def window_shares(self) -> Float[np.ndarray, "d_sae contexts width"]:
         """Activations over all contexts' windows, as shares of each latent's largest."""
         bounds = self.array("shown_bounds")
@@ -221,7 +231,9 @@ class FeatureIndex:
         return self._arrays.get_slice(name)[latent]
 
     def _slice(self, name: str, bounds: np.ndarray) -> np.ndarray:
-        return self._arrays.get_slice(name)[int(bounds[0]) : int(bounds[-1])]
+        first, last = int(bounds[0]), int(bounds[-1])
+        # Where nothing is left behind it, safetensors has no empty slice.
+        return self._arrays.get_slice(name)[first:last] if last > first else np.zeros(0, np.uint8)
 
     def _neighbours(self, name: str, latent: int) -> list[Neighbour]:
         ids, scores = (

@@ -28,7 +28,7 @@ _LEAST_COUNT = 3
 _LEAST_Z = 3.0
 # Firings that a label is made of, and that it is scored on, at most.
 _N_LEARNT, _N_SCORED = 512, 200
-_LEAST_SCORED = 5
+LEAST_SCORED = 5
 
 
 class Term(NamedTuple):
@@ -62,13 +62,18 @@ class Label(NamedTuple):
     score: float
 
 
+def is_held_out(passages: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """Whether labels are scored on each passage of a collection, rather than made of it."""
+    return passages % 2 == 1
+
+
 class Labeller:
     """Labels the latents of one collection: what all of them are compared with is counted once."""
 
     def __init__(self, passages: Passages, counted: Bool[np.ndarray, " tokens"], seed: int) -> None:
         self._passages, self._seed = passages, seed
         n_tokens = np.diff(passages.starts)
-        self._held_out = np.repeat(np.arange(len(passages.rows)) % 2 == 1, n_tokens)
+        self._held_out = np.repeat(is_held_out(np.arange(len(passages.rows))), n_tokens)
         self._others = np.flatnonzero(counted & self._held_out)
         learnt = np.flatnonzero(counted & ~self._held_out)
         ended = learnt[passages.closes[learnt]]
@@ -97,7 +102,7 @@ class Labeller:
         scored = _draw(rng, positions[held_out & strong], _N_SCORED)
         silent = _draw(rng, self._others, 2 * _N_SCORED)
         silent = silent[~np.isin(silent, positions)]
-        if len(scored) < _LEAST_SCORED or len(silent) < _LEAST_SCORED:
+        if len(scored) < LEAST_SCORED or len(silent) < LEAST_SCORED:
             return Label(*terms, float("nan"))
         both = np.concatenate([scored, silent])
         fires = np.arange(len(both)) < len(scored)

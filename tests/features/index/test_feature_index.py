@@ -1,6 +1,9 @@
 import pytest
+import torch
+from tiny import D_MODEL
 
 from saepd.common.errors import InputError
+from saepd.features.index.build import build_index
 from saepd.features.index.labels import Term
 from saepd.features.index.latent_page import label_line
 
@@ -17,6 +20,28 @@ def test_a_page_is_whole_and_json(index):
         told = page.to_dict()
         assert told["label"] == page.label
         assert [c["tokens"] for c in told["contexts"]] == [c.tokens for c in page.contexts]
+
+
+def test_latents_behind_the_last_that_fires_have_a_page(llama, random_sae, texts, tmp_path):
+    sae = random_sae("standard", d_in=D_MODEL, d_sae=4)
+    with torch.no_grad():
+        sae.b_enc[2:] = -1e3
+    index = build_index(llama, sae, texts[:6], tmp_path / "x")
+    assert index.density[:2].all()
+    for latent in (2, 3):
+        page = index.page(latent)
+        assert (page.contexts, page.label) == ([], "never fires")
+        assert index.context_passages(latent).tolist() == []
+
+
+def test_a_context_is_in_the_passage_that_is_named(index, texts):
+    passages = [index.passage(i) for i in range(index.info["n_passages"])]
+    # As far as they were read: the longest are cut.
+    assert all(text.startswith(p) for p, text in zip(sorted(passages), sorted(texts), strict=True))
+    for latent in range(index.d_sae):
+        contexts, passages = index.contexts(latent), index.context_passages(latent)
+        for context, passage in zip(contexts, passages.tolist(), strict=True):
+            assert context.text in index.passage(passage)
 
 
 def test_a_page_shows_itself(index):

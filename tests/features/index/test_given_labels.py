@@ -6,10 +6,11 @@ import pytest
 
 from saepd.common.errors import InputError
 from saepd.features.index.build import build_index
-from saepd.features.index.given_labels import LABELS, read_labels
+from saepd.features.index.given_labels import LABELS, kept_labels, read_labels, write_labels
 from saepd.features.index.latent_page import GivenLabel
 from saepd.features.index.reading import load_index
 from saepd.features.index.search import search
+from saepd.saes.load import sae_fingerprint
 
 PAGE = "tiny/1-res"
 
@@ -89,6 +90,7 @@ def test_labels_stand_beside_the_computed_ones(llama, known_sae, texts, config, 
         (json.dumps(row(1, None)), "has no text as description"),
         (json.dumps(row(48, "x")), "latent '48': this SAE has latents 0 to 47"),
         (json.dumps(row("one", "x")), "latent 'one'"),
+        (json.dumps(row("9" * 5000, "x")), "latent '9999"),
     ],
 )
 def test_what_is_no_label_of_this_sae_is_refused(known_sae, tmp_path, content, sentence):
@@ -104,6 +106,54 @@ def test_files_that_cannot_be_read_are_refused(known_sae, tmp_path):
     for name in ("none.jsonl", "cut.gz"):
         with pytest.raises(InputError, match="not readable as labels"):
             read_labels([tmp_path / name], known_sae)
+
+
+def test_what_would_steer_a_terminal_or_stand_in_no_file_is_left_out(known_sae, tmp_path):
+    hostile = "the \x1b[2Jsea\n and\ud800\tships\x07"
+    file = lines(tmp_path / "labels.jsonl", row(3, hostile, by="x\x1b]0;y\x07"))
+    found = read_labels([file], known_sae)
+    assert found == {3: [GivenLabel("the [2Jsea and ships", f"Neuronpedia {PAGE}, x]0;y")]}
+    write_labels(tmp_path, found)
+    assert kept_labels(tmp_path) == {3: tuple(found[3])}
+
+
+SCORE = {
+    "explanationScoreTypeName": "detection",
+    "value": 0.75,
+    "low": 0.5,
+    "high": 0.9,
+    "null": 0.5,
+    "null_low": 0.3,
+    "null_high": 0.7,
+    "p": 0.2,
+    "n": 16,
+    "null_of": 3,
+}
+
+
+def test_labels_that_say_which_weights_they_are_of_need_no_name(tiny_topk, tmp_path):
+    own = row(3, "the sea", by="some-model") | {"sae": sae_fingerprint(tiny_topk)}
+    scored = own | {"index": "4", "scores": [{"explanationScoreTypeName": "other"}, SCORE]}
+    surer = own | {"index": "5", "scores": [SCORE | {"p": 0.01}]}
+    found = read_labels([lines(tmp_path / "x.jsonl", own, scored, surer)], tiny_topk)
+    assert found[3] == [GivenLabel("the sea", "some-model")]
+    said = "some-model, balanced accuracy 0.75 [0.50, 0.90] on 16 held-out excerpts; 0.50 under "
+    assert found[4][0].source.startswith(said)
+    assert found[4][0].source.endswith("no better as far as this can tell")
+    assert found[5][0].source.endswith("under another latent's label")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"value": 1.5}, {"value": float("nan")}, {"low": "x"}, {"n": 0}, {"n": "16"}, {"p": None}],
+)
+def test_a_score_that_cannot_be_one_is_refused(tiny_topk, tmp_path, wrong):
+    own = row(3, "x") | {"sae": sae_fingerprint(tiny_topk), "scores": [SCORE | wrong]}
+    with pytest.raises(InputError, match="line 1 has a score that cannot be read"):
+        read_labels([lines(tmp_path / "x.jsonl", own)], tiny_topk)
+    for scores in (3, [3], ["x"]):
+        with pytest.raises(InputError, match="line 1 has a score that cannot be read"):
+            read_labels([lines(tmp_path / "x.jsonl", own | {"scores": scores})], tiny_topk)
 
 
 def test_labels_need_an_sae_that_says_what_it_is_called(llama, tiny_topk, texts, config, tmp_path):
