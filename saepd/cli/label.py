@@ -20,7 +20,7 @@ EXAMPLES = """\
   saepd label --out labels.jsonl --dry-run
   saepd label --endpoint http://127.0.0.1:8000/v1 --endpoint-model MODEL \\
     --latents 1203 88 --out labels.jsonl
-  saepd index --labels labels.jsonl --out index     (then --index index shows them)
+  saepd index --labels labels.jsonl --out labelled      (shown with --index)
 
 Each label is scored on texts it was not made of, beside the label of another
 latent. Excerpts of the index's texts are sent to the endpoint, and nothing else;
@@ -117,7 +117,7 @@ def _show(rows: Sequence[dict[str, Any]], name: str, out: Path) -> None:
         f"Labels by {name}",
         ["latent", "label", "balanced accuracy", "under another's label", "better"],
         [
-            [row["index"], row["description"] or row["note"], *_cells(score, row)]
+            [str(row["index"]), row["description"] or row.get("note", ""), *_cells(score, row)]
             for row, score in zip(rows, scored, strict=True)
         ],
         sentences=("label",),
@@ -128,7 +128,7 @@ def _show(rows: Sequence[dict[str, Any]], name: str, out: Path) -> None:
 
 def _cells(score: Detection | None, row: dict[str, Any]) -> list[str]:
     if score is None:
-        return [row["note"] if row["description"] else "", "", ""]
+        return [row.get("note", "") if row["description"] else "", "", ""]
     return [
         f"{score.value:.2f} [{score.low:.2f}, {score.high:.2f}]",
         f"{score.null:.2f} [{score.null_low:.2f}, {score.null_high:.2f}]",

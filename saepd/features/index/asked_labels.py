@@ -106,9 +106,7 @@ def densest(index: FeatureIndex, n: int) -> list[int]:
     often = np.argsort(-index.density, kind="stable")
     firing = (index.density[often] > 0) & (index.density[often] <= _MOST_DENSITY)
     if not firing.any():
-        raise InputError(
-            "every latent fires at a tenth of all tokens, or never: name those to take"
-        )
+        raise InputError("every latent fires at a tenth of all tokens or never: name some to label")
     return often[firing][:n].tolist()
 
 

@@ -53,8 +53,9 @@ class EndpointConfig:
         check_number("timeout", self.timeout, above=0)
         check_number("max_tokens", self.max_tokens, at_least=1, whole=True)
         for name, value in (("endpoint", self.endpoint), ("endpoint_model", self.endpoint_model)):
-            if value is not None and not (isinstance(value, str) and value.strip()):
-                raise InputError(f"{name} is {shortened(value)}: give its name")
+            named = isinstance(value, str) and value.strip() and value.isprintable()
+            if value is not None and not named:
+                raise InputError(f"{name} is {shortened(value)}: give its name, in one line")
         if self.endpoint is not None:
             _check_url(self.endpoint)
 
