@@ -23,9 +23,10 @@ EXAMPLES = """\
   saepd index --labels labels.jsonl --out labelled      (shown with --index)
 
 Each label is scored on texts it was not made of, beside the label of another
-latent. Excerpts of the index's texts are sent to the endpoint, and nothing else;
-without --endpoint nothing is. A key is read from the environment variable
-SAEPD_ENDPOINT_KEY alone. The same command goes on where it was stopped."""
+latent. Excerpts of the index's texts, tokens that the latents promote and the
+labels are sent to the endpoint; without --endpoint nothing is. A key is read
+from the environment variable SAEPD_ENDPOINT_KEY alone. The same command goes on
+where it was stopped."""
 
 FIRST = ("endpoint", "endpoint_model", "latents", "top", "out", "dry_run", "index", "block")
 

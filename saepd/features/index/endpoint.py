@@ -40,7 +40,7 @@ class EndpointConfig:
         endpoint: URL of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1; nothing is
             sent unless it is given. A key is read from SAEPD_ENDPOINT_KEY alone.
         endpoint_model: Name that the model has there.
-        timeout: Seconds that one answer may take.
+        timeout: Seconds that the server may be silent before it is given up.
         max_tokens: The most tokens of one answer; a model that reasons first needs thousands.
     """
 
