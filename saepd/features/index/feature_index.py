@@ -192,7 +192,7 @@ class FeatureIndex:
 
     def context_passages(self, latent: int) -> Int[np.ndarray, " contexts"]:
         """The passage that each of a latent's contexts is in, in the order of `contexts`."""
-        centres = self._of("contexts", latent)
+        centres = self._of_latent("contexts", latent)
         return np.searchsorted(self._starts, centres[centres != NONE], side="right") - 1
 
     def passage(self, number: int) -> str:
