@@ -13,11 +13,15 @@ _WITHOUT_THINKING = {"enable_thinking": False, "thinking": False}
 
 _SOME_TEXT = "Some text."
 
-# <think>, <|START_THINKING|>, [THINK], <seed:think>, <|channel|>analysis, and what closes them.
+# <think>, <|START_THINKING|>, [THINK], <seed:think>, <scratchpad>, <|channel|>analysis, and what
+# closes them.
 _THINKING = re.compile(
-    r"<[^<>]*(?:think|thought|reason)[^<>]*>|\[/?THINK\]|<\|?channel\|?>(?:analysis|thought)|<channel\|>",
+    r"<[^<>]*(?:think|thought|reason|reflect|scratchpad|analysis|monologue|\bcot\b|思考)[^<>]*>"
+    r"|\[/?THINK(?:ING)?\]|<\|?channel\|?>(?:analysis|thought)|<channel\|>",
     re.IGNORECASE,
 )
+# How prompts end in the format of gpt-oss, where the model writes the channel's name first.
+_BEFORE_A_CHANNEL = "<|start|>assistant"
 _CLOSING = re.compile(r"/|END_|<channel\|>", re.IGNORECASE)
 
 
@@ -60,6 +64,12 @@ def chat(tokenizer: Any, text: str) -> str:
         raise InputError(
             f"the model's chat template opens a block for thinking ({marks[-1]}), so what follows "
             "would not be the answer: use style='plain' (--style plain)"
+        )
+    if rendered.rstrip().endswith(_BEFORE_A_CHANNEL) and "<|channel|>" in template:
+        raise InputError(
+            "the model's chat template leaves it to the model to open a channel for thinking or "
+            "one for its answer, so what follows would not be the answer: use style='plain' "
+            "(--style plain)"
         )
     return rendered
 

@@ -25,6 +25,8 @@ THINKING = {
     "a tag": MESSAGES + "<|assistant|><think>\n",
     "a bracket": MESSAGES + "[THINK]",
     "a special token": MESSAGES + "<|START_OF_TURN_TOKEN|><|START_THINKING|>",
+    "a scratchpad": MESSAGES + "<|assistant|><scratchpad>",
+    "another word": MESSAGES + "[THINKING]\n",
     "a channel": MESSAGES + "<|start|>assistant<|channel|>analysis<|message|>",
 }
 
@@ -33,6 +35,14 @@ THINKING = {
 def test_options_are_never_read_within_thoughts(what):
     with pytest.raises(InputError, match=r"opens a block for thinking .*: use style='plain'"):
         chat(with_template(THINKING[what]), "So?")
+
+
+def test_a_channel_that_the_model_has_still_to_open_is_no_place_for_an_answer():
+    asked = "{% if thoughts %}<|channel|>analysis{% endif %}" + MESSAGES + "<|start|>assistant"
+    with pytest.raises(InputError, match=r"leaves it to the model to open a channel"):
+        chat(with_template(asked), "So?")
+    opened = asked + "<|channel|>final<|message|>"
+    assert chat(with_template(opened), "So?").endswith("<|channel|>final<|message|>")
 
 
 @pytest.mark.parametrize("switch", ["enable_thinking", "thinking"])
