@@ -12,4 +12,7 @@ class InputError(ValueError):
 def first_line(error: BaseException) -> str:
     """What an error says in one line: the first of its message, or its class where it has none."""
     lines = str(error).strip().splitlines()
+    if isinstance(error, KeyError):
+        # All that it says is the key.
+        return f"{type(error).__name__}: {' '.join(lines)}"
     return lines[0].rstrip() if lines else type(error).__name__

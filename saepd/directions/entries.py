@@ -55,6 +55,8 @@ def direction_of(
     Raises:
         InputError: numbers or settings that make no direction.
     """
+    if numbers["vector"] is not None and numbers["latents"] is not None:
+        raise InputError("it has both a vector and latents to write: save it again with one")
     return Direction(
         perspective=entry["perspective"],
         hook_name=entry["hook_name"],

@@ -152,10 +152,9 @@ def load_from_disk(
             loaded.
     """
     folder = local_folder(folder)
-    story = read_story(folder)
+    story, tensors = read_story_and_tensors(folder)
     if lacking := what_is_lacking(story):
         _log.warning("%s: %s", folder, lacking)
-    tensors = read_tensors(folder, story["sha256"])
     given: list[Any] = [] if sae is None else [sae]
     if isinstance(sae, Sequence) and not isinstance(sae, str):
         given = [*sae]
@@ -265,6 +264,23 @@ def _finish_saving(folder: Path) -> None:
         _waiting(folder, read_story(folder)["sha256"]).replace(folder / WEIGHTS_FILE)
 
 
+def read_story_and_tensors(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """What both files of a folder say; those that belong together, while others save there.
+
+    Raises:
+        InputError: as `read_story` and `read_tensors`.
+    """
+    story = read_story(folder)
+    while True:
+        try:
+            return story, read_tensors(folder, story["sha256"])
+        except InputError:
+            before, story = story, read_story(folder)
+            # Unless somebody has saved between the two reads, the folder is damaged.
+            if story["sha256"] == before["sha256"]:
+                raise
+
+
 def read_tensors(folder: Path, sha256: str) -> dict[str, torch.Tensor]:
     """The numbers of a folder's directions: ``latents``, ``values``, ``vector`` by entry.
 
@@ -275,9 +291,11 @@ def read_tensors(folder: Path, sha256: str) -> dict[str, torch.Tensor]:
     Raises:
         InputError: the numbers are missing, or are not those that the story was written with.
     """
-    waiting = _waiting(folder, sha256)
     try:
-        payload = (waiting if waiting.is_file() else folder / WEIGHTS_FILE).read_bytes()
+        try:
+            payload = _waiting(folder, sha256).read_bytes()
+        except FileNotFoundError:
+            payload = (folder / WEIGHTS_FILE).read_bytes()
     except OSError as error:
         raise InputError(no_directions(folder, error)) from error
     if _sha256(payload) != sha256:

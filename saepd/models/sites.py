@@ -23,7 +23,7 @@ from saepd.models.batching import bytes_per_token, in_packs
 from saepd.models.identity import check_model
 from saepd.models.in_use import using
 from saepd.models.positions import prompt_mask
-from saepd.models.tokens import PromptBatch, check_lengths, pad_left
+from saepd.models.tokens import PromptBatch, check_embedded, check_lengths, pad_left
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -92,6 +92,7 @@ def read_site(
             have or never computes, or memory that does not hold a single row.
     """
     check_model(model)
+    check_embedded(model, rows)
     check_lengths(model, rows)
     points = model.hook_dict
     for name in hook_names:

@@ -15,6 +15,11 @@ from saepd.models.packaged import DEFAULT_MODEL, DEFAULT_MODEL_SHA256, default_g
 T = TypeVar("T")
 
 _SECONDS_TO_ANSWER = 3.0
+_ADAPTER = "adapter_config.json"
+_MERGE_IT = (
+    f"an adapter ({_ADAPTER}), which is not applied here: merge it into its model "
+    "(merge_and_unload in peft), save that, and name its folder"
+)
 
 
 def find_model(name: str) -> tuple[str, str]:
@@ -32,7 +37,11 @@ def find_model(name: str) -> tuple[str, str]:
         return str(converted(path)), path.stem
     if path.is_dir():
         if not (path / "config.json").is_file():
+            if (path / _ADAPTER).is_file():
+                raise InputError(f"{path} holds {_MERGE_IT}")
             raise InputError(f"{path} holds no config.json: a model folder needs one")
+        if (path / _ADAPTER).is_file() and any(path.glob("adapter_model.*")):
+            raise InputError(f"{path} holds {_MERGE_IT}")
         return str(path), folder_name(path)
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise InputError(f"no such model folder: {path}")

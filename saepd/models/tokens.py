@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +116,22 @@ def check_lengths(
             raise InputError(
                 f"prompt {index} has {len(row)} tokens{wanted}, but the model's context holds "
                 f"{limit}: shorten it"
+            )
+
+
+def check_embedded(model: TransformerBridge, rows: Iterable[list[int]]) -> None:
+    """Refuse tokens that the tokenizer makes and the model has no embedding of.
+
+    Raises:
+        InputError: naming such a token, and how many the model has.
+    """
+    n_rows = int(model.cfg.d_vocab)
+    for row in rows:
+        if (token := max(row, default=0)) >= n_rows:
+            raise InputError(
+                f"the tokenizer makes the token {model.tokenizer.decode([token])!r} ({token}), but "
+                f"the model's embedding has {n_rows} rows: tokenizer and model do not belong "
+                "together"
             )
 
 

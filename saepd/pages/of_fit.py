@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from saepd.common.errors import InputError
 from saepd.common.files import read_text
 from saepd.common.html import Html, element, facts, joined, note, table
-from saepd.directions.lineage import read_lineage, read_story, site_entries
-from saepd.directions.saving import read_tensors
+from saepd.directions.lineage import read_lineage, site_entries
+from saepd.directions.saving import read_story_and_tensors
 from saepd.pages.page import Section
 from saepd.pages.svg import Measured, intervals_picture
 
@@ -53,8 +53,7 @@ def fit_sections(folder: Path) -> tuple[str, str, list[Section]]:
 
 
 def _entries(folder: Path) -> list[_Entry]:
-    story = read_story(folder)
-    tensors = read_tensors(folder, story["sha256"])
+    story, tensors = read_story_and_tensors(folder)
     entries = []
     for key, entry in site_entries(story).items():
         ids, values, vector = (tensors.get(f"{key}.{n}") for n in ("latents", "values", "vector"))

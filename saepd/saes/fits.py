@@ -8,6 +8,7 @@ share of the variance that it explains on a short text.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -155,6 +156,13 @@ def check_measured(sae: SAE[Any], model: TransformerBridge) -> torch.device:
         y = y - y.mean(-1, keepdim=True)
     share = explained_variance(y, reconstruct(sae, x))
     sae.cfg.metadata.probe_explained_variance = share
+    if not math.isfinite(share):
+        weights = sae.state_dict().items()
+        if damaged := [n for n, weight in weights if not bool(weight.isfinite().all())]:
+            raise InputError(
+                f"the weights of the SAE at {site} are damaged: {', '.join(damaged)} "
+                f"{'holds' if len(damaged) == 1 else 'hold'} infinity or not-a-number"
+            )
     # Written so that NaN, which damaged weights give, is refused too.
     if not share >= MIN_EXPLAINED_VARIANCE:
         processing = ", ".join(n for n, on in (_asked_of_model(sae) or {}).items() if on)

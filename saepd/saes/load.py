@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import textwrap
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -17,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from saepd.common.errors import InputError, first_line
+from saepd.common.messages import shortened
 from saepd.saes.abilities import TRANSCODERS, check_reads
 from saepd.saes.fits import check_config, check_measured, process_alike
 from saepd.saes.releases import check_release, load_release, release_config
+from saepd.saes.settings import check_settings
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -249,18 +252,28 @@ def _folder_config(folder: Path) -> dict[str, Any]:
 
     # Configurations from before SAELens 6 may leave the architecture out; it was then this one.
     architecture = config.setdefault("architecture", "standard")
-    if architecture not in (*SAE_CLASS_REGISTRY, *SAE_TRAINING_CLASS_REGISTRY):
+    if architecture not in SAE_CLASS_REGISTRY:
         known = ", ".join(sorted(SAE_CLASS_REGISTRY))
+        if architecture in SAE_TRAINING_CLASS_REGISTRY:
+            raise InputError(
+                f"{path}: {architecture} is only for training: save it with SAELens' "
+                "save_inference_model"
+            )
         raise InputError(f"{path}: unknown architecture {architecture!r}; SAELens has {known}")
     # Without a version SAELens takes it for an old form, in which these stood beside the rest.
-    metadata = config.get("metadata")
-    if isinstance(metadata, dict) and metadata.get("sae_lens_version") is None:
-        return config
-    try:
-        return handle_config_defaulting(config)
-    except Exception as error:
-        # What a field of the wrong kind leads to there depends on the field.
-        raise InputError(f"{path} is not a SAELens configuration: {first_line(error)}") from error
+    metadata = config.get("metadata", {})
+    if not isinstance(metadata, dict):
+        raise InputError(f"{path}: metadata is {shortened(metadata)}: it must be a JSON object")
+    if "metadata" not in config or metadata.get("sae_lens_version") is not None:
+        try:
+            config = handle_config_defaulting(config)
+        except Exception as error:
+            # What a field of the wrong kind leads to there depends on the field.
+            raise InputError(
+                f"{path} is not a SAELens configuration: {first_line(error)}"
+            ) from error
+    check_settings(config, path)
+    return config
 
 
 def _from_folder(folder: Path) -> SAE[Any]:
@@ -269,6 +282,7 @@ def _from_folder(folder: Path) -> SAE[Any]:
 
     def load(path: Any, device: str, cfg_overrides: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         config, weights = sae_lens_disk_loader(path, device, cfg_overrides)
+        config.setdefault("architecture", "standard")
         metadata = config.get("metadata")
         if isinstance(metadata, dict) and metadata.get("sae_lens_version") is None:
             # SAELens would drop all metadata that names no version.
@@ -279,4 +293,6 @@ def _from_folder(folder: Path) -> SAE[Any]:
         return SAE.load_from_disk(folder, device="cpu", dtype="float32", converter=load)
     except Exception as error:
         # safetensors, torch and SAELens raise unrelated classes for files they cannot use.
-        raise InputError(f"cannot load the SAE in {folder}: {first_line(error)}") from error
+        # What torch says of weights that do not fit has one line for each of them.
+        why = textwrap.shorten(str(error), 240, placeholder=" ...") or type(error).__name__
+        raise InputError(f"cannot load the SAE in {folder}: {why}") from error

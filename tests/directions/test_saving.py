@@ -14,6 +14,7 @@ from tiny import D_MODEL, SITE, save_tiny_model, save_tiny_sae
 from saepd.branches.run import branch
 from saepd.common.errors import InputError
 from saepd.common.files import CONFIG_FILE, WEIGHTS_FILE
+from saepd.directions import saving
 from saepd.directions.direction import Direction
 from saepd.directions.edits import AddVector, EditLatents, Reconstruct
 from saepd.directions.fitted_readout import FittedReadout
@@ -358,6 +359,22 @@ def test_a_crash_while_saving_loses_nothing(llama, folder, dense, monkeypatch, s
     assert load_file(folder / WEIGHTS_FILE)["0.vector"].equal(dense.edit.vector)
 
 
+def test_a_folder_is_read_whole_while_somebody_saves_there(llama, folder, dense, monkeypatch):
+    other = Direction("other", SITE, AddVector(torch.full((D_MODEL,), 4.0)))
+    read, waits = saving.read_story, iter([True])
+
+    def read_and_wait(where):
+        story = read(where)
+        if next(waits, False):
+            save_to_disk(other, folder)
+        return story
+
+    monkeypatch.setattr(saving, "read_story", read_and_wait)
+    (loaded,) = load_from_disk(folder, llama)
+    assert loaded.perspective == "other"
+    assert torch.equal(loaded.edit.vector, other.edit.vector)
+
+
 def test_a_story_cannot_name_numbers_elsewhere(folder, llama, dense, tmp_path):
     outside = tmp_path / "outside.safetensors"
     outside.write_bytes(b"mine")
@@ -613,6 +630,7 @@ def test_what_is_no_direction_is_not_saved(given, tmp_path):
         ({"1.latents": None}, "no latents to clamp"),
         ({"1.values": None}, "needs values"),
         ({"0.vector": None}, "no latents to add"),
+        ({"1.vector": torch.ones(D_MODEL)}, "both a vector and latents to write"),
         ({"0.gate_scale": None}, "gate lacks weights, mean or scale"),
         ({"0.gate_scale": torch.zeros(D_MODEL)}, "scale must be positive"),
         ({"0.gate_weights": torch.ones(3)}, "3 weights but its mean has 32"),

@@ -92,6 +92,18 @@ def test_a_folder_without_config_is_refused(tmp_path):
         load_model(tmp_path)
 
 
+@pytest.mark.parametrize("beside", [True, False])
+def test_an_adapter_that_would_not_be_applied_is_refused(folder, tmp_path, beside):
+    target = copied(folder, tmp_path / "tuned")
+    (target / "adapter_config.json").write_text("{}")
+    assert load_model(target, device="cpu").cfg.model_name == "tuned"
+    (target / "adapter_model.safetensors").write_bytes(b"")
+    if not beside:
+        (target / "config.json").unlink()
+    with pytest.raises(InputError, match=r"holds an adapter .*: merge it into its model"):
+        load_model(target, device="cpu")
+
+
 def test_options_that_make_no_sense_are_refused(folder):
     with pytest.raises(InputError, match="unknown dtype 'float12': use one of float32, bfloat16"):
         load_model(folder, dtype="float12")

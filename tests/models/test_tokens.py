@@ -5,11 +5,14 @@ import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import ARCHITECTURES, tiny_tokenizer
+from tiny import ARCHITECTURES, save_tiny_model, save_tiny_sae, tiny_tokenizer
 from tokenizers import processors
 
+from saepd.branches.run import score_continuations
 from saepd.common.errors import InputError
+from saepd.features.index.text_page import read_text
 from saepd.models.chat import chat
+from saepd.models.load import load_model
 from saepd.models.tokens import (
     PromptBatch,
     check_lengths,
@@ -18,6 +21,7 @@ from saepd.models.tokens import (
     padding_id,
     prompt_ids,
 )
+from saepd.saes.load import load_sae
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
@@ -232,6 +236,21 @@ def test_padded_rows_are_read_like_lone_ones(tiny_bridge, architecture):
             torch.testing.assert_close(
                 logits, model(torch.tensor([row]))[0, -1], atol=1e-4, rtol=1e-4
             )
+
+
+# --- tokens that the model does not know ---
+
+
+def test_tokens_without_an_embedding_are_refused(tmp_path):
+    model = load_model(save_tiny_model("llama", tmp_path), device="cpu")
+    sae = save_tiny_sae(tmp_path / "sae", model_name=tmp_path.name)
+    model.tokenizer.add_tokens(["Unheard"])
+    message = r"the token 'Unheard' \(259\), but the model's embedding has 259 rows"
+    for prompt, options in (("Unheard of?", ("Yes", "No")), ("Is it?", ("Yes", "Unheard"))):
+        with pytest.raises(InputError, match=message):
+            score_continuations(model, [prompt], [options], [])
+    with pytest.raises(InputError, match=message):
+        read_text(model, load_sae(sae, model=model), "Unheard of?")
 
 
 # --- lengths ---

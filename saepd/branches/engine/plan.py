@@ -18,7 +18,7 @@ from saepd.directions.gate import Gate
 from saepd.directions.sites import check_blocks, hook_point
 from saepd.models.identity import check_model
 from saepd.models.in_use import using
-from saepd.models.tokens import check_lengths, continuation_ids, prompt_ids
+from saepd.models.tokens import check_embedded, check_lengths, continuation_ids, prompt_ids
 
 if TYPE_CHECKING:
     from transformer_lens.hook_points import HookPoint
@@ -166,6 +166,7 @@ def check_prompts(model: TransformerBridge, prompts: Sequence[str]) -> list[list
         if not isinstance(prompt, str):
             raise InputError(f"{shortened(prompt)} is no prompt: each must be text")
     rows = [prompt_ids(model.tokenizer, prompt) for prompt in prompts]
+    check_embedded(model, rows)
     check_lengths(model, rows)
     return rows
 
@@ -195,5 +196,6 @@ def check_continuations(
         [continuation_ids(model.tokenizer, prompt, text) for text in of_prompt]
         for prompt, of_prompt in zip(prompts, continuations, strict=True)
     ]
+    check_embedded(model, [text for of_prompt in texts for text in of_prompt])
     check_lengths(model, rows, room=[max(map(len, of_prompt)) for of_prompt in texts])
     return texts
