@@ -252,9 +252,10 @@ def _folder_config(folder: Path) -> dict[str, Any]:
 
     # Configurations from before SAELens 6 may leave the architecture out; it was then this one.
     architecture = config.setdefault("architecture", "standard")
-    if architecture not in SAE_CLASS_REGISTRY:
+    # What is no text may have no hash, so it is not looked up.
+    if architecture not in list(SAE_CLASS_REGISTRY):
         known = ", ".join(sorted(SAE_CLASS_REGISTRY))
-        if architecture in SAE_TRAINING_CLASS_REGISTRY:
+        if architecture in list(SAE_TRAINING_CLASS_REGISTRY):
             raise InputError(
                 f"{path}: {architecture} is only for training: save it with SAELens' "
                 "save_inference_model"

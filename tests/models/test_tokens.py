@@ -5,14 +5,14 @@ import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import ARCHITECTURES, save_tiny_model, save_tiny_sae, tiny_tokenizer
+from tiny import ARCHITECTURES, SITE, save_tiny_model, tiny_tokenizer
 from tokenizers import processors
 
 from saepd.branches.run import score_continuations
 from saepd.common.errors import InputError
-from saepd.features.index.text_page import read_text
 from saepd.models.chat import chat
 from saepd.models.load import load_model
+from saepd.models.sites import read_site
 from saepd.models.tokens import (
     PromptBatch,
     check_lengths,
@@ -21,7 +21,6 @@ from saepd.models.tokens import (
     padding_id,
     prompt_ids,
 )
-from saepd.saes.load import load_sae
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
@@ -243,14 +242,13 @@ def test_padded_rows_are_read_like_lone_ones(tiny_bridge, architecture):
 
 def test_tokens_without_an_embedding_are_refused(tmp_path):
     model = load_model(save_tiny_model("llama", tmp_path), device="cpu")
-    sae = save_tiny_sae(tmp_path / "sae", model_name=tmp_path.name)
     model.tokenizer.add_tokens(["Unheard"])
     message = r"the token 'Unheard' \(259\), but the model's embedding has 259 rows"
     for prompt, options in (("Unheard of?", ("Yes", "No")), ("Is it?", ("Yes", "Unheard"))):
         with pytest.raises(InputError, match=message):
             score_continuations(model, [prompt], [options], [])
     with pytest.raises(InputError, match=message):
-        read_text(model, load_sae(sae, model=model), "Unheard of?")
+        read_site(model, [SITE], [prompt_ids(model.tokenizer, "Unheard of?")], lambda _: [])
 
 
 # --- lengths ---
