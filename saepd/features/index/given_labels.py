@@ -110,7 +110,7 @@ class LabelReader:
         said = [] if own else [f"Neuronpedia {self.page}"]
         said += [clean_text(by)] if isinstance(by, str) and by else []
         if own:
-            said += [str(score) for score in [detection(where, fields)] if score is not None]
+            said.append(str(detection(where, fields) or "not scored"))
         return int(index), GivenLabel(clean_text(text), ", ".join(said))
 
     def _check_of(self, where: str, fields: dict[str, Any]) -> None:

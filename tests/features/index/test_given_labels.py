@@ -136,7 +136,7 @@ def test_labels_that_say_which_weights_they_are_of_need_no_name(tiny_topk, tmp_p
     scored = own | {"index": "4", "scores": [{"explanationScoreTypeName": "other"}, SCORE]}
     surer = own | {"index": "5", "scores": [SCORE | {"p": 0.01}]}
     found = read_labels([lines(tmp_path / "x.jsonl", own, scored, surer)], tiny_topk)
-    assert found[3] == [GivenLabel("the sea", "some-model")]
+    assert found[3] == [GivenLabel("the sea", "some-model, not scored")]
     said = "some-model, balanced accuracy 0.75 [0.50, 0.90] on 16 held-out excerpts; 0.50 under "
     assert found[4][0].source.startswith(said)
     assert found[4][0].source.endswith("no better as far as this can tell")
