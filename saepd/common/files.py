@@ -61,7 +61,9 @@ def read_text(path: Path) -> str:
         with path.open("rb") as file:
             payload = file.read(_MOST_BYTES + 1)
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from error
+        raise InputError(
+            f"cannot read {path}: {getattr(error, 'strerror', error)}: name a readable file"
+        ) from error
     if len(payload) > _MOST_BYTES:
         raise InputError(f"{path} is larger than {_MOST_BYTES // 10**6} MB: name a smaller file")
     # The longer marks first: that of UTF-32 begins with that of UTF-16.

@@ -22,7 +22,9 @@ def read_bounded(path: Path) -> bytes:
         with path.open("rb") as file:
             payload = file.read(_MOST_BYTES + 1)
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from error
+        raise InputError(
+            f"cannot read {path}: {getattr(error, 'strerror', error)}: name a readable file"
+        ) from error
     if len(payload) > _MOST_BYTES:
         raise InputError(
             f"{path} is larger than {_MOST_BYTES // 10**6} MB, which no file of vectors is: name "

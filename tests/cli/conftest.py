@@ -56,11 +56,7 @@ def run(capsys):
 
     def run(*arguments):
         capsys.readouterr()
-        try:
-            code = main([str(a) for a in arguments])
-        except SystemExit as exit:
-            # argparse leaves by itself where it cannot read an option.
-            code = exit.code
+        code = main([str(a) for a in arguments])
         return types.SimpleNamespace(code=code, **capsys.readouterr()._asdict())
 
     return run
