@@ -121,7 +121,7 @@ def _mass(name: str, values: ArrayLike, ndim: int) -> np.ndarray:
     if array.ndim != ndim:
         raise InputError(f"{name} has {array.ndim} dimension(s): expected {ndim}")
     total = array.sum(-1, keepdims=True)
-    if not (np.isfinite(array).all() and (array >= 0).all() and (total <= 1 + _TOLERANCE).all()):
+    if not ((array >= 0).all() and (total <= 1 + _TOLERANCE).all()):
         raise InputError(f"{name} holds no probabilities: expected 0 or more, at most 1 in a row")
     if not (total > 0).all():
         raise InputError(f"{name} has a row that is all 0: no option has any probability there")

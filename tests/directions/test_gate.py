@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from gated import amount_by_hand, gates
+from scipy.spatial.distance import cosine
 from tiny import D_MODEL, SITE
 from transformers import DynamicCache, GenerationConfig
 
@@ -62,6 +63,21 @@ def test_amounts_are_those_of_each_prompt_alone(
     np.testing.assert_allclose(found[gate].numpy(), expected, atol=1e-4)
     assert len(found) == 2
     assert read_amounts(model, rows, []) == {}
+
+
+def test_a_cosine_is_of_the_scaled_reading_and_the_bias_comes_on_top():
+    draw = torch.Generator().manual_seed(0)
+    weights, mean, *readings = torch.randn(6, 5, generator=draw)
+    scale = 0.5 + torch.rand(5, generator=draw)
+    gate = Gate(SITE, weights, mean, scale, bias=0.4, cosine=True)
+    expected = [1.4 - cosine((reading - mean) / scale, weights) for reading in readings]
+    np.testing.assert_allclose(gate.amount(torch.stack(readings)), expected, atol=1e-6)
+    # What is no different from the mean has no direction.
+    assert gate.amount(mean[None]).tolist() == pytest.approx([0.4])
+    # A score at the threshold is neither above nor below it.
+    for rule in ("above", "below"):
+        at = Gate(SITE, weights, mean, bias=0.25, rule=rule, threshold=0.25)
+        assert at.amount(mean[None]).tolist() == [0.0]
 
 
 def test_the_numbers_are_copied_and_complete(random_sae):

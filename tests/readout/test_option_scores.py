@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -21,3 +23,20 @@ def test_a_temperature_that_is_none_is_refused(temperature):
     scores = torch.zeros(1, 2)
     with pytest.raises(InputError, match="it must be a finite number above 0"):
         OptionScores(scores, scores.sum(-1), torch.ones(2).long()).log_probs(temperature)
+
+
+def test_what_has_no_name_is_numbered():
+    scores = torch.tensor([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]]).log()
+    plain = OptionScores(scores, torch.ones(3), torch.ones(2).long())
+    assert repr(plain).splitlines() == [
+        "OptionScores(",
+        "  base: option 1 0.50, option 2 0.50",
+        "  branch 1: option 1 0.90, option 2 0.10",
+        "  branch 2: option 1 0.20, option 2 0.80)",
+    ]
+    named = replace(plain, options=("Yes", "No"), branches=("base", "left", "right"), warning="no")
+    assert repr(named).splitlines()[2:] == [
+        "  left: Yes 0.90, No 0.10",
+        "  right: Yes 0.20, No 0.80",
+        "  warning: no)",
+    ]

@@ -105,9 +105,9 @@ def test_what_are_no_answers_to_options():
         epistemic_uncertainty([0.5, 0.5], [[0.5, 0.5], [0.0, 0.0]])
     with pytest.raises(InputError, match="mu1 has a row that is all 0"):
         epistemic_uncertainty([0.0, 0.0], np.eye(2))
-    for bad in ([[0.5, math.nan], [0, 1]], [[-0.1, 1.1], [0, 1]], [[0.9, 0.9], [0, 1]]):
+    for bad in ([0.5, math.nan], [math.inf, 0], [-math.inf, 1], [-0.1, 1.1], [0.9, 0.9]):
         with pytest.raises(InputError, match="mu2 holds no probabilities"):
-            epistemic_uncertainty([0.5, 0.5], bad)
+            epistemic_uncertainty([0.5, 0.5], [bad, [0, 1]])
 
 
 # --- sampled responses ---
@@ -153,6 +153,13 @@ def test_gammas_enter_as_in_step_six():
     config = EpistemicConfig(gamma1=0.2, gamma2=0.3)
     found = sampled_epistemic_uncertainty(*paper_example(), config)
     assert found == pytest.approx(expected)
+
+
+def test_a_gamma_alone_may_take_the_estimate_below_zero():
+    even = np.log(np.full((2, 2), 0.5))
+    config = EpistemicConfig(gamma2=0.3)
+    found = sampled_epistemic_uncertainty(["red", "blue"], even[0], even, config)
+    assert found == pytest.approx(math.log(0.25 / 0.55))
 
 
 @everything
