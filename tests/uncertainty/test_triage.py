@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -68,6 +69,16 @@ def test_reasons_are_told_in_words_and_numbers():
     assert "0.250 nats of its answer follow one that is named" in first.why
     assert "0.1234 nats; 'Yes': left 0.75, right 0.25" in first.why
     assert "right flips the answer at 0.50 of the KL budget's coefficient" in first.why
+    assert "warning" not in first.why
+
+
+def test_perspectives_are_told_at_the_answer_on_which_they_are_furthest_apart():
+    three = np.array([[0.5, 0.2, 0.3], [0.6, 0.3, 0.1], [0.55, 0.05, 0.4]])
+    one = replace(
+        assessed(perspective_disagreement=0.1), answers=("Yes", "No", "Unsure"), branches=three
+    )
+    first = triage_items([one, assessed("other")])[0]
+    assert "'Unsure': right 0.40, left 0.10" in first.why
 
 
 def test_what_cannot_be_read_comes_first_and_says_so():
