@@ -216,6 +216,5 @@ def _ranks(values: Sequence[float]) -> Float[np.ndarray, " items"]:
     ranks = np.full(len(array), np.nan)
     known = np.isfinite(array)
     n = int(known.sum())
-    if n:
-        ranks[known] = (rankdata(array[known]) - 1) / (n - 1) if n > 1 else 0.5
+    ranks[known] = (rankdata(array[known]) - 1) / (n - 1) if n > 1 else 0.5
     return ranks

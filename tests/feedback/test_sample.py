@@ -16,7 +16,7 @@ def test_samples_are_seeded_nested_and_independent_of_order_and_of_other_perspec
     drawn = sample_feedback(north + south, 20, seed=1)
     assert [r.perspective for r in drawn] == ["North"] * 20 + ["South"] * 20
     assert len({r.id for r in drawn}) == 40
-    assert sample_feedback(reversed(south + north), 20, seed=1) == drawn
+    assert sample_feedback(reversed(north + south), 20, seed=1) == drawn
     assert sample_feedback(south, 20, seed=1) == drawn[20:]
     assert sample_feedback(north + south, 20, 1, ["South"]) == drawn[20:]
     assert sample_feedback(north, 5, seed=1) == drawn[:5]

@@ -79,6 +79,12 @@ def test_every_perspective_keeps_answers_to_train_on(items, keep, seed, data):
     assert free == split_questions(items, 0.3, seed, some)
 
 
+def test_as_many_questions_go_as_leave_each_perspective_what_it_keeps():
+    items = [item(f"i{i}", f"Is {i} a lot?", perspectives=("few", "many")) for i in range(10)]
+    train, test = split_questions(items, 0.5, 0, keep=8)
+    assert (len(train), len(test)) == (8, 2)
+
+
 def test_a_question_that_has_to_stay_is_replaced_by_another():
     rare = [item(f"r{i}", f"Is {i} rare?", perspectives=("few", "many")) for i in range(10)]
     common = [item(f"c{i}", f"Is {i} common?", perspectives=("many",)) for i in range(30)]
