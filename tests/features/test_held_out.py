@@ -1,7 +1,6 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 
 from saepd.features.encode import Pairs
@@ -49,9 +48,8 @@ def test_noise_does_not_gain():
     assert found.low < 0
 
 
-@pytest.mark.parametrize("perspectives", ["A"])
-def test_without_others_or_questions_there_is_nothing_to_foretell(perspectives):
+def test_without_others_or_questions_there_is_nothing_to_foretell():
     one = pairs(np.ones(20))
-    alone = [row.model_copy(update={"perspective": perspectives}) for row in one.rows]
+    alone = [row.model_copy(update={"perspective": "A"}) for row in one.rows]
     assert held_out_gain(replace(one, rows=alone), "A", 0) is None
     assert held_out_gain(pairs(np.ones(20), n_questions=1), "A", 0) is None

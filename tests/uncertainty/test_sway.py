@@ -65,11 +65,18 @@ def test_what_moves_is_the_largest_total_variation_within_the_budget(llama):
 
 
 def test_multiples_are_of_the_directions_own_coefficient(llama):
-    [one] = sway(llama, PROMPTS[:1], OPTIONS[:1], [dense(1)], [plain])
-    [half] = sway(llama, PROMPTS[:1], OPTIONS[:1], [dense(1, coefficient=0.5)], [plain])
-    if np.isfinite(one.flip[0]) and one.flip[0] < 2:
-        assert half.flip[0] == pytest.approx(2 * one.flip[0], rel=1e-6)
-    assert half.moved[0] <= one.moved[0] + 1e-6
+    whole = [dense(seed) for seed in range(4)]
+    half = [dense(seed, coefficient=0.5) for seed in range(4)]
+    of_whole, of_half = (
+        sway(llama, PROMPTS, OPTIONS, directions, [plain, plain]) for directions in (whole, half)
+    )
+    flips = np.concatenate([own.flip for own in of_whole])
+    flips_of_half = np.concatenate([own.flip for own in of_half])
+    seen_by_both = flips <= MULTIPLES[-1] / 2
+    assert seen_by_both.any()
+    np.testing.assert_allclose(flips_of_half[seen_by_both], 2 * flips[seen_by_both], rtol=1e-6)
+    for own, own_half in zip(of_whole, of_half, strict=True):
+        assert (own_half.moved <= own.moved + 1e-6).all()
 
 
 def test_directions_are_told_apart_and_their_order_means_nothing(llama):
