@@ -187,9 +187,8 @@ def test_what_nothing_can_be_learned_from_is_said_before_a_model_is_loaded(
 
 
 def test_a_model_of_ones_own_needs_an_sae_of_its_own(run, files, tmp_path):
-    done = run(
-        "fit", "--feedback", files.feedback, "--out", tmp_path / "out", "--model", files.model
-    )  # fmt: skip
+    fit = ("fit", "--method", "differences", "--feedback", files.feedback, "--model", files.model)
+    done = run(*fit, "--out", tmp_path / "out")
     refused(done, "a model of your own needs an SAE of its own")
 
 

@@ -25,7 +25,7 @@ def test_options_that_cannot_be_read_are_refused(run, arguments):
 
 def test_missing_files_are_named(run, files, where, tmp_path):
     none = tmp_path / "none"
-    fit = ("fit", "--out", tmp_path / "out")
+    fit = ("fit", "--method", "differences", "--out", tmp_path / "out")
     refused(run(*fit, "--feedback", f"{none}.jsonl", *where), f"cannot read {none}.jsonl")
     model = ("--model", f"{none}", "--sae", files.sae)
     refused(run(*fit, "--feedback", files.feedback, *model), f"no such model folder: {none}")
@@ -152,7 +152,7 @@ def test_a_process_that_loads_a_model_says_no_more_than_that(files, tmp_path):
     weights = folder / "sae_weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     done = in_a_process(
-        *("-m", "saepd.cli", "fit", "--out", str(tmp_path / "out")),
+        *("-m", "saepd.cli", "fit", "--method", "differences", "--out", str(tmp_path / "out")),
         *("--feedback", files.feedback, "--model", files.model, "--sae", str(folder)),
     )
     assert (done.returncode, done.stdout) == (2, "")
